@@ -1,0 +1,200 @@
+//! Which container it is: by its name, and by its first bytes when the name says nothing.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use anyhow::{Error, Result, anyhow, bail, ensure};
+
+use super::{Bytes, RawOptions, safetensors};
+
+/// The containers that can be read and, but for the index, written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// One `.safetensors` file.
+    Safetensors,
+    /// `model.safetensors.index.json` and the shards it names.
+    SafetensorsIndex,
+    /// One NumPy array.
+    Npy,
+    /// A zip of NumPy arrays.
+    Npz,
+    /// The bytes of one tensor and nothing else.
+    Raw,
+}
+
+impl Format {
+    /// Every format.
+    pub const ALL: [Self; 5] =
+        [Self::Safetensors, Self::SafetensorsIndex, Self::Npy, Self::Npz, Self::Raw];
+
+    /// How the command line spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Safetensors => "safetensors",
+            Self::SafetensorsIndex => "safetensors-index",
+            Self::Npy => "npy",
+            Self::Npz => "npz",
+            Self::Raw => "raw",
+        }
+    }
+
+    /// The format that a file name promises, if it promises one.
+    pub fn from_path(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
+        let (stem, extension) = name.rsplit_once('.')?;
+        match extension {
+            "safetensors" => Some(Self::Safetensors),
+            "json" if stem.ends_with(".index") => Some(Self::SafetensorsIndex),
+            "npy" => Some(Self::Npy),
+            "npz" => Some(Self::Npz),
+            "raw" => Some(Self::Raw),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Format {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let names = Self::ALL.map(Self::name).join(", ");
+        Self::ALL
+            .into_iter()
+            .find(|format| format.name() == name)
+            .ok_or_else(|| anyhow!("unknown format {name:?}: one of {names}"))
+    }
+}
+
+/// The format of opened bytes. A file that torch pickled is refused with the line that converts it.
+pub(super) fn detect(bytes: &Bytes, options: &RawOptions) -> Result<Format> {
+    if let Some(format) = options.format {
+        return Ok(format);
+    }
+    let place = bytes.place();
+    let is_raw = options.dtype.is_some() || options.shape.is_some();
+    if let Some(format) = Format::from_path(place) {
+        ensure!(
+            format == Format::Raw || !is_raw,
+            "{}: a dtype and a shape describe raw bytes, but this is a {format} file",
+            place.display()
+        );
+        return Ok(format);
+    }
+    if is_raw {
+        return Ok(Format::Raw);
+    }
+    if is_pickle_name(place) {
+        return Err(pickle_refusal(place));
+    }
+    match bytes.head() {
+        head if safetensors::is_magic(head) => Ok(Format::Safetensors),
+        [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => Ok(Format::Npy),
+        [b'P', b'K', 3, 4, ..] => Ok(Format::Npz),
+        [0x80, 2..=5, ..] => Err(pickle_refusal(place)),
+        [b'{', ..] => Ok(Format::SafetensorsIndex),
+        _ => bail!(
+            "{}: neither its name nor its first bytes say what it is; raw bytes need a dtype and a \
+             shape",
+            place.display()
+        ),
+    }
+}
+
+/// Whether a file of that name is usually a pickle.
+pub(super) fn is_pickle_name(path: &Path) -> bool {
+    path.extension().is_some_and(|e| {
+        ["pt", "pth", "bin", "ckpt", "pkl"].iter().any(|known| e.eq_ignore_ascii_case(known))
+    })
+}
+
+/// Why a pickle is not read, and what to type instead.
+pub(super) fn pickle_refusal(path: &Path) -> Error {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    let from = path.to_str().filter(|p| p.chars().all(plain) && p.contains('.'));
+    let from = Path::new(from.unwrap_or("model.pt"));
+    anyhow!(
+        "{}: a pickle runs code when it is loaded, so it is not read here; convert it with\n  \
+         python -c \"import torch, safetensors.torch as s; s.save_file(torch.load('{}', \
+         map_location='cpu', weights_only=True), '{}')\"",
+        path.display(),
+        from.display(),
+        from.with_extension("safetensors").display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_decides_when_it_can() {
+        for (name, format) in [
+            ("a/model.safetensors", Some(Format::Safetensors)),
+            ("MODEL.SafeTensors", Some(Format::Safetensors)),
+            ("model.safetensors.index.json", Some(Format::SafetensorsIndex)),
+            ("config.json", None),
+            ("w.npy", Some(Format::Npy)),
+            ("w.npz", Some(Format::Npz)),
+            ("w.raw", Some(Format::Raw)),
+            ("w", None),
+            (".npy/w", None),
+        ] {
+            assert_eq!(Format::from_path(Path::new(name)), format, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_first_bytes_decide_otherwise() {
+        let detect = |head: &'static [u8]| {
+            let bytes = Bytes::stream(head, Path::new("w")).unwrap();
+            detect(&bytes, &RawOptions::default())
+        };
+        assert_eq!(detect(b"\x08\0\0\0\0\0\0\0{}      ").unwrap(), Format::Safetensors);
+        assert_eq!(detect(b"\x93NUMPY\x01\x00").unwrap(), Format::Npy);
+        assert_eq!(detect(b"PK\x03\x04").unwrap(), Format::Npz);
+        assert_eq!(detect(b"{\"weight_map\": {}}").unwrap(), Format::SafetensorsIndex);
+        assert!(detect(b"\x80\x02}q\x00.").unwrap_err().to_string().contains("torch.load"));
+        assert!(detect(b"").is_err());
+        assert!(detect(b"\0\0\0\0\0\0\0\0\0").unwrap_err().to_string().contains("raw bytes"));
+    }
+
+    #[test]
+    fn a_dtype_and_a_shape_mean_raw_unless_the_name_says_otherwise() {
+        let options = RawOptions { dtype: Some(fedpress::DType::F32), ..RawOptions::default() };
+        let detect = |name: &str| {
+            detect(&Bytes::stream(&b"PK\x03\x04"[..], Path::new(name)).unwrap(), &options)
+        };
+        assert_eq!(detect("weights.bin").unwrap(), Format::Raw);
+        assert_eq!(detect("weights").unwrap(), Format::Raw);
+        assert!(detect("weights.npz").unwrap_err().to_string().contains("npz"));
+    }
+
+    #[test]
+    fn a_pickle_is_refused_with_the_line_that_converts_it() {
+        let line = "python -c \"import torch, safetensors.torch as s; s.save_file(torch.load(\
+                    'model.pt', map_location='cpu', weights_only=True), 'model.safetensors')\"";
+        for name in ["model.pt", "odd 'name'.pt"] {
+            let bytes = Bytes::stream(&b""[..], Path::new(name)).unwrap();
+            let error = detect(&bytes, &RawOptions::default()).unwrap_err().to_string();
+            assert!(error.contains(line), "{error}");
+        }
+        let error = pickle_refusal(Path::new("x/pytorch_model.bin")).to_string();
+        assert!(error.contains("torch.load('x/pytorch_model.bin'"));
+        assert!(error.contains("'x/pytorch_model.safetensors')"));
+    }
+
+    #[test]
+    fn names_survive_parsing() {
+        for format in Format::ALL {
+            assert_eq!(format.to_string().parse::<Format>().unwrap(), format);
+        }
+        assert!("gguf".parse::<Format>().is_err());
+    }
+}

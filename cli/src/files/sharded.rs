@@ -1,0 +1,209 @@
+//! Sharded safetensors: an index that maps tensor names to files beside it.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use super::format::{is_pickle_name, pickle_refusal};
+use super::input::read_small;
+use super::safetensors::SafetensorsSource;
+use super::{BadFile, Bytes, Input, Source, TensorInfo};
+
+/// An index far larger than any real one.
+const MAX_INDEX: u64 = 100_000_000;
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// The shards of an index, of which one is open at a time.
+pub(super) struct ShardedSource {
+    index: PathBuf,
+    shards: Vec<PathBuf>,
+    tensors: Vec<TensorInfo>,
+    /// Shard of each tensor, and its place in there.
+    places: Vec<(usize, usize)>,
+    metadata: BTreeMap<String, String>,
+    current: Option<(usize, SafetensorsSource)>,
+}
+
+impl ShardedSource {
+    /// Reads the index and the headers of its shards.
+    pub(super) fn open(mut bytes: Bytes) -> Result<Self> {
+        let path = bytes.place().to_owned();
+        let size = bytes.size().with_context(|| {
+            format!("{}: an index names files beside it: give its path instead", path.display())
+        })?;
+        let bad = |reason: String| BadFile::new(&path, reason);
+        let text = if size <= MAX_INDEX { read_small(&mut bytes, size)? } else { None };
+        let text = text.ok_or_else(|| bad(format!("is no index, it has {size} bytes")))?;
+        let index: Index = serde_json::from_slice(&text)
+            .map_err(|error| bad(format!("is no safetensors index: {error}")))?;
+
+        let mut by_shard = BTreeMap::<&str, Vec<&str>>::new();
+        for (name, file) in &index.weight_map {
+            by_shard.entry(file).or_default().push(name);
+        }
+        let mut source = Self {
+            index: path.clone(),
+            shards: Vec::new(),
+            tensors: Vec::new(),
+            places: Vec::new(),
+            metadata: BTreeMap::new(),
+            current: None,
+        };
+        for (file, names) in by_shard {
+            source.add_shard(file, &names)?;
+        }
+        Ok(source)
+    }
+
+    /// Takes the tensors called `names`, which are sorted, from a shard.
+    fn add_shard(&mut self, file: &str, names: &[&str]) -> Result<()> {
+        let relative = Path::new(file);
+        let stays = |c| matches!(c, Component::Normal(_) | Component::CurDir);
+        if file.is_empty() || !relative.components().all(stays) {
+            let reason = format!("names the shard {file:?}, outside of its own folder");
+            return Err(BadFile::new(&self.index, reason).into());
+        }
+        if is_pickle_name(relative) {
+            return Err(pickle_refusal(relative));
+        }
+        let shard = self.shards.len();
+        let folder = self.index.parent().unwrap_or(Path::new(""));
+        self.shards.push(folder.join(relative));
+        let opened = self.open_shard(shard)?;
+        let mut found = 0;
+        for (place, info) in opened.tensors().iter().enumerate() {
+            if names.binary_search(&info.name.as_str()).is_ok() {
+                self.tensors.push(info.clone());
+                self.places.push((shard, place));
+                found += 1;
+            }
+        }
+        if found < names.len() {
+            let has = |name: &str| opened.tensors().iter().any(|info| info.name == name);
+            let lost = names.iter().find(|name| !has(name)).copied().unwrap_or_default();
+            let reason = format!("maps tensor {lost:?} to {file:?}, which has no such tensor");
+            return Err(BadFile::new(&self.index, reason).into());
+        }
+        for (key, value) in opened.metadata() {
+            self.metadata.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        Ok(())
+    }
+
+    fn open_shard(&self, shard: usize) -> Result<SafetensorsSource> {
+        let bytes = Bytes::open(Input::Path(self.shards[shard].clone()))
+            .with_context(|| format!("a shard of {} is missing", self.index.display()))?;
+        SafetensorsSource::open(bytes)
+    }
+}
+
+impl Source for ShardedSource {
+    fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    fn read(&mut self, index: usize) -> Result<Box<dyn Read + '_>> {
+        let (shard, place) = *self.places.get(index).context("no such tensor")?;
+        let open = match self.current.take() {
+            Some((current, source)) if current == shard => source,
+            _ => self.open_shard(shard)?,
+        };
+        let (_, source) = self.current.insert((shard, open));
+        ensure!(
+            source.tensors().get(place) == Some(&self.tensors[index]),
+            "{} changed while it was read",
+            self.shards[shard].display()
+        );
+        source.read(place)
+    }
+
+    fn is_rereadable(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Sample, read_back, sample, write};
+    use super::super::{Format, RawOptions, open_bytes, open_source};
+    use super::*;
+    use fedpress::DType;
+
+    fn shard(tensors: &[Sample]) -> Vec<u8> {
+        let metadata = BTreeMap::from([("format".into(), "pt".into())]);
+        write(Format::Safetensors, true, tensors, &metadata).unwrap()
+    }
+
+    fn open_index(folder: &Path, weight_map: &str) -> Result<Box<dyn Source>> {
+        let path = folder.join("model.safetensors.index.json");
+        let index = format!("{{\"metadata\":{{\"total_size\":9}},\"weight_map\":{weight_map}}}");
+        std::fs::write(&path, index).unwrap();
+        open_source(path.into(), &RawOptions::default())
+    }
+
+    #[test]
+    fn tensors_come_from_every_shard_any_number_of_times() {
+        let folder = tempfile::tempdir().unwrap();
+        let [a, b, c] = ["a", "b", "c"].map(|n| sample(n, DType::F32, &[2, n.len() as u64]));
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        std::fs::write(folder.path().join("1.safetensors"), shard(&[c.clone(), a.clone()]))
+            .unwrap();
+        std::fs::write(folder.path().join("sub/2.safetensors"), shard(std::slice::from_ref(&b)))
+            .unwrap();
+        let map = r#"{"a":"1.safetensors","b":"sub/2.safetensors","c":"1.safetensors"}"#;
+        let mut source = open_index(folder.path(), map).unwrap();
+        assert_eq!(source.metadata()["format"], "pt");
+        assert!(source.is_rereadable());
+        for _ in 0..2 {
+            assert_eq!(read_back(&mut *source).unwrap(), [c.clone(), a.clone(), b.clone()]);
+        }
+    }
+
+    #[test]
+    fn path_traversal_in_an_index_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("s.safetensors"), shard(&[])).unwrap();
+        std::fs::create_dir(folder.path().join("in")).unwrap();
+        for file in ["../s.safetensors", "x/../../s.safetensors", "/etc/passwd", "..", ""] {
+            let error = open_index(&folder.path().join("in"), &format!(r#"{{"w":"{file}"}}"#));
+            let error = error.err().unwrap();
+            let bad = BadFile::find(&error).unwrap_or_else(|| panic!("{file}: {error:#}"));
+            assert!(bad.reason.contains("outside"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_shard_that_is_missing_pickled_or_incomplete_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("s.safetensors"), shard(&[])).unwrap();
+        for (map, words) in [
+            (r#"{"w":"gone.safetensors"}"#, ["gone.safetensors", "missing"]),
+            (r#"{"w":"pytorch_model.bin"}"#, ["pytorch_model.bin", "torch.load"]),
+            (r#"{"w":"s.safetensors"}"#, ["s.safetensors", "no such tensor"]),
+            (r#"{"w":7}"#, ["index.json", "no safetensors index"]),
+            ("[]", ["index.json", "no safetensors index"]),
+        ] {
+            let error = format!("{:#}", open_index(folder.path(), map).err().unwrap());
+            assert!(words.iter().all(|word| error.contains(word)), "{map}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_index_from_a_pipe_is_refused() {
+        let text = br#"{"weight_map":{}}"#;
+        let bytes = Bytes::stream(&text[..], Path::new("standard input")).unwrap();
+        let error = open_bytes(bytes, &RawOptions::default()).err().unwrap().to_string();
+        assert!(error.contains("standard input") && error.contains("path"), "{error}");
+    }
+}

@@ -1,0 +1,2 @@
+//! fedpress
+fn main() {}

@@ -1,0 +1,442 @@
+//! The sans-IO encoder: element bytes in, stream bytes out.
+
+use crate::frame::{kind, put_record};
+use crate::group::{GroupCodec, Scratch, first_non_finite, non_finite};
+use crate::kernel::{Kernel, Simd};
+use crate::meta::{
+    End, IndexEntry, TensorDesc, TensorMeta, preamble, write_index, write_manifest, write_metadata,
+};
+use crate::random::{Seeds, name_key};
+use crate::{Error, Result, Spec, TensorView};
+use std::collections::{BTreeMap, HashSet};
+
+/// What to do with NaN and infinity in a tensor that would be lossy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NonFinite {
+    /// An error that names tensor and index.
+    #[default]
+    Refuse,
+    /// Send that tensor losslessly. Works where the encoder sees a whole tensor before it begins
+    /// ([`Encoder::tensor`]); for pushed tensors, scan first ([`crate::first_non_finite`]).
+    Lossless,
+}
+
+/// How to encode.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct EncodeOptions {
+    /// What the draws depend on.
+    pub seeds: Seeds,
+    /// Groups that are coded at the same time. Bytes do not depend on it.
+    pub threads: usize,
+    /// Tensors with fewer values travel losslessly.
+    pub min_values: u64,
+    /// What to do with NaN and infinity.
+    pub non_finite: NonFinite,
+    /// Values per chunk, as a power of two: 12 to 20.
+    pub group_log2: u8,
+    /// Whether to end with an index for seekable readers.
+    pub index: bool,
+    /// Instruction set; for tests and benches.
+    pub simd: Simd,
+}
+
+impl EncodeOptions {
+    /// One thread, tensors under 1,024 values lossless, non-finite values refused, 2^20 values a
+    /// chunk, no index.
+    pub fn new(seeds: Seeds) -> Self {
+        Self {
+            seeds,
+            threads: 1,
+            min_values: 1024,
+            non_finite: NonFinite::Refuse,
+            group_log2: 20,
+            index: false,
+            simd: Simd::Auto,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        if !crate::meta::GROUP_LOG2.contains(&self.group_log2) {
+            return Err(Error::invalid(format!(
+                "group_log2: expected 12 to 20, found {}",
+                self.group_log2
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// The pipeline a tensor really gets: lossless for element types other than f32, f16 and bf16, and
+/// for tensors known to be smaller than [`EncodeOptions::min_values`].
+pub fn effective_spec(desc: &TensorDesc, spec: &Spec, options: &EncodeOptions) -> Spec {
+    let small = matches!(desc.n_values(), Ok(Some(n)) if n < options.min_values);
+    if spec.is_lossy() && (small || !desc.dtype.is_lossy_capable()) {
+        return Spec::lossless();
+    }
+    spec.clone()
+}
+
+/// Turns tensors into a stream, holding at most [`EncodeOptions::threads`] groups.
+///
+/// Take what [`output`](Self::output) holds and [`clear_output`](Self::clear_output) after each
+/// call; [`crate::Writer`] does just that.
+///
+/// ```
+/// use fedpress::{DType, Encoder, EncodeOptions, Seeds, Spec, TensorDesc};
+/// let seeds = Seeds { shared: 7, private: 0x5eed, round: 0, client: 0 };
+/// let mut encoder = Encoder::new(EncodeOptions::new(seeds))?;
+/// encoder.begin(&TensorDesc::open("rows", DType::F32, &[2]), &Spec::lossless())?;
+/// encoder.push(&1f32.to_le_bytes())?;
+/// encoder.push(&2f32.to_le_bytes())?;
+/// encoder.end()?;
+/// encoder.finish()?;
+/// let tensors = fedpress::decode(encoder.output(), &Default::default())?;
+/// assert_eq!(tensors[0].shape, [1, 2]);
+/// # Ok::<(), fedpress::Error>(())
+/// ```
+pub struct Encoder {
+    options: EncodeOptions,
+    kernel: Kernel,
+    out: Vec<u8>,
+    /// Bytes that went through `out` and were cleared.
+    cleared: u64,
+    names: HashSet<String>,
+    manifest: Option<Vec<TensorDesc>>,
+    index: Vec<IndexEntry>,
+    n_tensors: u64,
+    n_chunks: u64,
+    scratch: Vec<Scratch>,
+    state: State,
+}
+
+enum State {
+    /// Nothing but the preamble, and the records at the head up to this kind.
+    Head(u8),
+    Between,
+    Open(Box<Open>),
+    Finished,
+    Poisoned,
+}
+
+struct Open {
+    meta: TensorMeta,
+    /// Elements that have been pushed.
+    pushed_bytes: u64,
+    /// Groups that have been coded.
+    n_groups: u64,
+    buffer: Vec<u8>,
+}
+
+impl Encoder {
+    /// Starts a stream.
+    pub fn new(options: EncodeOptions) -> Result<Self> {
+        options.check()?;
+        Ok(Self {
+            kernel: Kernel::new(options.simd),
+            scratch: (0..options.threads.max(1)).map(|_| Scratch::default()).collect(),
+            options,
+            out: preamble().to_vec(),
+            cleared: 0,
+            names: HashSet::new(),
+            manifest: None,
+            index: Vec::new(),
+            n_tensors: 0,
+            n_chunks: 0,
+            state: State::Head(0),
+        })
+    }
+
+    /// Stream bytes made so far and not cleared.
+    pub fn output(&self) -> &[u8] {
+        &self.out
+    }
+
+    /// Forgets the output, which the caller has taken.
+    pub fn clear_output(&mut self) {
+        self.cleared += self.out.len() as u64;
+        self.out.clear();
+    }
+
+    /// Bytes of stream so far.
+    pub fn n_bytes(&self) -> u64 {
+        self.cleared + self.out.len() as u64
+    }
+
+    /// Says something about the stream; once, before everything else.
+    pub fn metadata(&mut self, map: &BTreeMap<String, String>) -> Result<()> {
+        self.head(kind::METADATA)?;
+        put_record(kind::METADATA, &mut self.out, |out| {
+            write_metadata(map, out);
+            Ok(())
+        })
+    }
+
+    /// Announces the tensors that will follow, in order; once, before the first of them.
+    pub fn manifest(&mut self, tensors: &[TensorDesc]) -> Result<()> {
+        tensors.iter().try_for_each(TensorDesc::check)?;
+        self.head(kind::MANIFEST)?;
+        self.manifest = Some(tensors.to_vec());
+        put_record(kind::MANIFEST, &mut self.out, |out| {
+            write_manifest(tensors, out);
+            Ok(())
+        })
+    }
+
+    fn head(&mut self, kind: u8) -> Result<()> {
+        match self.state {
+            State::Head(last) if last < kind => {
+                self.state = State::Head(kind);
+                Ok(())
+            }
+            State::Poisoned => Err(Error::poisoned()),
+            _ => Err(Error::invalid(
+                "metadata comes first, then the manifest, then tensors; each of the first two once",
+            )),
+        }
+    }
+
+    /// Begins a tensor; its elements follow by [`push`](Self::push).
+    pub fn begin(&mut self, desc: &TensorDesc, spec: &Spec) -> Result<()> {
+        self.begin_keyed(desc, spec, None)
+    }
+
+    /// Begins a tensor whose keys derive from `key` instead of its name, so that the same values
+    /// under two names, or parts of one tensor, rotate alike.
+    pub fn begin_keyed(&mut self, desc: &TensorDesc, spec: &Spec, key: Option<u64>) -> Result<()> {
+        self.check_begin(desc).map_err(|e| e.in_tensor(&desc.name))?;
+        let spec = effective_spec(desc, spec, &self.options);
+        let meta = TensorMeta {
+            desc: desc.clone(),
+            group_log2: self.options.group_log2,
+            seed: spec.is_seeded().then_some((self.options.seeds.shared, self.options.seeds.round)),
+            explicit_key: key,
+            spec,
+        };
+        if self.options.index {
+            let offset = self.n_bytes();
+            self.index.push(IndexEntry { name_hash: name_key(&desc.name), offset });
+        }
+        self.names.insert(desc.name.clone());
+        self.n_tensors += 1;
+        put_record(kind::TENSOR, &mut self.out, |out| {
+            meta.write_to(out);
+            Ok(())
+        })?;
+        self.state =
+            State::Open(Box::new(Open { meta, pushed_bytes: 0, n_groups: 0, buffer: Vec::new() }));
+        Ok(())
+    }
+
+    fn check_begin(&self, desc: &TensorDesc) -> Result<()> {
+        match self.state {
+            State::Head(_) | State::Between => {}
+            State::Open(_) => return Err(Error::invalid("the previous tensor has not been ended")),
+            State::Finished => return Err(Error::invalid("the stream is finished")),
+            State::Poisoned => return Err(Error::poisoned()),
+        }
+        desc.check()?;
+        if self.names.contains(&desc.name) {
+            return Err(Error::invalid("a second tensor of that name"));
+        }
+        if let Some(manifest) = &self.manifest
+            && manifest.get(self.n_tensors as usize) != Some(desc)
+        {
+            return Err(Error::invalid("not the tensor that the manifest announces"));
+        }
+        Ok(())
+    }
+
+    /// Elements of the open tensor, as little-endian bytes in C order; cut anywhere.
+    pub fn push(&mut self, mut bytes: &[u8]) -> Result<()> {
+        let mut open = self.take_open()?;
+        open.pushed_bytes += bytes.len() as u64;
+        check_length(&open, false)?;
+        let batch = self.batch_bytes(&open.meta);
+        if !open.buffer.is_empty() {
+            let head;
+            (head, bytes) = bytes.split_at(bytes.len().min(batch - open.buffer.len()));
+            open.buffer.extend_from_slice(head);
+            // A full buffer waits for one more byte: only then is its last group not the last.
+            if !bytes.is_empty() {
+                let buffer = std::mem::take(&mut open.buffer);
+                self.put_groups(&mut open, &buffer, false)?;
+                open.buffer = buffer;
+                open.buffer.clear();
+            }
+        }
+        if bytes.len() > batch {
+            let (head, tail) = bytes.split_at((bytes.len() - 1) / batch * batch);
+            self.put_groups(&mut open, head, false)?;
+            bytes = tail;
+        }
+        open.buffer.extend_from_slice(bytes);
+        self.state = State::Open(open);
+        Ok(())
+    }
+
+    /// Ends the open tensor.
+    pub fn end(&mut self) -> Result<()> {
+        let mut open = self.take_open()?;
+        check_length(&open, true)?;
+        let buffer = std::mem::take(&mut open.buffer);
+        self.put_groups(&mut open, &buffer, true)?;
+        self.state = State::Between;
+        Ok(())
+    }
+
+    /// A whole tensor at once; reads `view` without copying it.
+    pub fn tensor(&mut self, view: &TensorView<'_>, spec: &Spec) -> Result<()> {
+        let desc = TensorDesc::new(view.name, view.dtype, view.shape);
+        let mut spec = effective_spec(&desc, spec, &self.options);
+        if spec.is_lossy()
+            && let Some(index) = first_non_finite(view.dtype, view.data)
+        {
+            match self.options.non_finite {
+                NonFinite::Refuse => return Err(non_finite(index as u64).in_tensor(view.name)),
+                NonFinite::Lossless => spec = Spec::lossless(),
+            }
+        }
+        self.begin(&desc, &spec)?;
+        let mut open = self.take_open()?;
+        open.pushed_bytes = view.data.len() as u64;
+        check_length(&open, true)?;
+        self.put_groups(&mut open, view.data, true)?;
+        self.state = State::Between;
+        Ok(())
+    }
+
+    /// Ends the stream: index, if asked for, and end record.
+    pub fn finish(&mut self) -> Result<()> {
+        match self.state {
+            State::Head(_) | State::Between => {}
+            State::Open(_) => return Err(Error::invalid("the last tensor has not been ended")),
+            State::Finished => return Err(Error::invalid("the stream is finished")),
+            State::Poisoned => return Err(Error::poisoned()),
+        }
+        if self.manifest.as_ref().is_some_and(|m| m.len() as u64 != self.n_tensors) {
+            return Err(Error::invalid("fewer tensors than the manifest announces"));
+        }
+        self.state = State::Poisoned;
+        let index_at = self.out.len();
+        if self.options.index {
+            let entries = std::mem::take(&mut self.index);
+            put_record(kind::INDEX, &mut self.out, |out| {
+                write_index(&entries, out);
+                Ok(())
+            })?;
+        }
+        let end = End {
+            n_tensors: self.n_tensors,
+            n_chunks: self.n_chunks,
+            index_distance: (self.out.len() - index_at) as u64,
+        };
+        put_record(kind::END, &mut self.out, |out| {
+            end.write_to(out);
+            Ok(())
+        })?;
+        self.state = State::Finished;
+        Ok(())
+    }
+
+    /// Takes the open tensor out; the encoder is poisoned until it is put back.
+    fn take_open(&mut self) -> Result<Box<Open>> {
+        match std::mem::replace(&mut self.state, State::Poisoned) {
+            State::Open(open) => Ok(open),
+            State::Poisoned => Err(Error::poisoned()),
+            other => {
+                self.state = other;
+                Err(Error::invalid("no tensor is open"))
+            }
+        }
+    }
+
+    fn batch_bytes(&self, meta: &TensorMeta) -> usize {
+        meta.group_values() * meta.dtype().size() * self.scratch.len()
+    }
+
+    /// Codes whole groups, in parallel if there are threads for it, and appends them in order.
+    fn put_groups(&mut self, open: &mut Open, elements: &[u8], last: bool) -> Result<()> {
+        let group_bytes = open.meta.group_values() * open.meta.dtype().size();
+        let codec = GroupCodec::new(&open.meta, self.kernel);
+        let seeds = self.options.seeds;
+        let n_groups = elements.len().div_ceil(group_bytes);
+        let put = |scratch: &mut Scratch, i: usize, elements: &[u8], out: &mut Vec<u8>| {
+            let group = open.n_groups + i as u64;
+            let last = last && i + 1 >= n_groups;
+            put_record(kind::CHUNK, out, |out| {
+                codec.encode(&seeds, group, last, elements, scratch, out)
+            })
+        };
+        if n_groups == 0 && last && open.meta.desc.open && open.n_groups == 0 {
+            put(&mut self.scratch[0], 0, &[], &mut self.out)?;
+            self.n_chunks += 1;
+        }
+        let mut groups = elements.chunks(group_bytes).enumerate().peekable();
+        while groups.peek().is_some() {
+            let batch: Vec<_> = groups.by_ref().take(self.scratch.len()).collect();
+            if let [(i, elements)] = batch[..] {
+                put(&mut self.scratch[0], i, elements, &mut self.out)?;
+                continue;
+            }
+            let coded: Vec<Result<Vec<u8>>> = std::thread::scope(|scope| {
+                let workers: Vec<_> = batch
+                    .into_iter()
+                    .zip(&mut self.scratch)
+                    .map(|((i, elements), scratch)| {
+                        scope.spawn(move || {
+                            let mut out = Vec::new();
+                            put(scratch, i, elements, &mut out).map(|()| out)
+                        })
+                    })
+                    .collect();
+                workers.into_iter().map(join).collect()
+            });
+            for records in coded {
+                self.out.extend_from_slice(&records?);
+            }
+        }
+        open.n_groups += n_groups as u64;
+        self.n_chunks += n_groups as u64;
+        Ok(())
+    }
+}
+
+/// The result of a worker; its panic, which would be a bug here, goes on in the caller.
+pub(crate) fn join<T>(worker: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    match worker.join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// A closed tensor takes exactly its bytes, an open one whole rows.
+fn check_length(open: &Open, at_end: bool) -> Result<()> {
+    let desc = &open.meta.desc;
+    let size = desc.dtype.size() as u64;
+    let found = open.pushed_bytes;
+    let check = || match desc.n_values()? {
+        Some(n) => {
+            let expected = n
+                .checked_mul(size)
+                .ok_or_else(|| Error::invalid("more than 2^64 bytes of elements"))?;
+            if found > expected || (at_end && found < expected) {
+                return Err(Error::invalid(format!(
+                    "shape {:?} of {} takes {expected} bytes, found {found}",
+                    desc.shape, desc.dtype
+                )));
+            }
+            Ok(())
+        }
+        None => {
+            let row = desc.row_values()?.checked_mul(size).unwrap_or(u64::MAX);
+            if at_end && !found.is_multiple_of(row) {
+                return Err(Error::invalid(format!(
+                    "{found} bytes are not a whole number of rows of {row} bytes"
+                )));
+            }
+            Ok(())
+        }
+    };
+    check().map_err(|e| e.in_tensor(&desc.name))
+}

@@ -1,0 +1,150 @@
+//! Sixteen lanes of f32 and u32: the operations an instruction set has to offer.
+
+use crate::random::word;
+
+/// How many values a vector holds, at every level.
+pub(super) const LANES: usize = 16;
+
+/// One instruction set. A value of the implementing type proves that the processor has it.
+///
+/// Every operation rounds once, to nearest even, and never merges with another one.
+pub(super) trait Lanes: Copy {
+    type F: Copy;
+    type U: Copy;
+
+    fn load(self, x: &[f32; LANES]) -> Self::F;
+    fn store(self, v: Self::F, x: &mut [f32; LANES]);
+    fn splat(self, v: f32) -> Self::F;
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a < b ? a : b`.
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a > b ? a : b`.
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    /// Flips the sign of lane i when bit i of `signs` is set.
+    fn flip(self, v: Self::F, signs: u16) -> Self::F;
+    /// One butterfly stage inside the vector, for H in {1, 2, 4, 8}: lane i without bit H gets
+    /// `v[i] + v[i + H]`, lane i with it `v[i - H] - v[i]`.
+    fn butterfly<const H: usize>(self, v: Self::F) -> Self::F;
+    /// Bits of the absolute values.
+    fn abs_bits(self, v: Self::F) -> Self::U;
+    fn max_u(self, a: Self::U, b: Self::U) -> Self::U;
+    fn splat_u(self, v: u32) -> Self::U;
+    fn store_u(self, v: Self::U, x: &mut [u32; LANES]);
+    /// Sixteen 24-bit draws: words `first .. first + 8` of `key`, low half before high half, each
+    /// half shifted right by 8.
+    fn draws(self, key: u64, first: u64) -> Self::U;
+    /// Truncates values in [0, 2^24) and adds one where `draw * 2^-24` is below the fraction.
+    fn round_stochastic(self, t: Self::F, draws: Self::U) -> Self::U;
+    /// Rounds values in [0, 2^24) to the nearest integer, ties to even.
+    fn round_nearest(self, t: Self::F) -> Self::U;
+    /// Converts integers below 2^24.
+    fn to_float(self, v: Self::U) -> Self::F;
+    /// Joins codes of q <= 16 bits, four to a word, the first in the lowest bits.
+    fn join(self, codes: Self::U, q: u32) -> [u64; 4];
+    /// The inverse of [`join`](Self::join); bits from 4q up are ignored.
+    fn split(self, words: [u64; 4], q: u32) -> Self::U;
+}
+
+/// The portable twin: plain loops over arrays.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Portable;
+
+fn map2<T: Copy, R>(a: [T; LANES], b: [T; LANES], f: impl Fn(T, T) -> R) -> [R; LANES] {
+    std::array::from_fn(|i| f(a[i], b[i]))
+}
+
+impl Lanes for Portable {
+    type F = [f32; LANES];
+    type U = [u32; LANES];
+
+    #[inline(always)]
+    fn load(self, x: &[f32; LANES]) -> Self::F {
+        *x
+    }
+    #[inline(always)]
+    fn store(self, v: Self::F, x: &mut [f32; LANES]) {
+        *x = v;
+    }
+    #[inline(always)]
+    fn splat(self, v: f32) -> Self::F {
+        [v; LANES]
+    }
+    #[inline(always)]
+    fn add(self, a: Self::F, b: Self::F) -> Self::F {
+        map2(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F {
+        map2(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F {
+        map2(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn min(self, a: Self::F, b: Self::F) -> Self::F {
+        map2(a, b, |a, b| if a < b { a } else { b })
+    }
+    #[inline(always)]
+    fn max(self, a: Self::F, b: Self::F) -> Self::F {
+        map2(a, b, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    fn flip(self, v: Self::F, signs: u16) -> Self::F {
+        std::array::from_fn(|i| f32::from_bits(v[i].to_bits() ^ ((u32::from(signs) >> i) << 31)))
+    }
+    #[inline(always)]
+    fn butterfly<const H: usize>(self, v: Self::F) -> Self::F {
+        std::array::from_fn(|i| if i & H == 0 { v[i] + v[i ^ H] } else { v[i ^ H] - v[i] })
+    }
+    #[inline(always)]
+    fn abs_bits(self, v: Self::F) -> Self::U {
+        v.map(|v| v.to_bits() & 0x7fff_ffff)
+    }
+    #[inline(always)]
+    fn max_u(self, a: Self::U, b: Self::U) -> Self::U {
+        map2(a, b, u32::max)
+    }
+    #[inline(always)]
+    fn splat_u(self, v: u32) -> Self::U {
+        [v; LANES]
+    }
+    #[inline(always)]
+    fn store_u(self, v: Self::U, x: &mut [u32; LANES]) {
+        *x = v;
+    }
+    #[inline(always)]
+    fn draws(self, key: u64, first: u64) -> Self::U {
+        let words: [u64; 8] = std::array::from_fn(|i| word(key, first.wrapping_add(i as u64)));
+        std::array::from_fn(|i| ((words[i / 2] >> (32 * (i % 2))) as u32) >> 8)
+    }
+    #[inline(always)]
+    fn round_stochastic(self, t: Self::F, draws: Self::U) -> Self::U {
+        std::array::from_fn(|i| {
+            let whole = t[i] as i32;
+            let fraction = t[i] - whole as f32;
+            whole as u32 + u32::from((draws[i] as f32) * (1.0 / 16_777_216.0) < fraction)
+        })
+    }
+    #[inline(always)]
+    fn round_nearest(self, t: Self::F) -> Self::U {
+        t.map(|t| t.round_ties_even() as i32 as u32)
+    }
+    #[inline(always)]
+    fn to_float(self, v: Self::U) -> Self::F {
+        v.map(|v| v as i32 as f32)
+    }
+    #[inline(always)]
+    fn join(self, codes: Self::U, q: u32) -> [u64; 4] {
+        std::array::from_fn(|j| {
+            (0..4).fold(0, |word, i| word | u64::from(codes[4 * j + i]) << (q * i as u32))
+        })
+    }
+    #[inline(always)]
+    fn split(self, words: [u64; 4], q: u32) -> Self::U {
+        let mask = (1 << q) - 1;
+        std::array::from_fn(|i| (words[i / 4] >> (q * (i as u32 % 4))) as u32 & mask)
+    }
+}

@@ -1,0 +1,192 @@
+//! The inner loops, written once over sixteen lanes and compiled for each instruction set.
+//!
+//! [`lanes`] defines the few operations an instruction set has to offer and gives the portable
+//! twin; [`avx2`] and [`avx512`] implement the same operations with intrinsics and are, with the
+//! call into them below, the only unsafe code of the crate. The algorithms ([`hadamard`],
+//! [`uniform`], [`scan`]) are safe, generic and written once, so every level runs the same
+//! arithmetic in the same order and gives the same bits: additions, subtractions and
+//! multiplications only, never contracted. A test compares the levels anyway.
+#![allow(unsafe_code, reason = "the one place for intrinsics; see the module text")]
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod hadamard;
+mod lanes;
+mod scan;
+mod uniform;
+
+use lanes::{Lanes, Portable};
+
+pub(crate) use uniform::{Grid, Rounding};
+
+/// Which instruction set to use. Bytes never depend on it; it exists for tests and benches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Simd {
+    /// The widest one this processor has.
+    #[default]
+    Auto,
+    /// Portable code.
+    Scalar,
+    /// At most AVX2 (x86-64).
+    Avx2,
+}
+
+/// A unit of work that runs at any level.
+trait Operation {
+    type Output;
+    fn run<L: Lanes>(self, lanes: L) -> Self::Output;
+}
+
+/// The instruction set in use, found out once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kernel {
+    Portable(Portable),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(avx512::Avx512),
+}
+
+impl Kernel {
+    pub(crate) fn new(simd: Simd) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if simd == Simd::Auto
+                && let Some(lanes) = avx512::Avx512::detect()
+            {
+                return Self::Avx512(lanes);
+            }
+            if simd != Simd::Scalar
+                && let Some(lanes) = avx2::Avx2::detect()
+            {
+                return Self::Avx2(lanes);
+            }
+        }
+        let _ = simd;
+        Self::Portable(Portable)
+    }
+
+    fn run<O: Operation>(self, operation: O) -> O::Output {
+        match self {
+            Self::Portable(lanes) => operation.run(lanes),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an `Avx2` exists only after `Avx2::detect` saw these features.
+            Self::Avx2(lanes) => unsafe { avx2::enter(lanes, operation) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an `Avx512` exists only after `Avx512::detect` saw these features.
+            Self::Avx512(lanes) => unsafe { avx512::enter(lanes, operation) },
+        }
+    }
+
+    /// `y = norm * H (s * x)`, s the signs of `key`, H the unnormalised Walsh-Hadamard matrix in
+    /// natural order. `x` and `y` have the same power-of-two length.
+    pub(crate) fn rotate(self, x: &[f32], y: &mut [f32], key: u64) {
+        self.run(hadamard::Rotate { x, y, key });
+    }
+
+    /// The inverse of [`rotate`](Self::rotate), in place.
+    pub(crate) fn unrotate(self, y: &mut [f32], key: u64) {
+        self.run(hadamard::Unrotate { y, key });
+    }
+
+    /// Smallest and largest value, with -0 counted as +0. `x` is not empty.
+    pub(crate) fn min_max(self, x: &[f32]) -> (f32, f32) {
+        self.run(scan::MinMax { x })
+    }
+
+    /// The largest absolute value, as bits: integer order is value order, so anything at or above
+    /// the bits of infinity means that the slice holds infinity or NaN.
+    pub(crate) fn peak_bits(self, x: &[f32]) -> u32 {
+        self.run(scan::PeakBits { x })
+    }
+
+    /// `out += weight * x`.
+    pub(crate) fn add_scaled(self, out: &mut [f32], x: &[f32], weight: f32) {
+        self.run(scan::AddScaled { out, x, weight });
+    }
+
+    /// Codes of `x` on `grid`, packed at the head of `out`, which has at least 16 bytes to spare
+    /// after them; those are overwritten.
+    pub(crate) fn quantize(self, x: &[f32], grid: &Grid, rounding: Rounding, out: &mut [u8]) {
+        self.run(uniform::Quantize { x, grid, rounding, out });
+    }
+
+    /// Values of the packed codes in `packed`: `(lo + code * step) * gain`.
+    pub(crate) fn dequantize(self, packed: &[u8], grid: &Grid, gain: f32, out: &mut [f32]) {
+        self.run(uniform::Dequantize { packed, grid, gain, out });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::word;
+
+    fn levels() -> Vec<Kernel> {
+        vec![Kernel::new(Simd::Scalar), Kernel::new(Simd::Avx2), Kernel::new(Simd::Auto)]
+    }
+
+    /// Ordinary values, and the awkward ones: zeros of both signs, subnormals, huge spans.
+    fn vectors(n: usize) -> Vec<Vec<f32>> {
+        let unit = |key: u64| (0..n).map(move |i| (word(key, i as u64) >> 40) as f32 - 8e6);
+        vec![
+            unit(1).collect(),
+            unit(2).map(|v| v * 1e-44).collect(),
+            unit(3).map(|v| if (v as i32) % 3 == 0 { -0.0 } else { v * 1e11 }).collect(),
+            unit(4).map(|v| if v > 0.0 { 0.0 } else { -0.0 }).collect(),
+            unit(5).enumerate().map(|(i, v)| v * 10f32.powi(i as i32 % 40 - 30)).collect(),
+        ]
+    }
+
+    fn bits(x: &[f32]) -> Vec<u32> {
+        x.iter().map(|v| v.to_bits()).collect()
+    }
+
+    #[test]
+    fn every_level_gives_the_same_bits() {
+        for n in [1usize, 2, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 32768] {
+            for x in vectors(n) {
+                let rotated: Vec<_> = levels()
+                    .iter()
+                    .map(|kernel| {
+                        let mut y = vec![0.0; n];
+                        kernel.rotate(&x, &mut y, 99);
+                        let forward = bits(&y);
+                        kernel.unrotate(&mut y, 99);
+                        (forward, bits(&y), kernel.peak_bits(&x))
+                    })
+                    .collect();
+                assert_eq!(rotated[0], rotated[1], "n = {n}");
+                assert_eq!(rotated[0], rotated[2], "n = {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_level_quantizes_to_the_same_bytes() {
+        for n in [1usize, 3, 15, 16, 17, 250, 256, 1000, 4096, 5000] {
+            for (q, x) in (1..=16).flat_map(|q| vectors(n).into_iter().map(move |x| (q, x))) {
+                for rounding in [Rounding::Stochastic(5), Rounding::Nearest] {
+                    let results: Vec<_> = levels()
+                        .iter()
+                        .map(|kernel| {
+                            let (lo, hi) = kernel.min_max(&x);
+                            let grid = Grid::cover(lo, hi, q);
+                            let mut packed = vec![0xAA; crate::pack::packed_len(n, q) + 16];
+                            kernel.quantize(&x, &grid, rounding, &mut packed);
+                            packed.truncate(crate::pack::packed_len(n, q));
+                            let mut out = vec![f32::NAN; n];
+                            kernel.dequantize(&packed, &grid, 1.5, &mut out);
+                            kernel.add_scaled(&mut out, &x, 0.25);
+                            (packed, bits(&out), lo.to_bits(), hi.to_bits())
+                        })
+                        .collect();
+                    assert_eq!(results[0], results[1], "n = {n}, q = {q}");
+                    assert_eq!(results[0], results[2], "n = {n}, q = {q}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Reductions over a slice, and the weighted sum.
+
+use super::Operation;
+use super::lanes::{LANES, Lanes};
+
+#[inline(always)]
+fn split(x: &[f32]) -> (&[[f32; LANES]], &[f32]) {
+    let (rows, tail) = x.as_chunks();
+    (rows, tail)
+}
+
+pub(super) struct MinMax<'a> {
+    pub x: &'a [f32],
+}
+
+impl Operation for MinMax<'_> {
+    type Output = (f32, f32);
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> (f32, f32) {
+        let (rows, tail) = split(self.x);
+        let zero = l.splat(0.0);
+        let (mut low, mut high) = (l.splat(f32::INFINITY), l.splat(f32::NEG_INFINITY));
+        for row in rows {
+            let v = l.add(l.load(row), zero);
+            low = l.min(v, low);
+            high = l.max(v, high);
+        }
+        let mut lows = [0.0; LANES];
+        let mut highs = [0.0; LANES];
+        l.store(low, &mut lows);
+        l.store(high, &mut highs);
+        let low =
+            lows.into_iter().chain(tail.iter().map(|v| v + 0.0)).fold(f32::INFINITY, pick_min);
+        let high =
+            highs.into_iter().chain(tail.iter().map(|v| v + 0.0)).fold(f32::NEG_INFINITY, pick_max);
+        (low, high)
+    }
+}
+
+fn pick_min(a: f32, b: f32) -> f32 {
+    if b < a { b } else { a }
+}
+
+fn pick_max(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+pub(super) struct PeakBits<'a> {
+    pub x: &'a [f32],
+}
+
+impl Operation for PeakBits<'_> {
+    type Output = u32;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> u32 {
+        let (rows, tail) = split(self.x);
+        let (quads, rest) = rows.as_chunks::<4>();
+        let mut peaks = [l.splat_u(0); 4];
+        for quad in quads {
+            for (peak, row) in peaks.iter_mut().zip(quad) {
+                *peak = l.max_u(*peak, l.abs_bits(l.load(row)));
+            }
+        }
+        let mut peak = l.max_u(l.max_u(peaks[0], peaks[1]), l.max_u(peaks[2], peaks[3]));
+        for row in rest {
+            peak = l.max_u(peak, l.abs_bits(l.load(row)));
+        }
+        let mut each = [0; LANES];
+        l.store_u(peak, &mut each);
+        each.into_iter().chain(tail.iter().map(|v| v.to_bits() & 0x7fff_ffff)).fold(0, u32::max)
+    }
+}
+
+pub(super) struct AddScaled<'a> {
+    pub out: &'a mut [f32],
+    pub x: &'a [f32],
+    pub weight: f32,
+}
+
+impl Operation for AddScaled<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let weight = l.splat(self.weight);
+        let (rows, tail) = split(self.x);
+        let (outs, out_tail) = self.out.as_chunks_mut::<LANES>();
+        for (out, row) in outs.iter_mut().zip(rows) {
+            let sum = l.add(l.load(out), l.mul(l.load(row), weight));
+            l.store(sum, out);
+        }
+        for (out, x) in out_tail.iter_mut().zip(tail) {
+            *out += x * self.weight;
+        }
+    }
+}

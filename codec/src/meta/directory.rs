@@ -1,0 +1,91 @@
+//! What describes a stream as a whole: metadata and manifest at its head, the index at its end.
+
+use super::TensorDesc;
+use crate::bytes::{Cursor, put_text, put_varint};
+use crate::{Error, Result};
+use std::collections::BTreeMap;
+
+/// Longest text in the metadata.
+const MAX_TEXT: u64 = 1 << 20;
+
+pub(crate) fn write_metadata(map: &BTreeMap<String, String>, out: &mut Vec<u8>) {
+    put_varint(out, map.len() as u64);
+    for (key, value) in map {
+        put_text(out, key);
+        put_text(out, value);
+    }
+}
+
+/// Keys ascend strictly by their bytes, so a map has one form and no key stands twice.
+pub(crate) fn read_metadata(body: &[u8]) -> Result<BTreeMap<String, String>> {
+    let mut cursor = Cursor::new(body);
+    let count = cursor.varint("number of metadata entries")?;
+    let mut map = BTreeMap::new();
+    let mut last: Option<&str> = None;
+    for _ in 0..count {
+        let key = cursor.text(MAX_TEXT, "metadata key")?;
+        let value = cursor.text(MAX_TEXT, "metadata value")?;
+        if last.is_some_and(|last| last >= key) {
+            return Err(Error::corrupt(format!("metadata key {key:?} out of order")));
+        }
+        last = Some(key);
+        map.insert(key.to_owned(), value.to_owned());
+    }
+    cursor.end("metadata record")?;
+    Ok(map)
+}
+
+pub(crate) fn write_manifest(tensors: &[TensorDesc], out: &mut Vec<u8>) {
+    put_varint(out, tensors.len() as u64);
+    tensors.iter().for_each(|t| t.write_to(0, out));
+}
+
+pub(crate) fn read_manifest(body: &[u8]) -> Result<Vec<TensorDesc>> {
+    let mut cursor = Cursor::new(body);
+    let count = cursor.varint("number of tensors in the manifest")?;
+    let mut tensors = Vec::new();
+    for _ in 0..count {
+        let (tensor, flags) = TensorDesc::read_from(&mut cursor)?;
+        if flags != 0 {
+            return Err(Error::corrupt(format!("manifest flags: {flags:#04x} is reserved")));
+        }
+        tensors.push(tensor);
+    }
+    cursor.end("manifest record")?;
+    Ok(tensors)
+}
+
+/// Where a tensor record stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IndexEntry {
+    /// Hash of the tensor's name.
+    pub name_hash: u64,
+    /// Bytes from the first byte of the stream to the first byte of the tensor record.
+    pub offset: u64,
+}
+
+pub(crate) fn write_index(entries: &[IndexEntry], out: &mut Vec<u8>) {
+    put_varint(out, entries.len() as u64);
+    for entry in entries {
+        out.extend(entry.name_hash.to_le_bytes());
+        put_varint(out, entry.offset);
+    }
+}
+
+pub(crate) fn read_index(body: &[u8]) -> Result<Vec<IndexEntry>> {
+    let mut cursor = Cursor::new(body);
+    let count = cursor.varint("number of index entries")?;
+    let mut entries: Vec<IndexEntry> = Vec::new();
+    for _ in 0..count {
+        let entry = IndexEntry {
+            name_hash: cursor.u64("name hash")?,
+            offset: cursor.varint("tensor offset")?,
+        };
+        if entries.last().is_some_and(|last| last.offset >= entry.offset) {
+            return Err(Error::corrupt("index entries out of order"));
+        }
+        entries.push(entry);
+    }
+    cursor.end("index record")?;
+    Ok(entries)
+}

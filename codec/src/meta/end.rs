@@ -1,0 +1,47 @@
+//! The record that ends a stream.
+
+use crate::bytes::{Cursor, put_varint};
+use crate::frame;
+use crate::{Error, Result};
+
+/// Totals, and the way back to the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) n_tensors: u64,
+    pub(crate) n_chunks: u64,
+    /// Bytes from the start of the index record to the start of this one; 0 without an index.
+    pub(crate) index_distance: u64,
+}
+
+impl End {
+    /// No end record is longer, its frame included.
+    pub(crate) const MAX_RECORD_LEN: usize = 3 * 10 + 1 + frame::OVERHEAD;
+
+    /// The body; its last byte is the length of the whole record, so that a reader with the end of
+    /// a file finds the start of the record.
+    pub(crate) fn write_to(&self, out: &mut Vec<u8>) {
+        let at = out.len();
+        put_varint(out, self.n_tensors);
+        put_varint(out, self.n_chunks);
+        put_varint(out, self.index_distance);
+        out.push((out.len() - at + 1 + frame::OVERHEAD) as u8);
+    }
+
+    pub(crate) fn read_from(body: &[u8]) -> Result<Self> {
+        let mut cursor = Cursor::new(body);
+        let end = Self {
+            n_tensors: cursor.varint("number of tensors")?,
+            n_chunks: cursor.varint("number of chunks")?,
+            index_distance: cursor.varint("index distance")?,
+        };
+        let length = usize::from(cursor.u8("end record length")?);
+        cursor.end("end record")?;
+        if length != body.len() + frame::OVERHEAD {
+            return Err(Error::corrupt(format!(
+                "end record: says {length} bytes, has {}",
+                body.len() + frame::OVERHEAD
+            )));
+        }
+        Ok(end)
+    }
+}

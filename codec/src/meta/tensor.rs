@@ -1,0 +1,214 @@
+//! The record that opens a tensor.
+
+use crate::bytes::{Cursor, put_text, put_varint};
+use crate::random::name_key;
+use crate::tensor::element_count;
+use crate::{DType, Error, Result, Spec};
+
+/// Longest name, in bytes.
+pub(crate) const MAX_NAME: u64 = 1 << 16;
+/// Most dimensions.
+const MAX_DIMS: u64 = 64;
+/// Group sizes, as powers of two.
+pub(crate) const GROUP_LOG2: std::ops::RangeInclusive<u8> = 12..=20;
+
+const OPEN: u8 = 1 << 5;
+const EXPLICIT_KEY: u8 = 1 << 6;
+const RESERVED: u8 = 1 << 7;
+
+/// What a tensor is called and what it looks like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorDesc {
+    /// UTF-8 without NUL, at most 65,536 bytes, unique within its stream.
+    pub name: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Dimensions, outermost first; empty for a scalar.
+    pub shape: Vec<u64>,
+    /// Whether the first dimension is not known yet; `shape[0]` is then 0 and the last chunk
+    /// closes it.
+    pub open: bool,
+}
+
+impl TensorDesc {
+    /// A tensor of known shape.
+    pub fn new(name: impl Into<String>, dtype: DType, shape: &[u64]) -> Self {
+        Self { name: name.into(), dtype, shape: shape.to_vec(), open: false }
+    }
+
+    /// A tensor whose first dimension is known only at its end; `row` are the other dimensions.
+    pub fn open(name: impl Into<String>, dtype: DType, row: &[u64]) -> Self {
+        let shape = std::iter::once(0).chain(row.iter().copied()).collect();
+        Self { name: name.into(), dtype, shape, open: true }
+    }
+
+    /// Number of elements; `None` while the first dimension is open.
+    pub(crate) fn n_values(&self) -> Result<Option<u64>> {
+        self.row_values()?;
+        if self.open { Ok(None) } else { element_count(&self.shape).map(Some) }
+    }
+
+    /// Elements per step of the first dimension; 1 for closed tensors, which are not cut by rows.
+    pub(crate) fn row_values(&self) -> Result<u64> {
+        if !self.open {
+            return Ok(1);
+        }
+        let Some((0, row)) = self.shape.split_first() else {
+            return Err(Error::invalid(format!(
+                "an open tensor needs a first dimension of 0, found shape {:?}",
+                self.shape
+            )));
+        };
+        match element_count(row)? {
+            0 => Err(Error::invalid(format!(
+                "open first dimension over empty rows, shape {:?}",
+                self.shape
+            ))),
+            n => Ok(n),
+        }
+    }
+
+    /// The rules a description has to keep, whoever made it.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.name.len() as u64 > MAX_NAME {
+            return Err(Error::invalid(format!(
+                "name of {} bytes, at most {MAX_NAME} are allowed",
+                self.name.len()
+            )));
+        }
+        if self.name.contains('\0') {
+            return Err(Error::invalid("NUL in a tensor name"));
+        }
+        if self.shape.len() as u64 > MAX_DIMS {
+            return Err(Error::invalid(format!(
+                "{} dimensions, at most {MAX_DIMS} are allowed",
+                self.shape.len()
+            )));
+        }
+        self.n_values().map(drop)
+    }
+
+    /// Name, element type, a byte of flags, dimensions: the part that manifests share.
+    pub(crate) fn write_to(&self, flags: u8, out: &mut Vec<u8>) {
+        put_text(out, &self.name);
+        out.push(self.dtype as u8);
+        out.push(flags | if self.open { OPEN } else { 0 });
+        put_varint(out, self.shape.len() as u64);
+        self.shape.iter().for_each(|d| put_varint(out, *d));
+    }
+
+    /// The description and the other flags.
+    pub(crate) fn read_from(cursor: &mut Cursor<'_>) -> Result<(Self, u8)> {
+        let name = cursor.text(MAX_NAME, "tensor name")?.to_owned();
+        let dtype = cursor.u8("element type")?;
+        let dtype = DType::from_u8(dtype).map_err(|byte| {
+            Error::unsupported(
+                format!("element type {byte:#04x}"),
+                "those of FORMAT.md, version 0.1",
+            )
+        })?;
+        let flags = cursor.u8("tensor flags")?;
+        let n_dims = cursor.varint_up_to(MAX_DIMS, "number of dimensions")?;
+        let shape = (0..n_dims).map(|_| cursor.varint("dimension")).collect::<Result<_>>()?;
+        let desc = Self { name, dtype, shape, open: flags & OPEN != 0 };
+        desc.check().map_err(|e| Error::corrupt(format!("tensor record: {e}")))?;
+        Ok((desc, flags & !OPEN))
+    }
+}
+
+/// The header of a tensor as it stands in the stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorMeta {
+    pub(crate) desc: TensorDesc,
+    pub(crate) spec: Spec,
+    pub(crate) group_log2: u8,
+    /// Shared seed and round, where a stage needs them.
+    pub(crate) seed: Option<(u64, u64)>,
+    /// What the keys of this tensor derive from, if not from its name.
+    pub(crate) explicit_key: Option<u64>,
+}
+
+impl TensorMeta {
+    /// Name, element type and shape.
+    pub fn desc(&self) -> &TensorDesc {
+        &self.desc
+    }
+
+    /// Name of the tensor.
+    pub fn name(&self) -> &str {
+        &self.desc.name
+    }
+
+    /// Element type, of the original and of what is decoded.
+    pub fn dtype(&self) -> DType {
+        self.desc.dtype
+    }
+
+    /// The pipeline the tensor went through. Of a Kashin stage only what the decoder needs is
+    /// known; its other parameters show their defaults.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Values per chunk: all chunks but the last have exactly this many.
+    pub fn group_values(&self) -> usize {
+        1 << self.group_log2
+    }
+
+    /// The shared seed and the round, if a stage of the pipeline uses them.
+    pub fn seed_and_round(&self) -> Option<(u64, u64)> {
+        self.seed
+    }
+
+    /// What the keys of this tensor derive from: a hash of its name unless the sender chose one.
+    pub fn key(&self) -> u64 {
+        self.explicit_key.unwrap_or_else(|| name_key(&self.desc.name))
+    }
+
+    /// Number of elements; `None` while the first dimension is open.
+    pub fn n_values(&self) -> Option<u64> {
+        self.desc.n_values().ok().flatten()
+    }
+
+    pub(crate) fn write_to(&self, out: &mut Vec<u8>) {
+        let key = if self.explicit_key.is_some() { EXPLICIT_KEY } else { 0 };
+        self.desc.write_to(self.group_log2 | key, out);
+        self.spec.write_to(out);
+        if let Some((seed, round)) = self.seed {
+            out.extend(seed.to_le_bytes());
+            put_varint(out, round);
+        }
+        if let Some(key) = self.explicit_key {
+            out.extend(key.to_le_bytes());
+        }
+    }
+
+    pub(crate) fn read_from(body: &[u8]) -> Result<Self> {
+        let mut cursor = Cursor::new(body);
+        let (desc, flags) = TensorDesc::read_from(&mut cursor)?;
+        let read = |cursor: &mut Cursor<'_>| -> Result<Self> {
+            let group_log2 = flags & 0x1f;
+            if flags & RESERVED != 0 || !GROUP_LOG2.contains(&group_log2) {
+                return Err(Error::corrupt(format!("tensor flags: {flags:#04x} is reserved")));
+            }
+            let spec = Spec::read_from(cursor)?;
+            if spec.is_lossy() && !desc.dtype.is_lossy_capable() {
+                return Err(Error::corrupt(format!(
+                    "lossy pipeline {spec} on {} values",
+                    desc.dtype
+                )));
+            }
+            let seed = match spec.is_seeded() {
+                true => Some((cursor.u64("shared seed")?, cursor.varint("round")?)),
+                false => None,
+            };
+            let explicit_key = match flags & EXPLICIT_KEY {
+                0 => None,
+                _ => Some(cursor.u64("tensor key")?),
+            };
+            cursor.end("tensor record")?;
+            Ok(Self { desc: desc.clone(), spec, group_log2, seed, explicit_key })
+        };
+        read(&mut cursor).map_err(|e| e.in_tensor(&desc.name))
+    }
+}

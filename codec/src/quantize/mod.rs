@@ -1,0 +1,46 @@
+//! Quantizers: coefficients to packed codes and back.
+
+mod uniform;
+
+pub(crate) use uniform::Uniform;
+
+use crate::Result;
+use crate::bytes::Cursor;
+use crate::spec::put;
+use crate::stage::Stage;
+
+/// How coefficients become codes. Numbers 0x20..=0x2f on the wire.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Quantizer {
+    Uniform(Uniform),
+}
+
+impl Quantizer {
+    pub(crate) fn write_to(&self, out: &mut Vec<u8>) -> u8 {
+        match self {
+            Self::Uniform(uniform) => put(Some(uniform), out),
+        }
+    }
+
+    /// The quantizer of that number, or `None` if the number is not one of a quantizer.
+    pub(crate) fn read_from(id: u8, cursor: &mut Cursor<'_>) -> Result<Option<Self>> {
+        Ok(match id {
+            Uniform::ID => Some(Self::Uniform(Uniform::read_from(cursor)?)),
+            _ => None,
+        })
+    }
+
+    /// Block size in coefficients.
+    pub(crate) fn block(&self) -> usize {
+        match self {
+            Self::Uniform(uniform) => uniform.block(),
+        }
+    }
+
+    /// Bytes of `n` coded coefficients with their scales.
+    pub(crate) fn coded_len(&self, n: usize) -> usize {
+        match self {
+            Self::Uniform(uniform) => uniform.coded_len(n),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! [`Writer`]: the encoder over `std::io::Write`.
+
+use crate::encode::{EncodeOptions, Encoder};
+use crate::meta::TensorDesc;
+use crate::{Result, Spec, TensorView};
+use std::collections::BTreeMap;
+use std::io::Write;
+
+/// Writes a stream. [`finish`](Self::finish) is mandatory: a stream without its end record is
+/// truncated, and dropping the writer does not write one.
+///
+/// ```
+/// use fedpress::{EncodeOptions, Seeds, Spec, TensorView, Writer};
+/// let seeds = Seeds { shared: 7, private: 0x5eed, round: 0, client: 0 };
+/// let w = vec![0.5f32; 5000];
+/// let mut writer = Writer::new(Vec::new(), EncodeOptions::new(seeds))?;
+/// writer.tensor(&TensorView::f32("w", &[50, 100], &w), &Spec::hadamard().quantized(4)?)?;
+/// let bytes = writer.finish()?;
+/// assert!(bytes.len() < 20_000 / 7);
+/// # Ok::<(), fedpress::Error>(())
+/// ```
+pub struct Writer<W> {
+    encoder: Encoder,
+    inner: W,
+}
+
+impl<W: Write> Writer<W> {
+    /// Starts a stream.
+    pub fn new(inner: W, options: EncodeOptions) -> Result<Self> {
+        let mut writer = Self { encoder: Encoder::new(options)?, inner };
+        writer.flush_output()?;
+        Ok(writer)
+    }
+
+    fn flush_output(&mut self) -> Result<()> {
+        self.inner.write_all(self.encoder.output())?;
+        self.encoder.clear_output();
+        Ok(())
+    }
+
+    /// See [`Encoder::metadata`].
+    pub fn metadata(&mut self, map: &BTreeMap<String, String>) -> Result<()> {
+        self.encoder.metadata(map)?;
+        self.flush_output()
+    }
+
+    /// See [`Encoder::manifest`].
+    pub fn manifest(&mut self, tensors: &[TensorDesc]) -> Result<()> {
+        self.encoder.manifest(tensors)?;
+        self.flush_output()
+    }
+
+    /// See [`Encoder::begin`].
+    pub fn begin(&mut self, desc: &TensorDesc, spec: &Spec) -> Result<()> {
+        self.encoder.begin(desc, spec)?;
+        self.flush_output()
+    }
+
+    /// See [`Encoder::begin_keyed`].
+    pub fn begin_keyed(&mut self, desc: &TensorDesc, spec: &Spec, key: Option<u64>) -> Result<()> {
+        self.encoder.begin_keyed(desc, spec, key)?;
+        self.flush_output()
+    }
+
+    /// See [`Encoder::push`].
+    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        self.encoder.push(bytes)?;
+        self.flush_output()
+    }
+
+    /// See [`Encoder::end`].
+    pub fn end(&mut self) -> Result<()> {
+        self.encoder.end()?;
+        self.flush_output()
+    }
+
+    /// See [`Encoder::tensor`].
+    pub fn tensor(&mut self, view: &TensorView<'_>, spec: &Spec) -> Result<()> {
+        self.encoder.tensor(view, spec)?;
+        self.flush_output()
+    }
+
+    /// Bytes written so far.
+    pub fn bytes_written(&self) -> u64 {
+        self.encoder.n_bytes()
+    }
+
+    /// Ends the stream, flushes, and returns what it was written to.
+    pub fn finish(mut self) -> Result<W> {
+        self.encoder.finish()?;
+        self.flush_output()?;
+        self.inner.flush()?;
+        Ok(self.inner)
+    }
+}
