@@ -1,7 +1,7 @@
 //! The sans-IO encoder: element bytes in, stream bytes out.
 
 use crate::frame::{kind, put_record};
-use crate::group::{GroupCodec, Scratch, first_non_finite, non_finite};
+use crate::group::{GroupCodec, Scratch, first_non_finite};
 use crate::kernel::{Kernel, Simd};
 use crate::meta::{
     End, IndexEntry, TensorDesc, TensorMeta, preamble, write_index, write_manifest, write_metadata,
@@ -290,12 +290,10 @@ impl Encoder {
         let desc = TensorDesc::new(view.name, view.dtype, view.shape);
         let mut spec = effective_spec(&desc, spec, &self.options);
         if spec.is_lossy()
-            && let Some(index) = first_non_finite(view.dtype, view.data)
+            && self.options.non_finite == NonFinite::Lossless
+            && first_non_finite(view.dtype, view.data).is_some()
         {
-            match self.options.non_finite {
-                NonFinite::Refuse => return Err(non_finite(index as u64).in_tensor(view.name)),
-                NonFinite::Lossless => spec = Spec::lossless(),
-            }
+            spec = Spec::lossless();
         }
         self.begin(&desc, &spec)?;
         let mut open = self.take_open()?;

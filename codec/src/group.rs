@@ -23,6 +23,7 @@ pub(crate) struct Scratch {
     values: Vec<f32>,
     coefficients: Vec<f32>,
     kept: Vec<f32>,
+    positions: Vec<u32>,
     unit: Vec<f32>,
     payload: Vec<u8>,
     zstandard: Zstandard,
@@ -150,7 +151,7 @@ impl<'a> GroupCodec<'a> {
             return Ok(());
         }
         let mut own = std::mem::take(&mut scratch.values);
-        let mut values = match aligned(dtype, elements) {
+        let values = match aligned(dtype, elements) {
             Some(values) => values,
             None => {
                 own.resize(n, 0.0);
@@ -158,20 +159,20 @@ impl<'a> GroupCodec<'a> {
                 &own
             }
         };
-        let peak = self.kernel.peak_bits(values);
+        payload.resize(payload_len(self.meta, n) + SLACK, 0);
+        let peak = self.encode_coefficients(seeds, group, values, scratch, payload);
         if peak >= f32::INFINITY.to_bits() {
             let index = values.iter().position(|v| !v.is_finite()).unwrap_or(0) as u64;
             let index = group * self.meta.group_values() as u64 + index;
             return Err(non_finite(index).in_tensor(&self.meta.desc.name));
         }
+        // Rare enough to code the group twice instead of reading every group twice.
         let exponent = range::exponent(peak);
         if exponent != 0 {
-            own = values.to_vec();
-            range::scale_down(&mut own, exponent);
-            values = &own;
+            let mut scaled = values.to_vec();
+            range::scale_down(&mut scaled, exponent);
+            self.encode_coefficients(seeds, group, &scaled, scratch, payload);
         }
-        payload.resize(payload_len(self.meta, n) + SLACK, 0);
-        self.encode_coefficients(seeds, group, values, scratch, payload);
         payload.truncate(payload_len(self.meta, n));
         if let Some(last) = payload.last_mut() {
             *last = exponent as u8;
@@ -180,6 +181,8 @@ impl<'a> GroupCodec<'a> {
         Ok(())
     }
 
+    /// Codes a group; returns the bits of its largest magnitude. Values that are not finite give
+    /// codes that mean nothing.
     fn encode_coefficients(
         &self,
         seeds: &Seeds,
@@ -187,34 +190,36 @@ impl<'a> GroupCodec<'a> {
         values: &[f32],
         scratch: &mut Scratch,
         coded: &mut [u8],
-    ) {
+    ) -> u32 {
         let transform = &self.meta.spec.transform;
         let n = transform.n_coefficients(values.len());
         let context = self.context(group);
         let Some(subsample) = self.meta.spec.subsample else {
-            let n_coded = n;
+            let mut peak = 0;
             for span in self.spans(n) {
-                let coefficients = match transform {
-                    Transform::Identity => &values[span.clone()],
-                    _ => {
-                        scratch.coefficients.resize(span.len(), 0.0);
-                        let coefficients = &mut scratch.coefficients[..span.len()];
-                        let unit = &mut scratch.unit;
-                        transform.forward(&context, values, span.clone(), coefficients, unit);
-                        &*coefficients
-                    }
-                };
-                self.encode_span(seeds, group, n_coded, span, coefficients, coded);
+                scratch.coefficients.resize(span.len(), 0.0);
+                let coefficients = &mut scratch.coefficients[..span.len()];
+                let unit = &mut scratch.unit;
+                peak = peak.max(transform.forward(
+                    &context,
+                    values,
+                    span.clone(),
+                    coefficients,
+                    unit,
+                ));
+                self.encode_span(seeds, group, n, span, coefficients, coded);
             }
-            return;
+            return peak;
         };
         scratch.coefficients.resize(n, 0.0);
         let coefficients = &mut scratch.coefficients[..n];
-        transform.forward(&context, values, 0..n, coefficients, &mut scratch.unit);
-        scratch.kept.clear();
+        let peak = transform.forward(&context, values, 0..n, coefficients, &mut scratch.unit);
+        subsample.select(n, self.selection.stream(group), &mut scratch.positions);
         let kept = &mut scratch.kept;
-        subsample.select(n, self.selection.stream(group), |i| kept.push(coefficients[i]));
+        kept.clear();
+        kept.extend(scratch.positions.iter().map(|i| coefficients[*i as usize]));
         self.encode_span(seeds, group, kept.len(), 0..kept.len(), kept, coded);
+        peak
     }
 
     /// Runs that neither the transform nor the quantizer reaches across.
@@ -401,10 +406,10 @@ impl<'a> GroupCodec<'a> {
         scratch.coefficients.clear();
         scratch.coefficients.resize(n, 0.0);
         let coefficients = &mut scratch.coefficients[..n];
-        let mut kept = kept.iter();
-        subsample.select(n, self.selection.stream(group), |i| {
-            coefficients[i] = kept.next().copied().unwrap_or(0.0);
-        });
+        subsample.select(n, self.selection.stream(group), &mut scratch.positions);
+        for (position, value) in scratch.positions.iter().zip(kept) {
+            coefficients[*position as usize] = *value;
+        }
         transform.inverse(&context, 0, coefficients);
         match transform {
             Transform::Kashin(kashin) => kashin.gather(coefficients, values),
@@ -469,7 +474,7 @@ fn aligned_mut(dtype: DType, elements: &mut [u8]) -> Option<&mut [f32]> {
 }
 
 /// The error for a NaN or infinity in a lossy tensor.
-pub(crate) fn non_finite(index: u64) -> Error {
+fn non_finite(index: u64) -> Error {
     Error::invalid(format!(
         "NaN or infinity at index {index}; a lossy pipeline takes finite values only (or send the tensor losslessly)"
     ))

@@ -10,7 +10,10 @@ pub(crate) struct Avx2(());
 
 impl Avx2 {
     pub(super) fn detect() -> Option<Self> {
-        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2")).then_some(Self(()))
+        (is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("bmi2"))
+        .then_some(Self(()))
     }
 }
 
@@ -18,7 +21,7 @@ impl Avx2 {
 ///
 /// # Safety
 /// The processor has the features listed; an [`Avx2`] proves it.
-#[target_feature(enable = "avx2,bmi2")]
+#[target_feature(enable = "avx2,fma,bmi2")]
 pub(super) unsafe fn enter<O: Operation>(lanes: Avx2, operation: O) -> O::Output {
     operation.run(lanes)
 }
@@ -52,9 +55,20 @@ fn mix(z: __m256i) -> __m256i {
     }
 }
 
-#[inline(always)]
-fn both<A: Copy, B: Copy, R>(a: [A; 2], b: [B; 2], f: impl Fn(A, B) -> R) -> [R; 2] {
-    [f(a[0], b[0]), f(a[1], b[1])]
+/// An expression for each of the two registers of its operands. A macro and not a closure: a
+/// closure is a function of its own, compiled without the features.
+macro_rules! each {
+    ($($v:ident),+ => $result:expr) => {{
+        let low = {
+            $(let $v = $v[0];)+
+            $result
+        };
+        let high = {
+            $(let $v = $v[1];)+
+            $result
+        };
+        [low, high]
+    }};
 }
 
 // SAFETY (every block below): the intrinsics need the features that `self` proves; loads and
@@ -63,6 +77,7 @@ fn both<A: Copy, B: Copy, R>(a: [A; 2], b: [B; 2], f: impl Fn(A, B) -> R) -> [R;
 impl Lanes for Avx2 {
     type F = [__m256; 2];
     type U = [__m256i; 2];
+    const RADIX: usize = 4;
 
     #[inline(always)]
     fn load(self, x: &[f32; LANES]) -> Self::F {
@@ -81,34 +96,36 @@ impl Lanes for Avx2 {
     }
     #[inline(always)]
     fn add(self, a: Self::F, b: Self::F) -> Self::F {
-        both(a, b, |a, b| unsafe { _mm256_add_ps(a, b) })
+        unsafe { each!(a, b => _mm256_add_ps(a, b)) }
     }
     #[inline(always)]
     fn sub(self, a: Self::F, b: Self::F) -> Self::F {
-        both(a, b, |a, b| unsafe { _mm256_sub_ps(a, b) })
+        unsafe { each!(a, b => _mm256_sub_ps(a, b)) }
     }
     #[inline(always)]
     fn mul(self, a: Self::F, b: Self::F) -> Self::F {
-        both(a, b, |a, b| unsafe { _mm256_mul_ps(a, b) })
+        unsafe { each!(a, b => _mm256_mul_ps(a, b)) }
     }
     #[inline(always)]
     fn min(self, a: Self::F, b: Self::F) -> Self::F {
-        both(a, b, |a, b| unsafe { _mm256_min_ps(a, b) })
+        unsafe { each!(a, b => _mm256_min_ps(a, b)) }
     }
     #[inline(always)]
     fn max(self, a: Self::F, b: Self::F) -> Self::F {
-        both(a, b, |a, b| unsafe { _mm256_max_ps(a, b) })
+        unsafe { each!(a, b => _mm256_max_ps(a, b)) }
     }
     #[inline(always)]
     fn flip(self, v: Self::F, signs: u16) -> Self::F {
-        both(v, [signs & 0xff, signs >> 8], |v, signs| unsafe {
+        let signs = [i32::from(signs & 0xff), i32::from(signs >> 8)];
+        unsafe {
             // Lane i moves bit i to the sign position.
-            let all = _mm256_set1_epi32(i32::from(signs));
             let shifts = _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24);
-            let sign =
-                _mm256_and_si256(_mm256_sllv_epi32(all, shifts), _mm256_set1_epi32(i32::MIN));
-            _mm256_xor_ps(v, _mm256_castsi256_ps(sign))
-        })
+            let mask = _mm256_set1_epi32(i32::MIN);
+            each!(v, signs => {
+                let moved = _mm256_sllv_epi32(_mm256_set1_epi32(signs), shifts);
+                _mm256_xor_ps(v, _mm256_castsi256_ps(_mm256_and_si256(moved, mask)))
+            })
+        }
     }
     #[inline(always)]
     fn butterfly<const H: usize>(self, v: Self::F) -> Self::F {
@@ -116,32 +133,36 @@ impl Lanes for Avx2 {
             if H == 8 {
                 return [_mm256_add_ps(v[0], v[1]), _mm256_sub_ps(v[0], v[1])];
             }
-            v.map(|v| match H {
-                1 => {
-                    let other = _mm256_permute_ps::<0xB1>(v);
-                    let (sum, difference) = (_mm256_add_ps(v, other), _mm256_sub_ps(other, v));
-                    _mm256_blend_ps::<0xAA>(sum, difference)
-                }
-                2 => {
-                    let other = _mm256_permute_ps::<0x4E>(v);
-                    let (sum, difference) = (_mm256_add_ps(v, other), _mm256_sub_ps(other, v));
-                    _mm256_blend_ps::<0xCC>(sum, difference)
-                }
-                _ => {
-                    let other = _mm256_permute2f128_ps::<1>(v, v);
-                    let (sum, difference) = (_mm256_add_ps(v, other), _mm256_sub_ps(other, v));
-                    _mm256_blend_ps::<0xF0>(sum, difference)
-                }
+            each!(v => {
+                let (other, sign) = match H {
+                    1 => (
+                        _mm256_permute_ps::<0xB1>(v),
+                        _mm256_setr_ps(1., -1., 1., -1., 1., -1., 1., -1.),
+                    ),
+                    2 => (
+                        _mm256_permute_ps::<0x4E>(v),
+                        _mm256_setr_ps(1., 1., -1., -1., 1., 1., -1., -1.),
+                    ),
+                    _ => (
+                        _mm256_permute2f128_ps::<1>(v, v),
+                        _mm256_setr_ps(1., 1., 1., 1., -1., -1., -1., -1.),
+                    ),
+                };
+                // A product with 1 or -1 is exact, so this fused operation rounds the sum only and
+                // has the bits of `other + v` or `other - v`.
+                _mm256_fmadd_ps(v, sign, other)
             })
         }
     }
     #[inline(always)]
     fn abs_bits(self, v: Self::F) -> Self::U {
-        v.map(|v| unsafe { _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(i32::MAX)) })
+        unsafe {
+            each!(v => _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(i32::MAX)))
+        }
     }
     #[inline(always)]
     fn max_u(self, a: Self::U, b: Self::U) -> Self::U {
-        both(a, b, |a, b| unsafe { _mm256_max_epu32(a, b) })
+        unsafe { each!(a, b => _mm256_max_epu32(a, b)) }
     }
     #[inline(always)]
     fn splat_u(self, v: u32) -> Self::U {
@@ -157,71 +178,72 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn draws(self, key: u64, first: u64) -> Self::U {
         let base = key.wrapping_add(first.wrapping_mul(INCREMENT));
-        [base, base.wrapping_add(INCREMENT.wrapping_mul(4))].map(|base| unsafe {
+        let base = [base, base.wrapping_add(INCREMENT.wrapping_mul(4))];
+        unsafe {
             let steps = _mm256_setr_epi64x(
                 INCREMENT as i64,
                 INCREMENT.wrapping_mul(2) as i64,
                 INCREMENT.wrapping_mul(3) as i64,
                 INCREMENT.wrapping_mul(4) as i64,
             );
-            let words = mix(_mm256_add_epi64(_mm256_set1_epi64x(base as i64), steps));
-            _mm256_srli_epi32::<8>(words)
-        })
+            each!(base => {
+                let words = mix(_mm256_add_epi64(_mm256_set1_epi64x(base as i64), steps));
+                _mm256_srli_epi32::<8>(words)
+            })
+        }
     }
     #[inline(always)]
     fn round_stochastic(self, t: Self::F, draws: Self::U) -> Self::U {
-        both(t, draws, |t, draws| unsafe {
-            let whole = _mm256_cvttps_epi32(t);
-            let fraction = _mm256_sub_ps(t, _mm256_cvtepi32_ps(whole));
+        unsafe {
             let unit = _mm256_set1_ps(1.0 / 16_777_216.0);
-            let draw = _mm256_mul_ps(_mm256_cvtepi32_ps(draws), unit);
-            // All ones is -1, so subtracting the mask adds one.
-            let up = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_LT_OQ>(draw, fraction));
-            _mm256_sub_epi32(whole, up)
-        })
+            each!(t, draws => {
+                let whole = _mm256_cvttps_epi32(t);
+                let fraction = _mm256_sub_ps(t, _mm256_cvtepi32_ps(whole));
+                let draw = _mm256_mul_ps(_mm256_cvtepi32_ps(draws), unit);
+                // All ones is -1, so subtracting the mask adds one.
+                let up = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_LT_OQ>(draw, fraction));
+                _mm256_sub_epi32(whole, up)
+            })
+        }
     }
     #[inline(always)]
     fn round_nearest(self, t: Self::F) -> Self::U {
-        t.map(|t| unsafe {
-            _mm256_cvttps_epi32(
-                _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(t),
-            )
-        })
+        const TO_NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        unsafe { each!(t => _mm256_cvttps_epi32(_mm256_round_ps::<TO_NEAREST>(t))) }
     }
     #[inline(always)]
     fn to_float(self, v: Self::U) -> Self::F {
-        v.map(|v| unsafe { _mm256_cvtepi32_ps(v) })
+        unsafe { each!(v => _mm256_cvtepi32_ps(v)) }
     }
     #[inline(always)]
-    fn join(self, codes: Self::U, q: u32) -> [u64; 4] {
-        let halves = codes.map(|codes| unsafe {
-            let low = _mm256_and_si256(codes, _mm256_set1_epi64x(0xffff_ffff));
-            let high = _mm256_srl_epi64(codes, _mm_cvtsi32_si128(32 - q as i32));
-            let pairs = _mm256_or_si256(low, high);
-            let upper = _mm256_bsrli_epi128::<8>(pairs);
-            let shifted = _mm256_sll_epi64(upper, _mm_cvtsi32_si128(2 * q as i32));
-            let quads = _mm256_or_si256(pairs, shifted);
-            let mut words = [0u64; 4];
-            _mm256_storeu_si256(words.as_mut_ptr().cast(), quads);
-            [words[0], words[2]]
-        });
-        [halves[0][0], halves[0][1], halves[1][0], halves[1][1]]
+    fn join<const Q: u32>(self, codes: Self::U) -> [u64; 4] {
+        unsafe {
+            let halves = each!(codes => {
+                let low = _mm256_and_si256(codes, _mm256_set1_epi64x(0xffff_ffff));
+                let high = _mm256_srl_epi64(codes, _mm_cvtsi32_si128(32 - Q as i32));
+                let pairs = _mm256_or_si256(low, high);
+                let upper = _mm256_bsrli_epi128::<8>(pairs);
+                let shifted = _mm256_sll_epi64(upper, _mm_cvtsi32_si128(2 * Q as i32));
+                let quads = _mm256_or_si256(pairs, shifted);
+                [_mm256_extract_epi64::<0>(quads) as u64, _mm256_extract_epi64::<2>(quads) as u64]
+            });
+            [halves[0][0], halves[0][1], halves[1][0], halves[1][1]]
+        }
     }
     #[inline(always)]
-    fn split(self, words: [u64; 4], q: u32) -> Self::U {
-        [[words[0], words[1]], [words[2], words[3]]].map(|words| unsafe {
-            let twice = _mm256_setr_epi64x(
-                words[0] as i64,
-                words[0] as i64,
-                words[1] as i64,
-                words[1] as i64,
-            );
-            let shift = 2 * i64::from(q);
-            let pairs = _mm256_srlv_epi64(twice, _mm256_setr_epi64x(0, shift, 0, shift));
-            let mask = (1i64 << q) - 1;
-            let low = _mm256_and_si256(pairs, _mm256_set1_epi64x(mask));
-            let high = _mm256_sll_epi64(pairs, _mm_cvtsi32_si128(32 - q as i32));
-            _mm256_or_si256(low, _mm256_and_si256(high, _mm256_set1_epi64x(mask << 32)))
-        })
+    fn split<const Q: u32>(self, words: [u64; 4]) -> Self::U {
+        let words = [[words[0] as i64, words[1] as i64], [words[2] as i64, words[3] as i64]];
+        unsafe {
+            let shift = 2 * i64::from(Q);
+            let shifts = _mm256_setr_epi64x(0, shift, 0, shift);
+            let mask = (1i64 << Q) - 1;
+            each!(words => {
+                let twice = _mm256_setr_epi64x(words[0], words[0], words[1], words[1]);
+                let pairs = _mm256_srlv_epi64(twice, shifts);
+                let low = _mm256_and_si256(pairs, _mm256_set1_epi64x(mask));
+                let high = _mm256_sll_epi64(pairs, _mm_cvtsi32_si128(32 - Q as i32));
+                _mm256_or_si256(low, _mm256_and_si256(high, _mm256_set1_epi64x(mask << 32)))
+            })
+        }
     }
 }

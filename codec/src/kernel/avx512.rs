@@ -48,6 +48,7 @@ fn mix(z: __m512i) -> __m512i {
 impl Lanes for Avx512 {
     type F = __m512;
     type U = __m512i;
+    const RADIX: usize = 16;
 
     #[inline(always)]
     fn load(self, x: &[f32; LANES]) -> Self::F {
@@ -98,7 +99,10 @@ impl Lanes for Avx512 {
                 4 => (_mm512_shuffle_f32x4::<0xB1>(v, v), 0xF0F0),
                 _ => (_mm512_shuffle_f32x4::<0x4E>(v, v), 0xFF00),
             };
-            _mm512_mask_sub_ps(_mm512_add_ps(v, other), upper, other, v)
+            // A product with 1 or -1 is exact, so this fused operation rounds the sum only and has
+            // the bits of `other + v` or `other - v`.
+            let sign = _mm512_mask_blend_ps(upper, _mm512_set1_ps(1.0), _mm512_set1_ps(-1.0));
+            _mm512_fmadd_ps(v, sign, other)
         }
     }
     #[inline(always)]
@@ -154,14 +158,48 @@ impl Lanes for Avx512 {
     fn to_float(self, v: Self::U) -> Self::F {
         unsafe { _mm512_cvtepi32_ps(v) }
     }
+    /// Shorter ways for the usual widths.
     #[inline(always)]
-    fn join(self, codes: Self::U, q: u32) -> [u64; 4] {
+    fn pack<const Q: u32>(self, codes: Self::U, out: &mut [u8]) {
+        unsafe {
+            let bytes = _mm512_cvtepi32_epi8(codes);
+            match Q {
+                1 => {
+                    let bits = _mm512_test_epi32_mask(codes, codes);
+                    out[..2].copy_from_slice(&bits.to_le_bytes());
+                }
+                2 => {
+                    let pairs = _mm_maddubs_epi16(bytes, _mm_set1_epi16(0x0401));
+                    let quads = _mm_madd_epi16(pairs, _mm_set1_epi32(0x0010_0001));
+                    let packed = _mm_cvtepi32_epi8(quads);
+                    out[..4].copy_from_slice(&_mm_cvtsi128_si32(packed).to_le_bytes());
+                }
+                4 => {
+                    let pairs = _mm_maddubs_epi16(bytes, _mm_set1_epi16(0x1001));
+                    let packed = _mm_packus_epi16(pairs, pairs);
+                    out[..8].copy_from_slice(&_mm_cvtsi128_si64(packed).to_le_bytes());
+                }
+                8 => {
+                    let mut packed = [0; 16];
+                    _mm_storeu_si128(packed.as_mut_ptr().cast(), bytes);
+                    out[..16].copy_from_slice(&packed);
+                }
+                _ => {
+                    let words = self.join::<Q>(codes);
+                    super::lanes::put::<Q>(out, words[0], words[1]);
+                    super::lanes::put::<Q>(&mut out[Q as usize..], words[2], words[3]);
+                }
+            }
+        }
+    }
+    #[inline(always)]
+    fn join<const Q: u32>(self, codes: Self::U) -> [u64; 4] {
         unsafe {
             let low = _mm512_and_si512(codes, _mm512_set1_epi64(0xffff_ffff));
-            let high = _mm512_srl_epi64(codes, _mm_cvtsi32_si128(32 - q as i32));
+            let high = _mm512_srl_epi64(codes, _mm_cvtsi32_si128(32 - Q as i32));
             let pairs = _mm512_or_si512(low, high);
             let upper = _mm512_bsrli_epi128::<8>(pairs);
-            let shifted = _mm512_sll_epi64(upper, _mm_cvtsi32_si128(2 * q as i32));
+            let shifted = _mm512_sll_epi64(upper, _mm_cvtsi32_si128(2 * Q as i32));
             let quads = _mm512_or_si512(pairs, shifted);
             let mut words = [0u64; 8];
             _mm512_storeu_si512(words.as_mut_ptr().cast(), quads);
@@ -169,19 +207,19 @@ impl Lanes for Avx512 {
         }
     }
     #[inline(always)]
-    fn split(self, words: [u64; 4], q: u32) -> Self::U {
+    fn split<const Q: u32>(self, words: [u64; 4]) -> Self::U {
         unsafe {
             let quads = _mm256_loadu_si256(words.as_ptr().cast());
             let twice = _mm512_permutexvar_epi64(
                 _mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3),
                 _mm512_castsi256_si512(quads),
             );
-            let shift = 2 * i64::from(q);
+            let shift = 2 * i64::from(Q);
             let pairs =
                 _mm512_srlv_epi64(twice, _mm512_setr_epi64(0, shift, 0, shift, 0, shift, 0, shift));
-            let mask = (1i64 << q) - 1;
+            let mask = (1i64 << Q) - 1;
             let low = _mm512_and_si512(pairs, _mm512_set1_epi64(mask));
-            let high = _mm512_sll_epi64(pairs, _mm_cvtsi32_si128(32 - q as i32));
+            let high = _mm512_sll_epi64(pairs, _mm_cvtsi32_si128(32 - Q as i32));
             _mm512_or_si512(low, _mm512_and_si512(high, _mm512_set1_epi64(mask << 32)))
         }
     }

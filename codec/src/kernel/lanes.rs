@@ -11,6 +11,8 @@ pub(super) const LANES: usize = 16;
 pub(super) trait Lanes: Copy {
     type F: Copy;
     type U: Copy;
+    /// How many vectors a pass of the Hadamard transform keeps in registers: 4 or 16.
+    const RADIX: usize;
 
     fn load(self, x: &[f32; LANES]) -> Self::F;
     fn store(self, v: Self::F, x: &mut [f32; LANES]);
@@ -41,10 +43,29 @@ pub(super) trait Lanes: Copy {
     fn round_nearest(self, t: Self::F) -> Self::U;
     /// Converts integers below 2^24.
     fn to_float(self, v: Self::U) -> Self::F;
-    /// Joins codes of q <= 16 bits, four to a word, the first in the lowest bits.
-    fn join(self, codes: Self::U, q: u32) -> [u64; 4];
-    /// The inverse of [`join`](Self::join); bits from 4q up are ignored.
-    fn split(self, words: [u64; 4], q: u32) -> Self::U;
+    /// Packs sixteen codes of Q <= 16 bits into the 2Q bytes at the head of `out`; the 16 bytes
+    /// behind them may be overwritten.
+    #[inline(always)]
+    fn pack<const Q: u32>(self, codes: Self::U, out: &mut [u8]) {
+        let words = self.join::<Q>(codes);
+        put::<Q>(out, words[0], words[1]);
+        put::<Q>(&mut out[Q as usize..], words[2], words[3]);
+    }
+    /// Joins codes of Q <= 16 bits, four to a word, the first in the lowest bits.
+    fn join<const Q: u32>(self, codes: Self::U) -> [u64; 4];
+    /// The inverse of [`join`](Self::join); bits from 4Q up are ignored.
+    fn split<const Q: u32>(self, words: [u64; 4]) -> Self::U;
+}
+
+/// Eight codes in Q bytes; bytes after them, up to 16 in all, may be overwritten.
+#[inline(always)]
+pub(super) fn put<const Q: u32>(out: &mut [u8], low: u64, high: u64) {
+    if Q <= 8 {
+        out[..8].copy_from_slice(&(low | high << (4 * Q)).to_le_bytes());
+    } else {
+        let word = u128::from(low) | u128::from(high) << (4 * Q);
+        out[..16].copy_from_slice(&word.to_le_bytes());
+    }
 }
 
 /// The portable twin: plain loops over arrays.
@@ -58,6 +79,7 @@ fn map2<T: Copy, R>(a: [T; LANES], b: [T; LANES], f: impl Fn(T, T) -> R) -> [R; 
 impl Lanes for Portable {
     type F = [f32; LANES];
     type U = [u32; LANES];
+    const RADIX: usize = 4;
 
     #[inline(always)]
     fn load(self, x: &[f32; LANES]) -> Self::F {
@@ -137,14 +159,14 @@ impl Lanes for Portable {
         v.map(|v| v as i32 as f32)
     }
     #[inline(always)]
-    fn join(self, codes: Self::U, q: u32) -> [u64; 4] {
+    fn join<const Q: u32>(self, codes: Self::U) -> [u64; 4] {
         std::array::from_fn(|j| {
-            (0..4).fold(0, |word, i| word | u64::from(codes[4 * j + i]) << (q * i as u32))
+            (0..4).fold(0, |word, i| word | u64::from(codes[4 * j + i]) << (Q * i as u32))
         })
     }
     #[inline(always)]
-    fn split(self, words: [u64; 4], q: u32) -> Self::U {
-        let mask = (1 << q) - 1;
-        std::array::from_fn(|i| (words[i / 4] >> (q * (i as u32 % 4))) as u32 & mask)
+    fn split<const Q: u32>(self, words: [u64; 4]) -> Self::U {
+        let mask = (1 << Q) - 1;
+        std::array::from_fn(|i| (words[i / 4] >> (Q * (i as u32 % 4))) as u32 & mask)
     }
 }

@@ -81,9 +81,10 @@ impl Kernel {
     }
 
     /// `y = norm * H (s * x)`, s the signs of `key`, H the unnormalised Walsh-Hadamard matrix in
-    /// natural order. `x` and `y` have the same power-of-two length.
-    pub(crate) fn rotate(self, x: &[f32], y: &mut [f32], key: u64) {
-        self.run(hadamard::Rotate { x, y, key });
+    /// natural order. `x` and `y` have the same power-of-two length. Returns [`peak_bits`](Self::peak_bits) of
+    /// `x`, which costs nothing here.
+    pub(crate) fn rotate(self, x: &[f32], y: &mut [f32], key: u64) -> u32 {
+        self.run(hadamard::Rotate { x, y, key })
     }
 
     /// The inverse of [`rotate`](Self::rotate), in place.
@@ -152,7 +153,7 @@ mod tests {
                     .iter()
                     .map(|kernel| {
                         let mut y = vec![0.0; n];
-                        kernel.rotate(&x, &mut y, 99);
+                        assert_eq!(kernel.rotate(&x, &mut y, 99), kernel.peak_bits(&x));
                         let forward = bits(&y);
                         kernel.unrotate(&mut y, 99);
                         (forward, bits(&y), kernel.peak_bits(&x))

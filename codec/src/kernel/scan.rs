@@ -20,12 +20,24 @@ impl Operation for MinMax<'_> {
     fn run<L: Lanes>(self, l: L) -> (f32, f32) {
         let (rows, tail) = split(self.x);
         let zero = l.splat(0.0);
-        let (mut low, mut high) = (l.splat(f32::INFINITY), l.splat(f32::NEG_INFINITY));
-        for row in rows {
-            let v = l.add(l.load(row), zero);
-            low = l.min(v, low);
-            high = l.max(v, high);
+        // Four of each: a single one would wait for its own latency at every row.
+        let mut low = [l.splat(f32::INFINITY); 4];
+        let mut high = [l.splat(f32::NEG_INFINITY); 4];
+        let (quads, rest) = rows.as_chunks::<4>();
+        for quad in quads {
+            for i in 0..4 {
+                let v = l.add(l.load(&quad[i]), zero);
+                low[i] = l.min(v, low[i]);
+                high[i] = l.max(v, high[i]);
+            }
         }
+        for row in rest {
+            let v = l.add(l.load(row), zero);
+            low[0] = l.min(v, low[0]);
+            high[0] = l.max(v, high[0]);
+        }
+        let low = l.min(l.min(low[0], low[1]), l.min(low[2], low[3]));
+        let high = l.max(l.max(high[0], high[1]), l.max(high[2], high[3]));
         let mut lows = [0.0; LANES];
         let mut highs = [0.0; LANES];
         l.store(low, &mut lows);

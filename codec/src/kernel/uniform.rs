@@ -2,6 +2,7 @@
 
 use super::Operation;
 use super::lanes::{LANES, Lanes};
+use crate::pack::packed_len;
 
 /// The 2^q levels of a block: `lo + code * step`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,6 +29,30 @@ impl Grid {
     }
 }
 
+/// Runs the code for a number of bits that is known when it is compiled.
+macro_rules! with_bits {
+    ($q:expr, $function:ident, $($argument:expr),*) => {
+        match $q {
+            1 => $function::<L, 1>($($argument),*),
+            2 => $function::<L, 2>($($argument),*),
+            3 => $function::<L, 3>($($argument),*),
+            4 => $function::<L, 4>($($argument),*),
+            5 => $function::<L, 5>($($argument),*),
+            6 => $function::<L, 6>($($argument),*),
+            7 => $function::<L, 7>($($argument),*),
+            8 => $function::<L, 8>($($argument),*),
+            9 => $function::<L, 9>($($argument),*),
+            10 => $function::<L, 10>($($argument),*),
+            11 => $function::<L, 11>($($argument),*),
+            12 => $function::<L, 12>($($argument),*),
+            13 => $function::<L, 13>($($argument),*),
+            14 => $function::<L, 14>($($argument),*),
+            15 => $function::<L, 15>($($argument),*),
+            _ => $function::<L, 16>($($argument),*),
+        }
+    };
+}
+
 /// How a value between two levels picks one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Rounding {
@@ -50,67 +75,94 @@ impl Operation for Quantize<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let Self { x, grid, rounding, out } = self;
-        let (lo, inverse) = (l.splat(grid.lo), l.splat(grid.inverse));
-        let top = l.splat(((1u32 << grid.q) - 1) as f32);
-        let codes = |row: &[f32; LANES], i: usize| {
-            let t = l.min(l.mul(l.sub(l.load(row), lo), inverse), top);
-            match rounding {
-                Rounding::Stochastic(key) => l.round_stochastic(t, l.draws(key, (i * 8) as u64)),
-                Rounding::Nearest => l.round_nearest(t),
+        match rounding {
+            Rounding::Stochastic(key) => {
+                with_bits!(grid.q, quantize, l, x, grid, Draw { key }, out)
             }
-        };
-        let (rows, tail) = x.as_chunks::<LANES>();
-        let q = grid.q;
-        let width = q as usize; // bytes that eight codes take
-        for (i, row) in rows.iter().enumerate() {
-            let words = l.join(codes(row, i), q);
-            put(out, 2 * i * width, words[0], words[1], q);
-            put(out, (2 * i + 1) * width, words[2], words[3], q);
-        }
-        if !tail.is_empty() {
-            // Padded with the lowest value, whose code is always 0.
-            let mut row = [grid.lo; LANES];
-            row[..tail.len()].copy_from_slice(tail);
-            let i = rows.len();
-            let words = l.join(codes(&row, i), q);
-            put(out, 2 * i * width, words[0], words[1], q);
-            if tail.len() > 8 {
-                put(out, (2 * i + 1) * width, words[2], words[3], q);
-            }
+            Rounding::Nearest => with_bits!(grid.q, quantize, l, x, grid, Nearest, out),
         }
     }
 }
 
-/// Eight codes in q bytes; the bytes after them, up to 16, are overwritten with zeros.
-#[inline(always)]
-fn put(out: &mut [u8], at: usize, low: u64, high: u64, q: u32) {
-    let word = u128::from(low) | u128::from(high) << (4 * q);
-    out[at..at + 16].copy_from_slice(&word.to_le_bytes());
+/// How positions on the grid become codes. A trait and not a closure: a closure is a function of
+/// its own, compiled without the features of the instruction set.
+trait Round: Copy {
+    fn round<L: Lanes>(self, l: L, row: usize, t: L::F) -> L::U;
 }
 
-/// The 4q low bits of each half of the eight codes at `at`; zeros past the end.
-#[inline(always)]
-fn get(packed: &[u8], at: usize, q: u32) -> (u64, u64) {
-    let word = match packed.get(at..at + 16) {
-        Some(bytes) => {
-            let (low, high) = bytes.split_at(8);
-            u128::from(le64(low)) | u128::from(le64(high)) << 64
-        }
-        None => {
-            let mut bytes = [0; 16];
-            let rest = packed.get(at..).unwrap_or_default();
-            bytes[..rest.len()].copy_from_slice(rest);
-            u128::from_le_bytes(bytes)
-        }
-    };
-    (word as u64, (word >> (4 * q)) as u64)
+#[derive(Clone, Copy)]
+struct Draw {
+    key: u64,
+}
+
+impl Round for Draw {
+    #[inline(always)]
+    fn round<L: Lanes>(self, l: L, row: usize, t: L::F) -> L::U {
+        l.round_stochastic(t, l.draws(self.key, (row * LANES / 2) as u64))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Nearest;
+
+impl Round for Nearest {
+    #[inline(always)]
+    fn round<L: Lanes>(self, l: L, _: usize, t: L::F) -> L::U {
+        l.round_nearest(t)
+    }
 }
 
 #[inline(always)]
-fn le64(bytes: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    word.copy_from_slice(bytes);
-    u64::from_le_bytes(word)
+fn quantize<L: Lanes, const Q: u32>(
+    l: L,
+    x: &[f32],
+    grid: &Grid,
+    rounding: impl Round,
+    out: &mut [u8],
+) {
+    let (rows, tail) = x.as_chunks::<LANES>();
+    let width = 2 * Q as usize; // bytes that a row takes
+    for (i, row) in rows.iter().enumerate() {
+        let codes = code_row::<L, Q>(l, row, i, grid, rounding);
+        l.pack::<Q>(codes, &mut out[i * width..][..width + 16]);
+    }
+    if !tail.is_empty() {
+        // Padded with the lowest value, whose code is always 0.
+        let mut row = [grid.lo; LANES];
+        row[..tail.len()].copy_from_slice(tail);
+        let codes = code_row::<L, Q>(l, &row, rows.len(), grid, rounding);
+        let mut packed = [0; 2 * 16 + 16];
+        l.pack::<Q>(codes, &mut packed);
+        let n = packed_len(tail.len(), Q);
+        out[rows.len() * width..][..n].copy_from_slice(&packed[..n]);
+    }
+}
+
+#[inline(always)]
+fn code_row<L: Lanes, const Q: u32>(
+    l: L,
+    row: &[f32; LANES],
+    i: usize,
+    grid: &Grid,
+    rounding: impl Round,
+) -> L::U {
+    let top = l.splat(((1u32 << Q) - 1) as f32);
+    let t = l.mul(l.sub(l.load(row), l.splat(grid.lo)), l.splat(grid.inverse));
+    rounding.round(l, i, l.min(t, top))
+}
+
+/// The eight codes at the head of `packed`, four and four, with bits of their neighbours above
+/// bit 4Q; zeros past the end.
+#[inline(always)]
+fn get<const Q: u32>(packed: &[u8]) -> (u64, u64) {
+    let mut bytes = [0; 16];
+    match packed.first_chunk::<16>() {
+        Some(head) => bytes = *head,
+        None => bytes[..packed.len()].copy_from_slice(packed),
+    }
+    let word = u128::from_le_bytes(bytes);
+    let high = if Q <= 8 { word as u64 >> (4 * Q) } else { (word >> (4 * Q)) as u64 };
+    (word as u64, high)
 }
 
 pub(super) struct Dequantize<'a> {
@@ -126,24 +178,41 @@ impl Operation for Dequantize<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let Self { packed, grid, gain, out } = self;
-        let (lo, step, gain) = (l.splat(grid.lo), l.splat(grid.step), l.splat(gain));
-        let q = grid.q;
-        let width = q as usize;
-        let values = |i: usize| {
-            let (a, b) = get(packed, 2 * i * width, q);
-            let (c, d) = get(packed, (2 * i + 1) * width, q);
-            let codes = l.to_float(l.split([a, b, c, d], q));
-            l.mul(l.add(lo, l.mul(codes, step)), gain)
-        };
-        let (rows, tail) = out.as_chunks_mut::<LANES>();
-        let n_rows = rows.len();
-        for (i, row) in rows.iter_mut().enumerate() {
-            l.store(values(i), row);
-        }
-        if !tail.is_empty() {
-            let mut row = [0.0; LANES];
-            l.store(values(n_rows), &mut row);
-            tail.copy_from_slice(&row[..tail.len()]);
-        }
+        with_bits!(grid.q, dequantize, l, packed, grid, gain, out)
     }
+}
+
+#[inline(always)]
+fn dequantize<L: Lanes, const Q: u32>(
+    l: L,
+    packed: &[u8],
+    grid: &Grid,
+    gain: f32,
+    out: &mut [f32],
+) {
+    let (rows, tail) = out.as_chunks_mut::<LANES>();
+    let n_rows = rows.len();
+    for (i, row) in rows.iter_mut().enumerate() {
+        l.store(value_row::<L, Q>(l, packed, i, grid, gain), row);
+    }
+    if !tail.is_empty() {
+        let mut row = [0.0; LANES];
+        l.store(value_row::<L, Q>(l, packed, n_rows, grid, gain), &mut row);
+        tail.copy_from_slice(&row[..tail.len()]);
+    }
+}
+
+#[inline(always)]
+fn value_row<L: Lanes, const Q: u32>(
+    l: L,
+    packed: &[u8],
+    i: usize,
+    grid: &Grid,
+    gain: f32,
+) -> L::F {
+    let packed = &packed[2 * i * Q as usize..];
+    let (a, b) = get::<Q>(packed);
+    let (c, d) = get::<Q>(packed.get(Q as usize..).unwrap_or_default());
+    let codes = l.to_float(l.split::<Q>([a, b, c, d]));
+    l.mul(l.add(l.splat(grid.lo), l.mul(codes, l.splat(grid.step))), l.splat(gain))
 }

@@ -40,14 +40,14 @@ impl Hadamard {
         start: usize,
         coefficients: &mut [f32],
         scratch: &mut Vec<f32>,
-    ) {
+    ) -> u32 {
+        let mut peak = 0;
         for unit in blocks(values.len(), self.block()) {
-            Unit::new(context, start + unit.start, unit.len(), self.block()).forward(
-                &values[unit.clone()],
-                &mut coefficients[unit],
-                scratch,
-            );
+            let rotation = Unit::new(context, start + unit.start, unit.len(), self.block());
+            let x = &values[unit.clone()];
+            peak = peak.max(rotation.forward(x, &mut coefficients[unit], scratch));
         }
+        peak
     }
 }
 

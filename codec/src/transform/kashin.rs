@@ -80,17 +80,22 @@ impl Kashin {
         span: Range<usize>,
         coefficients: &mut [f32],
         scratch: &mut Vec<f32>,
-    ) {
+    ) -> u32 {
         let slots = Slots { n_values: values.len(), n_slots: self.n_coefficients(values.len()) };
+        let mut peak = 0;
         for unit in blocks(span.len(), self.block()) {
             let positions = span.start + unit.start..span.start + unit.end;
             let rotation = Unit::new(context, positions.start, unit.len(), self.block());
-            self.represent(&rotation, slots, positions, values, &mut coefficients[unit], scratch);
+            let coefficients = &mut coefficients[unit];
+            peak = peak
+                .max(self.represent(&rotation, slots, positions, values, coefficients, scratch));
         }
+        peak
     }
 
     /// The iteration on one unit: clip the rotated residual at a level, keep it, subtract what it
-    /// represents, lower the level; the last pass takes all that is left.
+    /// represents, lower the level; the last pass takes all that is left. Returns the bits of the
+    /// largest magnitude of the values.
     fn represent(
         &self,
         rotation: &Unit,
@@ -99,7 +104,7 @@ impl Kashin {
         values: &[f32],
         coefficients: &mut [f32],
         scratch: &mut Vec<f32>,
-    ) {
+    ) -> u32 {
         let len = positions.len();
         let mut residual = vec![0.0f32; len];
         let mut taken = vec![false; len];
@@ -108,6 +113,10 @@ impl Kashin {
             residual[slot - positions.start] = values[input];
             taken[slot - positions.start] = true;
             n_inputs += 1;
+        }
+        let peak = residual.iter().map(|v| v.to_bits() & 0x7fff_ffff).fold(0, u32::max);
+        if peak >= f32::INFINITY.to_bits() {
+            return peak;
         }
         let energy = sum_of_squares(&residual);
         let mut level = (energy / (f64::from(self.delta) * f64::from(n_inputs))).sqrt() as f32;
@@ -136,6 +145,7 @@ impl Kashin {
             let gain = if norm > 0.0 { (energy / norm).sqrt() as f32 } else { 1.0 };
             coefficients.iter_mut().for_each(|c| *c *= gain);
         }
+        peak
     }
 
     /// Collects the values from the positions of a whole group.

@@ -55,7 +55,8 @@ impl Transform {
         }
     }
 
-    /// Writes the coefficients of `span`, whose start is a multiple of [`block`](Self::block).
+    /// Writes the coefficients of `span`, whose start is a multiple of [`block`](Self::block);
+    /// returns the bits of the largest magnitude among the values that went into them.
     pub(crate) fn forward(
         &self,
         context: &TransformContext,
@@ -63,11 +64,15 @@ impl Transform {
         span: Range<usize>,
         coefficients: &mut [f32],
         scratch: &mut Vec<f32>,
-    ) {
+    ) -> u32 {
         match self {
-            Self::Identity => coefficients.copy_from_slice(&values[span]),
+            Self::Identity => {
+                let values = &values[span];
+                coefficients.copy_from_slice(values);
+                context.kernel.peak_bits(values)
+            }
             Self::Hadamard(hadamard) => {
-                hadamard.forward(context, &values[span.clone()], span.start, coefficients, scratch);
+                hadamard.forward(context, &values[span.clone()], span.start, coefficients, scratch)
             }
             Self::Kashin(kashin) => kashin.forward(context, values, span, coefficients, scratch),
         }
@@ -141,15 +146,18 @@ impl Unit {
         }
     }
 
-    pub(crate) fn forward(&self, x: &[f32], y: &mut [f32], scratch: &mut Vec<f32>) {
+    /// Returns the bits of the largest magnitude of `x`.
+    pub(crate) fn forward(&self, x: &[f32], y: &mut [f32], scratch: &mut Vec<f32>) -> u32 {
         let (len, b) = (x.len(), self.b);
-        self.kernel.rotate(&x[..b], &mut y[..b], self.key);
+        let mut peak = self.kernel.rotate(&x[..b], &mut y[..b], self.key);
         if len > b {
+            peak = peak.max(self.kernel.peak_bits(&x[b..]));
             y[b..].copy_from_slice(&x[b..]);
             scratch.clear();
             scratch.extend_from_slice(&y[len - b..]);
             self.kernel.rotate(scratch, &mut y[len - b..], self.window_key);
         }
+        peak
     }
 
     pub(crate) fn inverse(&self, y: &mut [f32]) {
