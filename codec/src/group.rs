@@ -207,7 +207,8 @@ impl<'a> GroupCodec<'a> {
                     coefficients,
                     unit,
                 ));
-                self.encode_span(seeds, group, n, span, coefficients, coded);
+                let ahead = values.get(span.end..).unwrap_or_default();
+                self.encode_span(seeds, group, n, span, coefficients, coded, ahead);
             }
             return peak;
         };
@@ -218,7 +219,7 @@ impl<'a> GroupCodec<'a> {
         let kept = &mut scratch.kept;
         kept.clear();
         kept.extend(scratch.positions.iter().map(|i| coefficients[*i as usize]));
-        self.encode_span(seeds, group, kept.len(), 0..kept.len(), kept, coded);
+        self.encode_span(seeds, group, kept.len(), 0..kept.len(), kept, coded, &[]);
         peak
     }
 
@@ -236,6 +237,7 @@ impl<'a> GroupCodec<'a> {
         span: Range<usize>,
         coefficients: &[f32],
         coded: &mut [u8],
+        ahead: &[f32],
     ) {
         match &self.meta.spec.quantizer {
             Some(Quantizer::Uniform(uniform)) => {
@@ -244,7 +246,7 @@ impl<'a> GroupCodec<'a> {
                     let tensor = self.meta.key();
                     (Keys::new(private, round, client, tensor, Purpose::Rounding), group)
                 });
-                uniform.encode(self.kernel, rounding, n_coded, span, coefficients, coded);
+                uniform.encode(self.kernel, rounding, n_coded, span, coefficients, coded, ahead);
             }
             None => {
                 let bytes = &mut coded[span.start * 4..span.end * 4];

@@ -91,6 +91,10 @@ impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
+    fn prefetch(self, x: &f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(x).cast()) }
+    }
+    #[inline(always)]
     fn splat(self, v: f32) -> Self::F {
         unsafe { [_mm256_set1_ps(v); 2] }
     }

@@ -59,6 +59,10 @@ impl Lanes for Avx512 {
         unsafe { _mm512_storeu_ps(x.as_mut_ptr(), v) }
     }
     #[inline(always)]
+    fn prefetch(self, x: &f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(x).cast()) }
+    }
+    #[inline(always)]
     fn splat(self, v: f32) -> Self::F {
         unsafe { _mm512_set1_ps(v) }
     }

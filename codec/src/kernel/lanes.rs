@@ -16,6 +16,9 @@ pub(super) trait Lanes: Copy {
 
     fn load(self, x: &[f32; LANES]) -> Self::F;
     fn store(self, v: Self::F, x: &mut [f32; LANES]);
+    /// Asks for the cache line of a value that will be needed soon.
+    #[inline(always)]
+    fn prefetch(self, _: &f32) {}
     fn splat(self, v: f32) -> Self::F;
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     fn sub(self, a: Self::F, b: Self::F) -> Self::F;

@@ -109,9 +109,17 @@ impl Kernel {
     }
 
     /// Codes of `x` on `grid`, packed at the head of `out`, which has at least 16 bytes to spare
-    /// after them; those are overwritten.
-    pub(crate) fn quantize(self, x: &[f32], grid: &Grid, rounding: Rounding, out: &mut [u8]) {
-        self.run(uniform::Quantize { x, grid, rounding, out });
+    /// after them; those are overwritten. Brings `ahead` into the cache meanwhile: this loop
+    /// leaves the memory bus idle.
+    pub(crate) fn quantize(
+        self,
+        x: &[f32],
+        grid: &Grid,
+        rounding: Rounding,
+        out: &mut [u8],
+        ahead: &[f32],
+    ) {
+        self.run(uniform::Quantize { x, grid, rounding, out, ahead });
     }
 
     /// Values of the packed codes in `packed`: `(lo + code * step) * gain`.
@@ -176,7 +184,7 @@ mod tests {
                             let (lo, hi) = kernel.min_max(&x);
                             let grid = Grid::cover(lo, hi, q);
                             let mut packed = vec![0xAA; crate::pack::packed_len(n, q) + 16];
-                            kernel.quantize(&x, &grid, rounding, &mut packed);
+                            kernel.quantize(&x, &grid, rounding, &mut packed, &x);
                             packed.truncate(crate::pack::packed_len(n, q));
                             let mut out = vec![f32::NAN; n];
                             kernel.dequantize(&packed, &grid, 1.5, &mut out);

@@ -67,6 +67,7 @@ pub(super) struct Quantize<'a> {
     pub grid: &'a Grid,
     pub rounding: Rounding,
     pub out: &'a mut [u8],
+    pub ahead: &'a [f32],
 }
 
 impl Operation for Quantize<'_> {
@@ -74,12 +75,12 @@ impl Operation for Quantize<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let Self { x, grid, rounding, out } = self;
+        let Self { x, grid, rounding, out, ahead } = self;
         match rounding {
             Rounding::Stochastic(key) => {
-                with_bits!(grid.q, quantize, l, x, grid, Draw { key }, out)
+                with_bits!(grid.q, quantize, l, x, grid, Draw { key }, out, ahead)
             }
-            Rounding::Nearest => with_bits!(grid.q, quantize, l, x, grid, Nearest, out),
+            Rounding::Nearest => with_bits!(grid.q, quantize, l, x, grid, Nearest, out, ahead),
         }
     }
 }
@@ -119,10 +120,14 @@ fn quantize<L: Lanes, const Q: u32>(
     grid: &Grid,
     rounding: impl Round,
     out: &mut [u8],
+    ahead: &[f32],
 ) {
     let (rows, tail) = x.as_chunks::<LANES>();
     let width = 2 * Q as usize; // bytes that a row takes
     for (i, row) in rows.iter().enumerate() {
+        if let Some(next) = ahead.get(i * LANES) {
+            l.prefetch(next);
+        }
         let codes = code_row::<L, Q>(l, row, i, grid, rounding);
         l.pack::<Q>(codes, &mut out[i * width..][..width + 16]);
     }

@@ -49,7 +49,8 @@ impl Uniform {
 
     /// Codes the blocks of `span` of a sequence of `n` into `coded`: all scales, then all codes.
     /// `coded` has [`coded_len`](Self::coded_len) bytes and 16 more, which are overwritten, as are
-    /// up to 16 bytes behind the codes of the span: spans are coded in order.
+    /// up to 16 bytes behind the codes of the span: spans are coded in order. `ahead` is what will
+    /// be read next.
     pub(crate) fn encode(
         &self,
         kernel: Kernel,
@@ -58,6 +59,7 @@ impl Uniform {
         span: Range<usize>,
         x: &[f32],
         coded: &mut [u8],
+        ahead: &[f32],
     ) {
         let q = u32::from(self.q);
         let (scales, codes) = coded.split_at_mut(block_count(n, self.block()) * SCALE_BYTES);
@@ -74,7 +76,9 @@ impl Uniform {
                 None => Rounding::Nearest,
             };
             // A block starts at a multiple of 256 values, so at a whole byte.
-            kernel.quantize(&x[block], &grid, rounding, &mut codes[start / 8 * q as usize..]);
+            let ahead = ahead.get(block.start..).unwrap_or_default();
+            let out = &mut codes[start / 8 * q as usize..];
+            kernel.quantize(&x[block], &grid, rounding, out, ahead);
         }
     }
 
