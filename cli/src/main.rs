@@ -1,2 +1,54 @@
-//! fedpress
-fn main() {}
+//! `fedpress`: tensor files in, compressed streams out, and back.
+
+mod args;
+mod bench;
+mod completions;
+mod console;
+mod decode;
+mod demo;
+mod destination;
+mod diff;
+mod encode;
+mod exit;
+mod files;
+mod help;
+mod inspect;
+mod interrupt;
+mod manual;
+mod measure;
+mod rules;
+mod seeds;
+mod size;
+mod stream;
+mod table;
+mod verify;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use args::{Cli, Command};
+use console::Console;
+use exit::Outcome;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let console = Console::new(&cli.talk);
+    let result = interrupt::install().and_then(|()| run(cli.command, &console));
+    exit::report(result, &console)
+}
+
+fn run(command: Command, console: &Console) -> Result<Outcome> {
+    match command {
+        Command::Encode(args) => encode::run(&args, console),
+        Command::Decode(args) => decode::run(&args, console),
+        Command::Inspect(args) => inspect::run(&args, console),
+        Command::Verify(args) => verify::run(&args, console),
+        Command::Diff(args) => diff::run(&args, console),
+        Command::Bench(args) => bench::run(&args, console),
+        Command::Demo(args) => demo::run(&args, console),
+        Command::Completions(args) => completions::run(&args, console),
+        Command::Man(args) => manual::run(&args, console),
+    }
+}

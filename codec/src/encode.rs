@@ -356,15 +356,12 @@ impl Encoder {
     /// Codes whole groups, in parallel if there are threads for it, and appends them in order.
     fn put_groups(&mut self, open: &mut Open, elements: &[u8], last: bool) -> Result<()> {
         let group_bytes = open.meta.group_values() * open.meta.dtype().size();
-        let codec = GroupCodec::new(&open.meta, self.kernel);
-        let seeds = self.options.seeds;
+        let codec = GroupCodec::with_seeds(&open.meta, self.kernel, &self.options.seeds);
         let n_groups = elements.len().div_ceil(group_bytes);
         let put = |scratch: &mut Scratch, i: usize, elements: &[u8], out: &mut Vec<u8>| {
             let group = open.n_groups + i as u64;
             let last = last && i + 1 >= n_groups;
-            put_record(kind::CHUNK, out, |out| {
-                codec.encode(&seeds, group, last, elements, scratch, out)
-            })
+            put_record(kind::CHUNK, out, |out| codec.encode(group, last, elements, scratch, out))
         };
         if n_groups == 0 && last && open.meta.desc.open && open.n_groups == 0 {
             put(&mut self.scratch[0], 0, &[], &mut self.out)?;
@@ -427,7 +424,7 @@ fn check_length(open: &Open, at_end: bool) -> Result<()> {
             Ok(())
         }
         None => {
-            let row = desc.row_values()?.checked_mul(size).unwrap_or(u64::MAX);
+            let row = desc.row_values()?.saturating_mul(size);
             if at_end && !found.is_multiple_of(row) {
                 return Err(Error::invalid(format!(
                     "{found} bytes are not a whole number of rows of {row} bytes"

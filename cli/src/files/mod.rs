@@ -21,7 +21,7 @@ use fedpress::DType;
 pub use format::Format;
 pub use input::{Bytes, Input};
 pub use output::Output;
-pub use raw::{RawOptions, Shape, parse_shape};
+pub use raw::{RawOptions, Shape};
 
 /// Buffer of every reader and writer of this module.
 const BUFFER: usize = 1 << 20;
@@ -152,7 +152,7 @@ impl From<BadFile> for io::Error {
 }
 
 /// Bytes that a tensor takes; `None` past 2^64, and 0 with a zero dimension whatever the others.
-fn byte_len(dtype: DType, shape: &[u64]) -> Option<u64> {
+pub fn byte_len(dtype: DType, shape: &[u64]) -> Option<u64> {
     if shape.contains(&0) {
         return Some(0);
     }

@@ -160,9 +160,7 @@ impl Lanes for Avx2 {
     }
     #[inline(always)]
     fn abs_bits(self, v: Self::F) -> Self::U {
-        unsafe {
-            each!(v => _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(i32::MAX)))
-        }
+        unsafe { each!(v => _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(i32::MAX))) }
     }
     #[inline(always)]
     fn max_u(self, a: Self::U, b: Self::U) -> Self::U {

@@ -8,6 +8,19 @@ use crate::Result;
 use crate::bytes::Cursor;
 use crate::spec::put;
 use crate::stage::Stage;
+use std::ops::Range;
+
+/// A run of whole blocks of the coefficients of a group that are to be coded.
+pub(crate) struct Coefficients<'a> {
+    /// How many the group has in all.
+    pub(crate) of: usize,
+    /// Which of them these are.
+    pub(crate) span: Range<usize>,
+    /// Their values.
+    pub(crate) values: &'a [f32],
+    /// What will be read next.
+    pub(crate) ahead: &'a [f32],
+}
 
 /// How coefficients become codes. Numbers 0x20..=0x2f on the wire.
 #[derive(Debug, Clone, PartialEq)]

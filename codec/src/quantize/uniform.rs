@@ -1,6 +1,7 @@
 //! Uniform quantization between the smallest and the largest value of each block (Konecny et al.
 //! 2016; Suresh et al. 2017): 2^q levels, so 2^q - 1 intervals, q bits a value.
 
+use super::Coefficients;
 use crate::blocks::{block_count, blocks};
 use crate::bytes::Cursor;
 use crate::kernel::{Grid, Kernel, Rounding};
@@ -47,26 +48,25 @@ impl Uniform {
         block_count(n, self.block()) * SCALE_BYTES + packed_len(n, u32::from(self.q))
     }
 
-    /// Codes the blocks of `span` of a sequence of `n` into `coded`: all scales, then all codes.
-    /// `coded` has [`coded_len`](Self::coded_len) bytes and 16 more, which are overwritten, as are
-    /// up to 16 bytes behind the codes of the span: spans are coded in order. `ahead` is what will
-    /// be read next.
+    /// Codes a run of blocks into `coded`: all scales, then all codes. `coded` has
+    /// [`coded_len`](Self::coded_len) bytes and 16 more, which are overwritten, as are up to 16
+    /// bytes behind the codes of the run: runs are coded in order. Rounds stochastically with the
+    /// keys and group number given, or to nearest.
     pub(crate) fn encode(
         &self,
         kernel: Kernel,
         rounding: Option<(Keys, u64)>,
-        n: usize,
-        span: Range<usize>,
-        x: &[f32],
+        input: &Coefficients<'_>,
         coded: &mut [u8],
-        ahead: &[f32],
     ) {
         let q = u32::from(self.q);
-        let (scales, codes) = coded.split_at_mut(block_count(n, self.block()) * SCALE_BYTES);
-        for block in blocks(span.len(), self.block()) {
-            let start = span.start + block.start;
+        let (scales, codes) = coded.split_at_mut(block_count(input.of, self.block()) * SCALE_BYTES);
+        for block in blocks(input.span.len(), self.block()) {
+            let start = input.span.start + block.start;
             let number = start / self.block();
-            let (lo, hi) = kernel.min_max(&x[block.clone()]);
+            let ahead = input.ahead.get(block.start..).unwrap_or_default();
+            let x = &input.values[block];
+            let (lo, hi) = kernel.min_max(x);
             let grid = Grid::cover(lo, hi, q);
             let scale = &mut scales[number * SCALE_BYTES..][..SCALE_BYTES];
             scale[..4].copy_from_slice(&grid.lo.to_le_bytes());
@@ -76,9 +76,8 @@ impl Uniform {
                 None => Rounding::Nearest,
             };
             // A block starts at a multiple of 256 values, so at a whole byte.
-            let ahead = ahead.get(block.start..).unwrap_or_default();
             let out = &mut codes[start / 8 * q as usize..];
-            kernel.quantize(&x[block], &grid, rounding, out, ahead);
+            kernel.quantize(x, &grid, rounding, out, ahead);
         }
     }
 

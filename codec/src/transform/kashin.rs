@@ -87,8 +87,14 @@ impl Kashin {
             let positions = span.start + unit.start..span.start + unit.end;
             let rotation = Unit::new(context, positions.start, unit.len(), self.block());
             let coefficients = &mut coefficients[unit];
-            peak = peak
-                .max(self.represent(&rotation, slots, positions, values, coefficients, scratch));
+            peak = peak.max(self.represent(
+                &rotation,
+                slots,
+                positions,
+                values,
+                coefficients,
+                scratch,
+            ));
         }
         peak
     }

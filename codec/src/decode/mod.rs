@@ -1,18 +1,22 @@
 //! The sans-IO decoder: stream bytes in, events out.
 
-use crate::bytes::Cursor;
-use crate::encode::join;
+mod chunk;
+mod rules;
+
+pub(crate) use chunk::decode_all;
+pub use chunk::{ChunkDecoder, EncodedChunk};
+pub(crate) use rules::closed_shape;
+
 use crate::frame::{Checksum, HEADER_LEN, MAX_BODY, OVERHEAD, RecordHeader, TRAILER_LEN, kind};
-use crate::group::{GroupCodec, Scratch, decode_memory, max_body_len};
-use crate::kernel::{Kernel, Simd};
+use crate::group::max_body_len;
+use crate::kernel::Simd;
 use crate::limits::Allowance;
 use crate::meta::{
-    ChunkHeader, End, IndexEntry, PREAMBLE_LEN, TensorDesc, TensorMeta, VERSION, check_preamble,
-    read_index, read_manifest, read_metadata, write_index,
+    ChunkHeader, IndexEntry, PREAMBLE_LEN, TensorDesc, TensorMeta, VERSION, check_preamble,
 };
-use crate::random::name_key;
 use crate::{Error, Result};
-use std::collections::{BTreeMap, HashSet};
+use rules::StreamState;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// How to decode.
@@ -68,112 +72,6 @@ pub enum Event {
     },
 }
 
-/// A chunk whose framing has been verified; [`decode`](Self::decode) does the work, on any thread.
-#[derive(Debug, Clone)]
-pub struct EncodedChunk {
-    meta: Arc<TensorMeta>,
-    header: ChunkHeader,
-    /// The whole body; the payload is behind `payload_at`.
-    body: Vec<u8>,
-    payload_at: usize,
-    /// Position of its record in the stream.
-    offset: u64,
-}
-
-impl EncodedChunk {
-    /// The tensor it belongs to.
-    pub fn meta(&self) -> &Arc<TensorMeta> {
-        &self.meta
-    }
-
-    /// Values in the chunk.
-    pub fn n_values(&self) -> usize {
-        self.header.n_values
-    }
-
-    /// Index of its first value in the tensor.
-    pub fn first_value(&self) -> u64 {
-        self.header.group * self.meta.group_values() as u64
-    }
-
-    /// The values, as little-endian element bytes, into a buffer of exactly their size.
-    pub fn decode(&self, decoder: &mut ChunkDecoder, elements: &mut [u8]) -> Result<()> {
-        let expected = self.header.n_values * self.meta.dtype().size();
-        if elements.len() != expected {
-            return Err(Error::invalid(format!(
-                "a buffer of {expected} bytes is needed, found {}",
-                elements.len()
-            )));
-        }
-        let codec = GroupCodec::new(&self.meta, decoder.kernel);
-        codec
-            .decode(&self.header, &self.body[self.payload_at..], &mut decoder.scratch, elements)
-            .map_err(|e| self.locate(e))
-    }
-
-    /// `out += weight * values`, for f32, f16 and bf16 tensors.
-    pub fn add_into(&self, decoder: &mut ChunkDecoder, out: &mut [f32], weight: f32) -> Result<()> {
-        if !self.meta.dtype().is_lossy_capable() {
-            return Err(self.locate(Error::invalid(format!(
-                "{} values cannot be added to f32",
-                self.meta.dtype()
-            ))));
-        }
-        if out.len() != self.header.n_values {
-            return Err(Error::invalid(format!(
-                "{} sums are needed, found {}",
-                self.header.n_values,
-                out.len()
-            )));
-        }
-        let codec = GroupCodec::new(&self.meta, decoder.kernel);
-        let payload = &self.body[self.payload_at..];
-        codec
-            .add_into(&self.header, payload, &mut decoder.scratch, out, weight)
-            .map_err(|e| self.locate(e))
-    }
-
-    fn locate(&self, error: Error) -> Error {
-        error.at(self.offset).in_tensor(self.meta.name())
-    }
-}
-
-/// Buffers and instruction set for decoding chunks; one per thread.
-pub struct ChunkDecoder {
-    kernel: Kernel,
-    scratch: Scratch,
-}
-
-impl ChunkDecoder {
-    /// For use with chunks of any tensor.
-    pub fn new(options: &DecodeOptions) -> Self {
-        Self { kernel: Kernel::new(options.simd), scratch: Scratch::default() }
-    }
-}
-
-/// Decodes chunks side by side, chunk i by decoder i; at most as many chunks as decoders.
-pub(crate) fn decode_all(
-    chunks: &[EncodedChunk],
-    decoders: &mut [ChunkDecoder],
-    out: &mut [u8],
-) -> Result<()> {
-    let mut rest = out;
-    let jobs = chunks.iter().zip(decoders).map(|(chunk, decoder)| {
-        let size = chunk.n_values() * chunk.meta.dtype().size();
-        let elements;
-        (elements, rest) = std::mem::take(&mut rest).split_at_mut(size);
-        move || chunk.decode(decoder, elements)
-    });
-    if chunks.len() < 2 {
-        return jobs.map(|mut job| job()).collect();
-    }
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = jobs.map(|job| scope.spawn(job)).collect();
-        // The first error in stream order, however the threads finished.
-        workers.into_iter().map(join).collect()
-    })
-}
-
 /// Turns stream bytes into events; concatenated streams follow each other.
 ///
 /// ```
@@ -222,37 +120,6 @@ enum Step {
         checksum: Option<Checksum>,
         trailer: Vec<u8>,
     },
-}
-
-/// What one stream has held so far.
-#[derive(Default)]
-struct StreamState {
-    start: u64,
-    /// Where the record being read starts.
-    record_at: u64,
-    /// The highest kind of head record seen.
-    head: u8,
-    /// Whether a tensor or the index was seen, so that the head is over.
-    body: bool,
-    names: HashSet<String>,
-    manifest: Option<Vec<TensorDesc>>,
-    open: Option<OpenTensor>,
-    /// Events that one record caused beside its first.
-    pending: Option<Event>,
-    n_tensors: u64,
-    n_chunks: u64,
-    /// Memory charged until the end of the stream.
-    spent: u64,
-    /// The index that this stream must have, entries only, as a running checksum and length.
-    expected_index: (u32, u64),
-    index_at: Option<u64>,
-}
-
-struct OpenTensor {
-    meta: Arc<TensorMeta>,
-    next_group: u64,
-    n_values: u64,
-    reserved: u64,
 }
 
 impl Decoder {
@@ -456,6 +323,7 @@ impl Decoder {
                 self.allowance.check("a record", 4 * u64::from(len))?;
             }
             unknown if unknown & kind::SKIPPABLE != 0 => {
+                self.stream.check_not_after_index()?;
                 let checksum = Some(Checksum::of(header));
                 self.step = Step::Skip { left: u64::from(len), checksum, trailer: Vec::new() };
                 return Ok(());
@@ -507,8 +375,8 @@ impl Decoder {
         let mut body = std::mem::take(&mut self.buffer);
         body.truncate(body_len);
         self.step = Step::Header;
-        if self.stream.index_at.is_some() && header.kind != kind::END {
-            return Err(Error::corrupt("a record between the index and the end record"));
+        if header.kind != kind::END {
+            self.stream.check_not_after_index()?;
         }
         match header.kind {
             kind::CHUNK => self.chunk(body).map(Some),
@@ -525,202 +393,4 @@ impl Decoder {
         self.stream.spent += bytes;
         Ok(())
     }
-
-    fn head(&mut self, kind: u8, body: &[u8]) -> Result<Event> {
-        if self.stream.body || self.stream.head >= kind {
-            return Err(Error::corrupt(format!(
-                "record {kind:#04x} out of place: metadata, manifest, tensors, in this order"
-            )));
-        }
-        self.stream.head = kind;
-        self.spend("metadata and manifest", 4 * body.len() as u64)?;
-        if kind == kind::METADATA {
-            return read_metadata(body).map(Event::Metadata);
-        }
-        let manifest = read_manifest(body)?;
-        self.stream.manifest = Some(manifest.clone());
-        Ok(Event::Manifest(manifest))
-    }
-
-    fn tensor(&mut self, body: &[u8]) -> Result<Event> {
-        let meta = Arc::new(TensorMeta::read_from(body)?);
-        let open = self.open_tensor(&meta).map_err(|e| e.in_tensor(meta.name()))?;
-        self.stream.open = Some(open);
-        if meta.n_values() == Some(0) {
-            self.close_tensor();
-        }
-        Ok(Event::Tensor(meta))
-    }
-
-    fn open_tensor(&mut self, meta: &Arc<TensorMeta>) -> Result<OpenTensor> {
-        // The name, its place in the set, and what the caller keeps of the header.
-        self.spend("names", 2 * meta.name().len() as u64 + 256)?;
-        let stream = &mut self.stream;
-        if !stream.names.insert(meta.name().to_owned()) {
-            return Err(Error::corrupt("a second tensor of that name"));
-        }
-        if let Some(manifest) = &stream.manifest
-            && manifest.get(stream.n_tensors as usize) != Some(meta.desc())
-        {
-            return Err(Error::corrupt("not the tensor that the manifest announces"));
-        }
-        stream.body = true;
-        stream.n_tensors += 1;
-        let entry = IndexEntry {
-            name_hash: name_key(meta.name()),
-            offset: stream.record_at - stream.start,
-        };
-        let mut bytes = Vec::new();
-        write_index(&[entry], &mut bytes);
-        let (crc, length) = stream.expected_index;
-        // Without the count in front, which is one byte for one entry.
-        let entry = &bytes[1..];
-        stream.expected_index = (crc32c::crc32c_append(crc, entry), length + entry.len() as u64);
-        let reserved = match self.headers_only {
-            true => 0,
-            false => decode_memory(meta) * self.options.threads.max(1) as u64,
-        };
-        self.allowance.charge("decoding a chunk", reserved)?;
-        Ok(OpenTensor { meta: meta.clone(), next_group: 0, n_values: 0, reserved })
-    }
-
-    fn close_tensor(&mut self) {
-        if let Some(open) = self.stream.open.take() {
-            self.allowance.release(open.reserved);
-            self.stream.pending = Some(Event::TensorEnd { n_values: open.n_values });
-        }
-    }
-
-    /// The head of a chunk in headers-only mode; the payload is left to be skipped.
-    fn chunk_head(&mut self, header: RecordHeader) -> Result<Event> {
-        let head = std::mem::take(&mut self.buffer);
-        let left = u64::from(header.body_len) - head.len() as u64 + TRAILER_LEN as u64;
-        self.step = Step::Skip { left, checksum: None, trailer: Vec::new() };
-        let mut chunk = self.chunk_event(head)?;
-        chunk.body.clear();
-        chunk.payload_at = 0;
-        Ok(Event::Chunk(chunk))
-    }
-
-    fn chunk(&mut self, body: Vec<u8>) -> Result<Event> {
-        self.chunk_event(body).map(Event::Chunk)
-    }
-
-    fn chunk_event(&mut self, body: Vec<u8>) -> Result<EncodedChunk> {
-        let offset = self.stream.record_at;
-        let Some(open) = &mut self.stream.open else {
-            return Err(Error::corrupt("a chunk outside a tensor"));
-        };
-        let meta = open.meta.clone();
-        let mut cursor = Cursor::new(&body);
-        let header = ChunkHeader::read_from(&mut cursor)
-            .and_then(|header| open.accept(&header).map(|()| header))
-            .map_err(|e| e.in_tensor(meta.name()))?;
-        let payload_at = body.len() - cursor.rest().len();
-        self.stream.n_chunks += 1;
-        if header.last {
-            self.close_tensor();
-        }
-        Ok(EncodedChunk { meta, header, body, payload_at, offset })
-    }
-
-    fn index(&mut self, body: &[u8]) -> Result<Event> {
-        self.stream.body = true;
-        self.stream.index_at = Some(self.stream.record_at);
-        self.spend("the index", 4 * body.len() as u64)?;
-        let entries = read_index(body)?;
-        let mut count = Vec::new();
-        crate::bytes::put_varint(&mut count, self.stream.n_tensors);
-        let listed = body.get(count.len()..).unwrap_or_default();
-        let found = (crc32c::crc32c(listed), listed.len() as u64);
-        if entries.len() as u64 != self.stream.n_tensors || found != self.stream.expected_index {
-            return Err(Error::corrupt("the index does not list the tensors of the stream"));
-        }
-        Ok(Event::Index(entries))
-    }
-
-    fn end(&mut self, body: &[u8]) -> Result<Event> {
-        let end = End::read_from(body)?;
-        let stream = &self.stream;
-        let distance = stream.index_at.map_or(0, |at| stream.record_at - at);
-        let expected = End {
-            n_tensors: stream.n_tensors,
-            n_chunks: stream.n_chunks,
-            index_distance: distance,
-        };
-        if end != expected {
-            return Err(Error::corrupt(format!(
-                "totals: the stream has {expected:?}, says {end:?}"
-            )));
-        }
-        if stream.manifest.as_ref().is_some_and(|m| m.len() as u64 != stream.n_tensors) {
-            return Err(Error::corrupt("fewer tensors than the manifest announces"));
-        }
-        self.allowance.release(stream.spent);
-        self.step = Step::Preamble;
-        // Any position past the first byte says that a stream has ended; names start afresh.
-        self.stream = StreamState {
-            start: self.taken,
-            record_at: self.stream.record_at,
-            ..Default::default()
-        };
-        Ok(Event::End { n_tensors: end.n_tensors })
-    }
-}
-
-impl OpenTensor {
-    /// The rules that tie a chunk to its tensor.
-    fn accept(&mut self, header: &ChunkHeader) -> Result<()> {
-        let full = self.meta.group_values() as u64;
-        if header.group != self.next_group {
-            return Err(Error::corrupt(format!(
-                "chunk {} where chunk {} is due",
-                header.group, self.next_group
-            )));
-        }
-        let n = header.n_values as u64;
-        match self.meta.n_values() {
-            Some(total) => {
-                let left = total - self.n_values;
-                let (expected, last) = (left.min(full), left <= full);
-                if n != expected || header.last != last {
-                    return Err(Error::corrupt(format!(
-                        "chunk of {n} values{}, expected {expected}{}",
-                        if header.last { ", marked last" } else { "" },
-                        if last { ", marked last" } else { "" }
-                    )));
-                }
-            }
-            None => {
-                let fits = if header.last { n <= full } else { n == full };
-                if !fits || (n == 0 && header.group > 0) {
-                    return Err(Error::corrupt(format!("chunk of {n} values in groups of {full}")));
-                }
-            }
-        }
-        self.next_group += 1;
-        self.n_values = self
-            .n_values
-            .checked_add(n)
-            .filter(|n| *n <= 1 << 63)
-            .ok_or_else(|| Error::corrupt("more than 2^63 values"))?;
-        if header.last && !self.n_values.is_multiple_of(self.meta.desc.row_values()?) {
-            return Err(Error::corrupt(format!(
-                "{} values are not a whole number of rows of shape {:?}",
-                self.n_values, self.meta.desc.shape
-            )));
-        }
-        Ok(())
-    }
-}
-
-/// The shape of a tensor of `n_values`, an open first dimension filled in.
-pub(crate) fn closed_shape(meta: &TensorMeta, n_values: u64) -> Vec<u64> {
-    let mut shape = meta.desc.shape.clone();
-    if meta.desc.open
-        && let (Some(first), Ok(row)) = (shape.first_mut(), meta.desc.row_values())
-    {
-        *first = n_values / row;
-    }
-    shape
 }

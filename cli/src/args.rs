@@ -1,0 +1,197 @@
+//! The command line as a whole, and the arguments that several commands share.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use fedpress::{DType, DecodeOptions};
+
+use crate::destination::Destination;
+use crate::exit::Usage;
+use crate::files::{Format, Input, RawOptions, Shape};
+use crate::{
+    bench, completions, decode, demo, diff, encode, help, inspect, manual, size, verify,
+};
+
+/// Compress tensors for federated learning, and get them back.
+#[derive(Debug, Parser)]
+#[command(
+    name = "fedpress",
+    version,
+    long_about = help::ABOUT,
+    after_long_help = help::manual(),
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub talk: Talk,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    #[command(visible_alias = "compress")]
+    Encode(encode::Arguments),
+    #[command(visible_alias = "decompress")]
+    Decode(decode::Arguments),
+    Inspect(inspect::Arguments),
+    #[command(visible_alias = "test")]
+    Verify(verify::Arguments),
+    Diff(diff::Arguments),
+    Bench(bench::Arguments),
+    Demo(demo::Arguments),
+    Completions(completions::Arguments),
+    Man(manual::Arguments),
+}
+
+/// How much to say, and in which form.
+#[derive(Debug, Args)]
+pub struct Talk {
+    /// Say nothing but errors; twice: not even those
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub quiet: u8,
+    /// Say more on standard error: each tensor, and the private seed that was used
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    pub verbose: u8,
+    /// Print the result as one JSON document with "schema": 1
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What an input file does not say itself.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Tensor files")]
+pub struct TensorFile {
+    /// Element type of raw bytes: f32, f16, bf16, i64, u8, ...
+    #[arg(long, value_name = "TYPE", value_parser = parse_dtype)]
+    pub dtype: Option<DType>,
+    /// Dimensions of raw bytes, such as 64,3,5,5; a first one of -1 is however many there are
+    #[arg(long, value_name = "DIMS", allow_hyphen_values = true)]
+    pub shape: Option<Shape>,
+    /// Name of the tensor of a raw or npy input, which hold none
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Container of the input, when neither its name nor its first bytes tell: safetensors,
+    /// safetensors-index, npy, npz, raw
+    #[arg(long = "from", value_name = "FORMAT")]
+    pub format: Option<Format>,
+}
+
+impl TensorFile {
+    /// The same for the file layer; contradictions that need no look at the file are refused here.
+    pub fn options(&self, input: &Input) -> anyhow::Result<RawOptions> {
+        let is_raw = self.dtype.is_some() || self.shape.is_some();
+        let by_name = match input {
+            Input::Path(path) => Format::from_path(path),
+            Input::Stdin => None,
+        };
+        match self.format.or(by_name) {
+            Some(format) if format != Format::Raw && is_raw => Err(Usage::new(format!(
+                "--dtype and --shape describe raw bytes, but the input is {format}"
+            )))?,
+            Some(Format::Raw) | None if is_raw || self.format.or(by_name).is_some() => {
+                if self.dtype.is_none() || self.shape.is_none() {
+                    Err(Usage::new("raw bytes need both --dtype and --shape"))?;
+                }
+            }
+            _ => {}
+        }
+        Ok(RawOptions {
+            format: self.format,
+            dtype: self.dtype,
+            shape: self.shape.clone(),
+            name: self.name.clone(),
+        })
+    }
+}
+
+/// Where the result goes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub struct Place {
+    /// Write to this file; - is standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Write to standard output, the same as -o -
+    #[arg(short = 'c', long, conflicts_with = "output")]
+    pub stdout: bool,
+    /// Replace a file that is there already; write binary data to a terminal
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+impl Place {
+    /// What was asked for; `default` is asked where the command line says nothing.
+    pub fn destination(&self, default: impl FnOnce() -> anyhow::Result<Destination>) -> anyhow::Result<Destination> {
+        match &self.output {
+            _ if self.stdout => Ok(Destination::Stdout),
+            Some(path) => Ok(Destination::from(path.clone())),
+            None => default(),
+        }
+    }
+}
+
+/// How to work on a stream.
+#[derive(Debug, Args)]
+pub struct Reading {
+    #[command(flatten)]
+    pub threads: Threads,
+    /// Most memory to take for what the stream claims or holds: bytes, or with K, M, G
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size::parse)]
+    pub memory_limit: u64,
+}
+
+impl Reading {
+    /// The same for the library.
+    pub fn options(&self) -> DecodeOptions {
+        let mut options = DecodeOptions::default();
+        options.memory = self.memory_limit;
+        options.threads = self.threads.count();
+        options
+    }
+}
+
+/// How many threads to use.
+#[derive(Debug, Args)]
+pub struct Threads {
+    /// Threads; 0 is one per core. The result does not depend on it, memory does
+    #[arg(short = 'T', long, value_name = "N", default_value_t = 1)]
+    threads: usize,
+}
+
+impl Threads {
+    /// At least one.
+    pub fn count(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        }
+    }
+}
+
+fn parse_dtype(name: &str) -> Result<DType, String> {
+    DType::from_name(name).ok_or_else(|| {
+        let all = DType::ALL.map(|d| d.name().to_ascii_lowercase()).join(", ");
+        format!("the element types are {all}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn element_types_are_spelled_in_any_case() {
+        assert_eq!(parse_dtype("f32"), Ok(DType::F32));
+        assert_eq!(parse_dtype("BF16"), Ok(DType::BF16));
+        assert!(parse_dtype("float").unwrap_err().contains("f32"));
+    }
+}

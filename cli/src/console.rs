@@ -1,0 +1,98 @@
+//! What is said: results on standard output, everything else on standard error.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::args::Talk;
+
+/// The two standard streams with the wishes of the user.
+pub struct Console {
+    quiet: u8,
+    verbose: bool,
+    /// Whether results are JSON.
+    pub json: bool,
+}
+
+/// A JSON document with its version.
+#[derive(Serialize)]
+struct Document<'a, T> {
+    schema: u32,
+    command: &'a str,
+    #[serde(flatten)]
+    content: T,
+}
+
+impl Console {
+    /// Remembers the wishes.
+    pub fn new(talk: &Talk) -> Self {
+        Self { quiet: talk.quiet, verbose: talk.verbose > 0, json: talk.json }
+    }
+
+    /// Whether results that need no action are left out.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet > 0
+    }
+
+    /// A result; ends with a line end of its own if it needs one.
+    pub fn print(&self, text: &str) -> Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(text.as_bytes())?;
+        Ok(stdout.flush()?)
+    }
+
+    /// A result as a JSON document.
+    pub fn print_json(&self, command: &str, content: impl Serialize) -> Result<()> {
+        let document = Document { schema: 1, command, content };
+        self.print(&(serde_json::to_string_pretty(&document)? + "\n"))
+    }
+
+    /// A remark.
+    pub fn note(&self, text: &str) {
+        if self.quiet == 0 {
+            self.to_stderr(text);
+        }
+    }
+
+    /// A remark for those who want to know everything.
+    pub fn detail(&self, text: impl FnOnce() -> String) {
+        if self.verbose {
+            self.to_stderr(&text());
+        }
+    }
+
+    /// An error with its causes.
+    pub fn error(&self, error: &anyhow::Error) {
+        if self.quiet < 2 {
+            self.to_stderr(&format!("fedpress: {error:#}"));
+        }
+    }
+
+    fn to_stderr(&self, text: &str) {
+        // Nobody is left to be told when standard error itself is gone.
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+
+    /// A progress bar over bytes, drawn on a terminal only.
+    pub fn progress(&self, total: Option<u64>) -> ProgressBar {
+        if self.quiet > 0 || !io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let bar = match total {
+            Some(total) => ProgressBar::new(total),
+            None => ProgressBar::no_length(),
+        };
+        let style = ProgressStyle::with_template(match total {
+            Some(_) => "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta} {msg}",
+            None => "{spinner} {bytes} {bytes_per_sec} {msg}",
+        });
+        if let Ok(style) = style {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+}

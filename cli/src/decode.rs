@@ -1,0 +1,295 @@
+//! `fedpress decode`: stream in, tensor file out.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use fedpress::{DecodeOptions, ErrorKind, Reader, TensorMeta, TensorReader, TensorSummary};
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+use crate::args::{Place, Reading};
+use crate::console::Console;
+use crate::destination::{Destination, Opened};
+use crate::exit::{Outcome, Usage};
+use crate::files::{Format, Input, Sink, TensorInfo, byte_len, create_sink};
+use crate::help;
+use crate::stream::{self, Stream};
+
+/// Get tensors back from a stream
+#[derive(Debug, Args)]
+#[command(after_long_help = help::DECODE)]
+pub struct Arguments {
+    /// Stream made by encode; - is standard input
+    #[arg(value_name = "FILE")]
+    input: PathBuf,
+    #[command(flatten)]
+    place: Place,
+    /// Container to write: safetensors, npz, npy or raw; else the name of the output decides, else
+    /// safetensors
+    #[arg(long = "to", value_name = "FORMAT", help_heading = "Output")]
+    format: Option<Format>,
+    /// Write the bare values of one tensor, the same as --to raw
+    #[arg(long, conflicts_with = "format", help_heading = "Output")]
+    raw: bool,
+    /// Only the tensor of that name; of a file, no more is read than needed, but the tensor has to
+    /// fit into memory
+    #[arg(long, value_name = "NAME")]
+    tensor: Option<String>,
+    #[command(flatten)]
+    reading: Reading,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Report {
+    input: String,
+    output: String,
+    format: &'static str,
+    bytes: u64,
+    tensors: Vec<Decoded>,
+}
+
+#[derive(Debug, Serialize)]
+struct Decoded {
+    name: String,
+    dtype: &'static str,
+    shape: Vec<u64>,
+}
+
+/// Runs the command.
+pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
+    let input = Input::from(args.input.clone());
+    let asked = if args.raw { Some(Format::Raw) } else { args.format };
+    let destination = args.place.destination(|| default_destination(&input, asked))?;
+    if console.json && destination == Destination::Stdout {
+        Err(Usage::new("--json and the tensors cannot both go to standard output; give -o FILE"))?;
+    }
+    let by_name = match &destination {
+        Destination::Path(path) => Format::from_path(path),
+        Destination::Stdout => None,
+    };
+    let mut job = Job {
+        format: asked.or(by_name).unwrap_or(Format::Safetensors),
+        tensor: args.tensor.as_deref(),
+        options: args.reading.options(),
+        force: args.place.force,
+        input: &input,
+        destination: &destination,
+        progress: console.progress(None),
+        decoded: Vec::new(),
+        bytes: 0,
+    };
+    if job.format == Format::SafetensorsIndex {
+        Err(Usage::new("sharded safetensors cannot be written; one .safetensors file can"))?;
+    }
+    match Stream::open(&input)? {
+        Stream::Pipe(pipe) if matches!(job.format, Format::Raw | Format::Npy) => job.flow(pipe)?,
+        stream => job.file(stream.into_file()?)?,
+    }
+    job.progress.finish_and_clear();
+    tell(job, console)?;
+    Ok(Outcome::Done)
+}
+
+fn tell(job: Job<'_>, console: &Console) -> Result<()> {
+    let report = Report {
+        input: stream::name_of(job.input),
+        output: job.destination.name(),
+        format: job.format.name(),
+        bytes: job.bytes,
+        tensors: job.decoded,
+    };
+    if console.json {
+        return console.print_json("decode", report);
+    }
+    for Decoded { name, dtype, shape } in &report.tensors {
+        console.detail(|| format!("{name}: {dtype} {shape:?}"));
+    }
+    let Report { input, output, tensors, bytes, .. } = &report;
+    let summary = format!("{input} -> {output}: {} tensors, {bytes} bytes", tensors.len());
+    match job.destination {
+        Destination::Path(_) => console.note(&summary),
+        Destination::Stdout => console.detail(|| summary),
+    }
+    Ok(())
+}
+
+/// A stream on its way into a tensor file.
+struct Job<'a> {
+    format: Format,
+    tensor: Option<&'a str>,
+    options: DecodeOptions,
+    force: bool,
+    input: &'a Input,
+    destination: &'a Destination,
+    progress: ProgressBar,
+    decoded: Vec<Decoded>,
+    bytes: u64,
+}
+
+impl Job<'_> {
+    /// A stream that can be sought: its headers come first, so that every shape is known.
+    fn file(&mut self, mut file: File) -> Result<()> {
+        if let Some(name) = self.tensor {
+            return self.one_of(&mut file, name);
+        }
+        let summary = fedpress::summarize(&mut file, &self.options)?;
+        let infos: Vec<_> = summary.tensors.iter().map(info_of).collect();
+        if matches!(self.format, Format::Raw | Format::Npy) && infos.len() != 1 {
+            Err(not_one(self.format, infos.len()))?;
+        }
+        let sizes = infos.iter().map(|info| byte_len(info.dtype, &info.shape));
+        self.progress.set_length(sizes.sum::<Option<u64>>().unwrap_or(0));
+        file.rewind()?;
+        let opened = self.open()?;
+        let mut sink = create_sink(self.format, opened.output()?, &infos, &summary.metadata)?;
+        let mut reader = Reader::new(file, self.options.clone());
+        let mut announced = infos.iter();
+        while let Some(tensor) = reader.next_tensor()? {
+            match announced.next() {
+                Some(info) => self.copy(tensor, info, &mut *sink)?,
+                None => bail!("{} changed while it was read", stream::name_of(self.input)),
+            }
+        }
+        sink.finish()?;
+        opened.commit()
+    }
+
+    /// One tensor, reading as little else as possible.
+    fn one_of(&mut self, file: &mut File, name: &str) -> Result<()> {
+        let tensor = match fedpress::read_tensor(file, name, &self.options) {
+            Err(error) if *error.kind() == ErrorKind::InvalidArgument => Err(no_such(name))?,
+            result => result?,
+        };
+        let opened = self.open()?;
+        let (dtype, shape) = (tensor.dtype, tensor.shape);
+        let info = TensorInfo { name: tensor.name, dtype, shape, open: false };
+        let infos = std::slice::from_ref(&info);
+        let mut sink = create_sink(self.format, opened.output()?, infos, &BTreeMap::new())?;
+        sink.begin(&info)?;
+        sink.write(&tensor.data)?;
+        sink.end(&info.shape)?;
+        sink.finish()?;
+        self.note(&info, info.shape.clone(), tensor.data.len() as u64);
+        opened.commit()
+    }
+
+    /// A pipe into a format that needs nothing in advance: one tensor, in bounded memory.
+    fn flow(&mut self, pipe: Box<dyn Read>) -> Result<()> {
+        let mut reader = Reader::new(pipe, self.options.clone());
+        let mut opened = None;
+        while let Some(tensor) = reader.next_tensor()? {
+            if self.tensor.is_some_and(|name| name != tensor.meta().name()) {
+                continue;
+            }
+            if opened.is_some() {
+                Err(not_one(self.format, 2))?;
+            }
+            let info = open_info_of(tensor.meta());
+            let target = opened.insert(self.open()?);
+            let infos = std::slice::from_ref(&info);
+            let mut sink = create_sink(self.format, target.output()?, infos, &BTreeMap::new())?;
+            self.copy(tensor, &info, &mut *sink)?;
+            sink.finish()?;
+        }
+        match (opened, self.tensor) {
+            (Some(opened), _) => opened.commit(),
+            (None, Some(name)) => Err(no_such(name))?,
+            (None, None) => Err(not_one(self.format, 0))?,
+        }
+    }
+
+    fn open(&self) -> Result<Opened> {
+        Opened::open(self.destination, self.force, Some(self.input))
+    }
+
+    fn copy<R: Read>(
+        &mut self,
+        mut tensor: TensorReader<'_, R>,
+        info: &TensorInfo,
+        sink: &mut dyn Sink,
+    ) -> Result<()> {
+        self.progress.set_message(info.name.clone());
+        let mut bytes = 0;
+        sink.begin(info)?;
+        while let Some(elements) = tensor.next_chunk()? {
+            sink.write(elements)?;
+            bytes += elements.len() as u64;
+            self.progress.inc(elements.len() as u64);
+        }
+        let shape = tensor.shape();
+        sink.end(&shape)?;
+        self.note(info, shape, bytes);
+        Ok(())
+    }
+
+    fn note(&mut self, info: &TensorInfo, shape: Vec<u64>, bytes: u64) {
+        self.bytes += bytes;
+        self.decoded.push(Decoded { name: info.name.clone(), dtype: info.dtype.name(), shape });
+    }
+}
+
+fn not_one(format: Format, n: usize) -> Usage {
+    let n = if n == 2 { "several".into() } else { n.to_string() };
+    Usage::new(format!("{format} holds one tensor, the stream has {n}; choose with --tensor NAME"))
+}
+
+fn no_such(name: &str) -> Usage {
+    Usage::new(format!("the stream has no tensor {name:?}; inspect lists those it has"))
+}
+
+/// What a summary says about a tensor, its shape complete.
+pub fn info_of(tensor: &TensorSummary) -> TensorInfo {
+    let shape = tensor.shape.clone();
+    TensorInfo { shape, open: false, ..open_info_of(&tensor.meta) }
+}
+
+fn open_info_of(meta: &TensorMeta) -> TensorInfo {
+    let desc = meta.desc();
+    TensorInfo {
+        name: desc.name.clone(),
+        dtype: desc.dtype,
+        shape: desc.shape.clone(),
+        open: desc.open,
+    }
+}
+
+/// The input without `.fp`, with the extension of the format; standard output for standard input.
+fn default_destination(input: &Input, asked: Option<Format>) -> Result<Destination> {
+    let Input::Path(path) = input else { return Ok(Destination::Stdout) };
+    if !path.extension().is_some_and(|e| e == "fp") {
+        let message = format!("{} does not end in .fp; give -o FILE", path.display());
+        Err(Usage::new(message))?;
+    }
+    let stem = path.with_extension("");
+    let named = Format::from_path(&stem).filter(|f| *f != Format::SafetensorsIndex);
+    let format = asked.or(named).unwrap_or(Format::Safetensors);
+    if named == Some(format) {
+        return Ok(Destination::Path(stem));
+    }
+    let mut name = stem.into_os_string();
+    name.push(format!(".{format}"));
+    Ok(Destination::Path(Path::new(&name).to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_output_is_the_input_without_fp() {
+        let default = |name: &str, asked| {
+            default_destination(&Input::from(PathBuf::from(name)), asked).map(|d| d.name())
+        };
+        assert_eq!(default("a/w.npy.fp", None).unwrap(), "a/w.npy");
+        assert_eq!(default("model.fp", None).unwrap(), "model.safetensors");
+        assert_eq!(default("model.fp", Some(Format::Raw)).unwrap(), "model.raw");
+        assert_eq!(default("w.npy.fp", Some(Format::Npz)).unwrap(), "w.npy.npz");
+        assert_eq!(default("-", None).unwrap(), "-");
+        assert!(default("model", None).is_err());
+    }
+}

@@ -1,0 +1,175 @@
+//! Where results go: a file that appears when it is complete, something that is written in place,
+//! or standard output.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use tempfile::NamedTempFile;
+
+use crate::exit::Usage;
+use crate::files::{Input, Output};
+use crate::interrupt::Uninterrupted;
+
+/// What to write to, as named on the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// A file, a named pipe or a device.
+    Path(PathBuf),
+    /// Standard output.
+    Stdout,
+}
+
+impl From<PathBuf> for Destination {
+    /// `-` is standard output.
+    fn from(path: PathBuf) -> Self {
+        if path.as_os_str() == "-" { Self::Stdout } else { Self::Path(path) }
+    }
+}
+
+impl Destination {
+    /// How messages call it.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Path(path) => path.display().to_string(),
+            Self::Stdout => "-".into(),
+        }
+    }
+}
+
+/// An opened destination. Dropped without [`commit`](Self::commit), a regular file was never there.
+pub enum Opened {
+    /// Standard output, without the buffer that looks for line ends.
+    Stdout(File),
+    /// A device, a pipe, or what a link points to.
+    InPlace(File),
+    /// A temporary file beside the final one.
+    Atomic { file: NamedTempFile, path: PathBuf, force: bool },
+}
+
+impl Opened {
+    /// Opens; refuses terminals and, without force, existing files. `input` must not be the same
+    /// file where it would be overwritten while it is being read.
+    pub fn open(destination: &Destination, force: bool, input: Option<&Input>) -> Result<Self> {
+        let path = match destination {
+            Destination::Stdout => return stdout(force).map(Self::Stdout),
+            Destination::Path(path) => path,
+        };
+        let cannot = || format!("cannot write {}", path.display());
+        let target = std::fs::metadata(path).ok();
+        if target.as_ref().is_some_and(|m| m.is_dir()) {
+            Err(Usage::new(format!("{} is a folder, not a file", path.display())))?;
+        }
+        let replaces = target.as_ref().is_some_and(|m| m.is_file());
+        if replaces && !force {
+            Err(exists(path))?;
+        }
+        if target.is_some_and(|m| !m.is_file()) || path.is_symlink() {
+            if let (true, Some(Input::Path(input))) = (replaces, input)
+                && input.canonicalize().ok() == path.canonicalize().ok()
+            {
+                Err(Usage::new(format!("{} links to the input", path.display())))?;
+            }
+            let file = OpenOptions::new().write(true).create(true).truncate(true).open(path);
+            return Ok(Self::InPlace(file.with_context(cannot)?));
+        }
+        let mut uninterrupted = Uninterrupted::begin();
+        let file = temporary(folder_of(path)).with_context(cannot)?;
+        uninterrupted.guard(file.path());
+        Ok(Self::Atomic { file, path: path.clone(), force })
+    }
+
+    /// What to write to; seekable where bytes can be replaced.
+    pub fn output(&self) -> Result<Output<'_>> {
+        match self {
+            // Even if it is a file: other bytes may stand before ours.
+            Self::Stdout(file) => Ok(Output::stream(file)),
+            Self::InPlace(file) => Output::file(file),
+            Self::Atomic { file, .. } => Output::file(file.as_file()),
+        }
+    }
+
+    /// Everything was written and flushed: makes it last, and gives it its name.
+    pub fn commit(self) -> Result<()> {
+        let Self::Atomic { file, path, force } = self else { return Ok(()) };
+        let cannot = || format!("cannot write {}", path.display());
+        file.as_file().sync_all().with_context(cannot)?;
+        let mut uninterrupted = Uninterrupted::begin();
+        let result = if force { file.persist(&path) } else { file.persist_noclobber(&path) };
+        uninterrupted.release();
+        drop(uninterrupted);
+        if let Err(error) = result {
+            if error.error.kind() == io::ErrorKind::AlreadyExists {
+                Err(exists(&path))?;
+            }
+            return Err(error.error).with_context(cannot);
+        }
+        // The name is in the folder, which some file systems cannot sync; then it has to do.
+        #[cfg(unix)]
+        let _ = File::open(folder_of(&path)).and_then(|folder| folder.sync_all());
+        Ok(())
+    }
+}
+
+fn exists(path: &Path) -> Usage {
+    Usage::new(format!("{} exists; -f replaces it", path.display()))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// A temporary file with the permissions of any new file.
+fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".fedpress-").suffix(".tmp");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder)
+}
+
+fn stdout(force: bool) -> Result<File> {
+    let stdout = io::stdout();
+    if stdout.is_terminal() && !force {
+        Err(Usage::new("binary data would go to the terminal; give -o FILE, or -f to insist"))?;
+    }
+    #[cfg(unix)]
+    let owned = std::os::fd::AsFd::as_fd(&stdout).try_clone_to_owned();
+    #[cfg(windows)]
+    let owned = std::os::windows::io::AsHandle::as_handle(&stdout).try_clone_to_owned();
+    Ok(File::from(owned.context("cannot use standard output")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn a_file_appears_only_when_it_is_complete() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let names = || std::fs::read_dir(folder.path()).unwrap().count();
+        let open = |force| Opened::open(&Destination::Path(path.clone()), force, None);
+        drop(open(false).unwrap());
+        assert_eq!(names(), 0);
+        let opened = open(false).unwrap();
+        let mut output = opened.output().unwrap();
+        output.write_all(b"abc").unwrap();
+        output.flush().unwrap();
+        drop(output);
+        assert!(!path.exists());
+        opened.commit().unwrap();
+        assert_eq!((std::fs::read(&path).unwrap().as_slice(), names()), (&b"abc"[..], 1));
+        assert!(open(false).is_err());
+        open(true).unwrap().commit().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"");
+    }
+}

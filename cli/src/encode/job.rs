@@ -1,0 +1,182 @@
+//! From a source of tensors to a stream, piece by piece.
+
+use std::io::{self, Read, Write};
+
+use anyhow::{Result, ensure};
+use fedpress::{EncodeOptions, ErrorKind, Spec, TensorDesc, Writer, effective_spec};
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+use super::{OnNonFinite, Pipeline};
+use crate::console::Console;
+use crate::files::{Output, Source, TensorInfo, byte_len};
+use crate::rules::Rules;
+
+/// How much is read and pushed at a time; a multiple of every element size.
+const PIECE: usize = 1 << 20;
+
+/// What became of a tensor.
+#[derive(Debug, Serialize)]
+pub struct Encoded {
+    name: String,
+    dtype: &'static str,
+    spec: String,
+    pub original_bytes: u64,
+    bytes: u64,
+}
+
+/// Tensors on their way into a stream.
+pub struct Job<'a> {
+    options: EncodeOptions,
+    source: Box<dyn Source>,
+    rules: Rules<'a>,
+    scan: bool,
+    progress: ProgressBar,
+    console: &'a Console,
+    piece: Vec<u8>,
+}
+
+impl<'a> Job<'a> {
+    /// Everything but the output.
+    pub fn new(
+        options: EncodeOptions,
+        source: Box<dyn Source>,
+        pipeline: &'a Pipeline,
+        console: &'a Console,
+    ) -> Self {
+        let sizes = source.tensors().iter().map(|info| match info.open {
+            true => None,
+            false => byte_len(info.dtype, &info.shape),
+        });
+        Self {
+            progress: console.progress(sizes.sum()),
+            options,
+            source,
+            rules: Rules::new(&pipeline.rules, &pipeline.spec),
+            scan: pipeline.non_finite == OnNonFinite::Lossless,
+            console,
+            piece: vec![0; PIECE],
+        }
+    }
+
+    /// Writes the whole stream; returns what became of each tensor, and the bytes of it all.
+    pub fn run(mut self, manifest: bool, output: Output<'_>) -> Result<(Vec<Encoded>, u64)> {
+        let mut writer = Writer::new(Counting { inner: output, n: 0 }, self.options.clone())?;
+        if !self.source.metadata().is_empty() {
+            writer.metadata(self.source.metadata())?;
+        }
+        let infos = self.source.tensors().to_vec();
+        let descs: Vec<_> = infos.iter().map(desc_of).collect();
+        if manifest {
+            writer.manifest(&descs)?;
+        }
+        let mut tensors = Vec::new();
+        for (index, desc) in descs.iter().enumerate() {
+            self.progress.set_message(desc.name.clone());
+            tensors.push(self.tensor(&mut writer, index, desc)?);
+        }
+        let counting = writer.finish()?;
+        self.progress.finish_and_clear();
+        for pattern in self.rules.unused() {
+            self.console.note(&format!("no tensor was encoded by the rule for {pattern:?}"));
+        }
+        Ok((tensors, counting.n))
+    }
+
+    fn tensor(
+        &mut self,
+        writer: &mut Writer<Counting<Output<'_>>>,
+        index: usize,
+        desc: &TensorDesc,
+    ) -> Result<Encoded> {
+        let spec = self.spec_for(index, desc)?;
+        let start = writer.bytes_written();
+        writer.begin(desc, &spec)?;
+        let mut original_bytes = 0;
+        let mut elements = self.source.read(index)?;
+        loop {
+            let n = fill(&mut elements, &mut self.piece)?;
+            writer.push(&self.piece[..n]).map_err(blame_non_finite)?;
+            original_bytes += n as u64;
+            self.progress.inc(n as u64);
+            if n < PIECE {
+                break;
+            }
+        }
+        writer.end().map_err(blame_non_finite)?;
+        let encoded = Encoded {
+            name: desc.name.clone(),
+            dtype: desc.dtype.name(),
+            spec: spec.to_string(),
+            original_bytes,
+            bytes: writer.bytes_written() - start,
+        };
+        self.console.detail(|| {
+            let Encoded { name, spec, bytes, .. } = &encoded;
+            format!("{name}: {spec}, {original_bytes} -> {bytes} bytes")
+        });
+        Ok(encoded)
+    }
+
+    /// The pipeline of a tensor, after the rules, its size and type, and what is in it.
+    fn spec_for(&mut self, index: usize, desc: &TensorDesc) -> Result<Spec> {
+        let spec = effective_spec(desc, self.rules.spec_for(&desc.name), &self.options);
+        if !self.scan || !spec.is_lossy() {
+            return Ok(spec);
+        }
+        ensure!(self.source.is_rereadable(), "the input cannot be read twice");
+        let mut elements = self.source.read(index)?;
+        let mut n = PIECE;
+        while n == PIECE {
+            n = fill(&mut elements, &mut self.piece)?;
+            if fedpress::first_non_finite(desc.dtype, &self.piece[..n]).is_some() {
+                return Ok(Spec::lossless());
+            }
+        }
+        Ok(spec)
+    }
+}
+
+fn desc_of(info: &TensorInfo) -> TensorDesc {
+    let TensorInfo { name, dtype, shape, open } = info.clone();
+    TensorDesc { name, dtype, shape, open }
+}
+
+/// Reads until the piece is full or there is no more.
+fn fill(elements: &mut impl Read, piece: &mut [u8]) -> io::Result<usize> {
+    let mut n = 0;
+    while n < piece.len() {
+        match elements.read(&mut piece[n..]) {
+            Ok(0) => break,
+            Ok(more) => n += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(n)
+}
+
+/// Sources deliver what they promise, so what the encoder can object to is NaN and infinity.
+fn blame_non_finite(error: fedpress::Error) -> anyhow::Error {
+    let is_data = *error.kind() == ErrorKind::InvalidArgument;
+    let error = anyhow::Error::from(error);
+    if is_data { error.context("--non-finite lossless would let this tensor pass") } else { error }
+}
+
+/// Counts what passes.
+struct Counting<W> {
+    inner: W,
+    n: u64,
+}
+
+impl<W: Write> Write for Counting<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.inner.write(bytes)?;
+        self.n += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}

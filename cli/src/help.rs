@@ -1,0 +1,153 @@
+//! The long texts of the help, which are also the manual pages.
+
+use fedpress::PRESETS;
+
+use crate::exit::CODES;
+
+/// What this is, for somebody who has never heard of it.
+pub const ABOUT: &str = "\
+Compress tensors for federated learning, and get them back.
+
+In federated learning many devices train one model: they fetch its weights, train on their own \
+data, and send back how the weights changed. Most of the cost is sending numbers over slow links. \
+fedpress makes them smaller, often ten times, by sending each number with a few bits; which errors \
+this brings, and how they vanish in the average over many devices, is under the user's control.
+
+  fedpress encode model.safetensors -o model.fp --spec 'hadamard|q=4|zstd' --seed 7
+  fedpress inspect model.fp
+  fedpress decode model.fp -o copy.safetensors
+  fedpress diff model.safetensors copy.safetensors
+  fedpress demo                 try it without any file";
+
+/// The chapters of the main manual page.
+pub fn manual() -> String {
+    format!("{HOW}\n\n{}\n\n{FILES}\n\n{SEEDS}\n\n{}", presets(), exit_codes())
+}
+
+/// What `encode` adds to its options.
+pub fn encode() -> String {
+    format!("{HOW}\n\n{STAGES}\n\n{}\n\n{SEEDS}\n\n{FILES}\n\n{}", presets(), exit_codes())
+}
+
+/// What `decode` adds to its options.
+pub const DECODE: &str = "\
+Formats:
+  safetensors and npz state every shape before the first value. A stream in a file is therefore \
+read twice, its headers first; a stream from a pipe is copied to a temporary file first (in the \
+folder that TMPDIR names; it takes as much room as the compressed stream).
+  raw and npy hold one tensor and are written as it arrives, from a pipe in bounded memory, \
+whatever its size. An npy file with a first dimension that is still open is possible in a file, not \
+in a pipe.
+
+What went into a pipe before an error was found cannot be taken back: look at the exit code. Files \
+appear only when they are complete.
+
+Examples:
+  fedpress decode model.fp                            writes model.safetensors
+  fedpress decode update.fp -o update.npz
+  fedpress decode model.fp --tensor fc1.bias --raw -c | xxd
+  curl -s URL | fedpress decode - --raw -T 2 > values.f32";
+
+/// What `inspect` adds to its options.
+pub const INSPECT: &str = "\
+Jumps over the payloads, so it is quick for any size and says nothing about their health: verify \
+does. The total counts every byte of the file, headers included. One line per tensor, columns \
+separated by blanks.";
+
+/// What `verify` adds to its options.
+pub const VERIFY: &str = "\
+Prints FILE: OK or FILE: FAILED with the reason, for each file; -q leaves out those that are OK. \
+The exit code is 1 if any file failed for whatever reason, else 0.";
+
+/// What `diff` adds to its options.
+pub const DIFF: &str = "\
+Either side can be a tensor file or a stream; tensors are matched by name.
+
+Columns:
+  nmse       normalized mean squared error: the squared distance between the two, over the squared \
+length of A. 0 is equal, 0.01 is an error of a tenth of the values' size, 1 is as bad as sending \
+zeros
+  cosine     cosine of the angle between the two: 1 is the same direction
+  max error  largest difference of a single value
+  differ     how many values are not the same bits
+
+The exit code is 1 if the two differ in structure (a tensor is missing on one side, or has another \
+type or shape), and 0 otherwise, however far the values are apart.";
+
+/// What `bench` adds to its options.
+pub const BENCH: &str = "\
+Everything happens in memory. Speeds are gigabytes (10^9) of original tensor per second, best of \
+the iterations, and as a multiple of plain memory copying measured in the same run. The nmse is the \
+mean over the tensors that are sent lossily, weighted by their number of values (see diff for what \
+it means).
+
+A low-bit pipeline can have an nmse above 1 and still be useful: if it is unbiased, the errors of \
+independent clients cancel, and the average of n clients has an nmse n times smaller.";
+
+const HOW: &str = "\
+How it works:
+  Each tensor passes through up to four stages.
+  A transform (hadamard, kashin) mixes the values of a block by a random rotation, so that no single \
+one is much larger than the others and few bits describe all of them well. Decoding rotates back. \
+hadamard is the quick one; kashin spreads the values still more evenly by describing them with a \
+few more numbers than there are, which pays at one or two bits.
+  Subsampling sends only a random part of the rotated values; what is missing counts as zero, the \
+rest is scaled up to make up for it.
+  Quantizing (q) rounds every value to one of a few levels, 2^q of them. It rounds up or down at \
+random, so that the average over many clients is right although each of them is wrong.
+  zstd finally squeezes out repetition without changing anything.
+  Integers, f64 and small tensors skip all but the last stage and come back bit by bit.";
+
+const STAGES: &str = "\
+Stages, in this order, each optional, joined by | (so put them in quotes):
+  identity                     no transform
+  hadamard[,block=4096]        random rotation, in blocks of 256 to 32768 values
+  kashin[,lambda=1.25,...]     random rotation into lambda times as many values, 1 to 2
+  subsample=S                  send the fraction S of the values
+  q=Q[,nearest,block=4096]     Q bits per value, 1 to 16; nearest: no random rounding, which is \
+more exact for one client and biased in the average of many
+  shuffle                      order bytes by significance, for lossless pipelines
+  zstd[=LEVEL]                 -7 to 22, default 1
+  none, lossless               nothing at all; the same as shuffle|zstd
+
+Rules:
+  --rule 'bn*=lossless' --rule 'fc*.weight=hadamard|q=2' --spec careful
+  The first rule whose pattern matches the name of a tensor decides; --spec applies to the rest. \
+Patterns know *, ? and [a-z].";
+
+const FILES: &str = "\
+Files and pipes:
+  - means standard input or standard output. Reading standard input, the default output is standard \
+output. Binary data never goes to a terminal unless -f insists.
+  raw and npy are read and written as a stream, in bounded memory. npz input from a pipe is copied to \
+a temporary file first, because its directory is at its end; so is any piped input with --non-finite \
+lossless, which reads it twice; and so is a stream from a pipe that is decoded to safetensors or npz, \
+whose headers need every shape first.
+  A regular output file is atomic: it is written under a temporary name in the same folder, synced, \
+and renamed, so it is there complete or not at all. Devices, named pipes and what symbolic links \
+point to are written in place: they are not atomic, and hold a part after an error.
+  Existing files are replaced only with -f. Inputs are never changed or removed.
+  Files of torch (.pt) are pickles, programs that run when they are loaded, and are not read; the \
+message says how to convert them.";
+
+const SEEDS: &str = "\
+Seeds:
+  --seed is shared: all clients of a round use the same, and with --round it decides rotation and \
+subsampling. It is stored in the stream.
+  The private seed decides which way each value is rounded. It must differ between clients and \
+rounds, so it is drawn from the operating system; with the same one everywhere the errors would add \
+up instead of cancelling. --private-seed repeats a run bit by bit; -v and --json tell which one \
+was used.";
+
+fn presets() -> String {
+    let lines: Vec<_> = PRESETS
+        .iter()
+        .map(|p| format!("  {:<10} {:<32} {}", p.name, p.spec, p.purpose))
+        .collect();
+    format!("Presets, to be given wherever a pipeline is:\n{}", lines.join("\n"))
+}
+
+fn exit_codes() -> String {
+    let lines: Vec<_> = CODES.iter().map(|(code, text)| format!("  {code:<4} {text}")).collect();
+    format!("Exit codes:\n{}", lines.join("\n"))
+}

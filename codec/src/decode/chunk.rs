@@ -1,0 +1,115 @@
+//! A chunk that has been framed and verified, and what turns it into values.
+
+use super::DecodeOptions;
+use crate::encode::join;
+use crate::group::{GroupCodec, Scratch};
+use crate::kernel::Kernel;
+use crate::meta::{ChunkHeader, TensorMeta};
+use crate::{Error, Result};
+use std::sync::Arc;
+
+/// A chunk whose framing has been verified; [`decode`](Self::decode) does the work, on any thread.
+#[derive(Debug, Clone)]
+pub struct EncodedChunk {
+    pub(super) meta: Arc<TensorMeta>,
+    pub(super) header: ChunkHeader,
+    /// The whole body; the payload is behind `payload_at`.
+    pub(super) body: Vec<u8>,
+    pub(super) payload_at: usize,
+    /// Position of its record in the stream.
+    pub(super) offset: u64,
+}
+
+impl EncodedChunk {
+    /// The tensor it belongs to.
+    pub fn meta(&self) -> &Arc<TensorMeta> {
+        &self.meta
+    }
+
+    /// Values in the chunk.
+    pub fn n_values(&self) -> usize {
+        self.header.n_values
+    }
+
+    /// Index of its first value in the tensor.
+    pub fn first_value(&self) -> u64 {
+        self.header.group * self.meta.group_values() as u64
+    }
+
+    /// The values, as little-endian element bytes, into a buffer of exactly their size.
+    pub fn decode(&self, decoder: &mut ChunkDecoder, elements: &mut [u8]) -> Result<()> {
+        let expected = self.header.n_values * self.meta.dtype().size();
+        if elements.len() != expected {
+            return Err(Error::invalid(format!(
+                "a buffer of {expected} bytes is needed, found {}",
+                elements.len()
+            )));
+        }
+        let codec = GroupCodec::new(&self.meta, decoder.kernel);
+        codec
+            .decode(&self.header, &self.body[self.payload_at..], &mut decoder.scratch, elements)
+            .map_err(|e| self.locate(e))
+    }
+
+    /// `out += weight * values`, for f32, f16 and bf16 tensors.
+    pub fn add_into(&self, decoder: &mut ChunkDecoder, out: &mut [f32], weight: f32) -> Result<()> {
+        if !self.meta.dtype().is_lossy_capable() {
+            return Err(self.locate(Error::invalid(format!(
+                "{} values cannot be added to f32",
+                self.meta.dtype()
+            ))));
+        }
+        if out.len() != self.header.n_values {
+            return Err(Error::invalid(format!(
+                "{} sums are needed, found {}",
+                self.header.n_values,
+                out.len()
+            )));
+        }
+        let codec = GroupCodec::new(&self.meta, decoder.kernel);
+        let payload = &self.body[self.payload_at..];
+        codec
+            .add_into(&self.header, payload, &mut decoder.scratch, out, weight)
+            .map_err(|e| self.locate(e))
+    }
+
+    fn locate(&self, error: Error) -> Error {
+        error.at(self.offset).in_tensor(self.meta.name())
+    }
+}
+
+/// Buffers and instruction set for decoding chunks; one per thread.
+pub struct ChunkDecoder {
+    kernel: Kernel,
+    scratch: Scratch,
+}
+
+impl ChunkDecoder {
+    /// For use with chunks of any tensor.
+    pub fn new(options: &DecodeOptions) -> Self {
+        Self { kernel: Kernel::new(options.simd), scratch: Scratch::default() }
+    }
+}
+
+/// Decodes chunks side by side, chunk i by decoder i; at most as many chunks as decoders.
+pub(crate) fn decode_all(
+    chunks: &[EncodedChunk],
+    decoders: &mut [ChunkDecoder],
+    out: &mut [u8],
+) -> Result<()> {
+    let mut rest = out;
+    let mut jobs = chunks.iter().zip(decoders).map(|(chunk, decoder)| {
+        let size = chunk.n_values() * chunk.meta.dtype().size();
+        let elements;
+        (elements, rest) = std::mem::take(&mut rest).split_at_mut(size);
+        move || chunk.decode(decoder, elements)
+    });
+    if chunks.len() < 2 {
+        return jobs.try_for_each(|mut job| job());
+    }
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = jobs.map(|job| scope.spawn(job)).collect();
+        // The first error in stream order, however the threads finished.
+        workers.into_iter().try_for_each(join)
+    })
+}

@@ -1,0 +1,255 @@
+//! What a verified record does to the state of the stream: the rules of FORMAT.md about order,
+//! totals, names and the sizes of chunks.
+
+use super::{Decoder, EncodedChunk, Event, Step};
+use crate::bytes::{Cursor, put_varint};
+use crate::frame::{RecordHeader, TRAILER_LEN, kind};
+use crate::group::decode_memory;
+use crate::meta::{
+    ChunkHeader, End, IndexEntry, TensorDesc, TensorMeta, read_index, read_manifest, read_metadata,
+    write_index,
+};
+use crate::random::name_key;
+use crate::{Error, Result};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// What one stream has held so far.
+#[derive(Default)]
+pub(super) struct StreamState {
+    pub(super) start: u64,
+    /// Where the record being read starts.
+    pub(super) record_at: u64,
+    /// The highest kind of head record seen.
+    pub(super) head: u8,
+    /// Whether a tensor or the index was seen, so that the head is over.
+    pub(super) body: bool,
+    pub(super) names: HashSet<String>,
+    pub(super) manifest: Option<Vec<TensorDesc>>,
+    pub(super) open: Option<OpenTensor>,
+    /// Events that one record caused beside its first.
+    pub(super) pending: Option<Event>,
+    pub(super) n_tensors: u64,
+    pub(super) n_chunks: u64,
+    /// Memory charged until the end of the stream.
+    pub(super) spent: u64,
+    /// The index that this stream must have, entries only, as a running checksum and length.
+    pub(super) expected_index: (u32, u64),
+    pub(super) index_at: Option<u64>,
+}
+
+pub(super) struct OpenTensor {
+    pub(super) meta: Arc<TensorMeta>,
+    pub(super) next_group: u64,
+    pub(super) n_values: u64,
+    pub(super) reserved: u64,
+}
+
+impl StreamState {
+    pub(super) fn check_not_after_index(&self) -> Result<()> {
+        match self.index_at {
+            Some(_) => Err(Error::corrupt("a record between the index and the end record")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Decoder {
+    pub(super) fn head(&mut self, kind: u8, body: &[u8]) -> Result<Event> {
+        if self.stream.body || self.stream.head >= kind {
+            return Err(Error::corrupt(format!(
+                "record {kind:#04x} out of place: metadata, manifest, tensors, in this order"
+            )));
+        }
+        self.stream.head = kind;
+        self.spend("metadata and manifest", 4 * body.len() as u64)?;
+        if kind == kind::METADATA {
+            return read_metadata(body).map(Event::Metadata);
+        }
+        let manifest = read_manifest(body)?;
+        self.stream.manifest = Some(manifest.clone());
+        Ok(Event::Manifest(manifest))
+    }
+
+    pub(super) fn tensor(&mut self, body: &[u8]) -> Result<Event> {
+        let meta = Arc::new(TensorMeta::read_from(body)?);
+        let open = self.open_tensor(&meta).map_err(|e| e.in_tensor(meta.name()))?;
+        self.stream.open = Some(open);
+        if meta.n_values() == Some(0) {
+            self.close_tensor();
+        }
+        Ok(Event::Tensor(meta))
+    }
+
+    fn open_tensor(&mut self, meta: &Arc<TensorMeta>) -> Result<OpenTensor> {
+        // The name, its place in the set, and what the caller keeps of the header.
+        self.spend("names", 2 * meta.name().len() as u64 + 256)?;
+        let stream = &mut self.stream;
+        if !stream.names.insert(meta.name().to_owned()) {
+            return Err(Error::corrupt("a second tensor of that name"));
+        }
+        if let Some(manifest) = &stream.manifest
+            && manifest.get(stream.n_tensors as usize) != Some(meta.desc())
+        {
+            return Err(Error::corrupt("not the tensor that the manifest announces"));
+        }
+        stream.body = true;
+        stream.n_tensors += 1;
+        let entry = IndexEntry {
+            name_hash: name_key(meta.name()),
+            offset: stream.record_at - stream.start,
+        };
+        let mut bytes = Vec::new();
+        write_index(&[entry], &mut bytes);
+        let (crc, length) = stream.expected_index;
+        // Without the count in front, which is one byte for one entry.
+        let entry = &bytes[1..];
+        stream.expected_index = (crc32c::crc32c_append(crc, entry), length + entry.len() as u64);
+        let reserved = match self.headers_only {
+            true => 0,
+            false => decode_memory(meta) * self.options.threads.max(1) as u64,
+        };
+        self.allowance.charge("decoding a chunk", reserved)?;
+        Ok(OpenTensor { meta: meta.clone(), next_group: 0, n_values: 0, reserved })
+    }
+
+    fn close_tensor(&mut self) {
+        if let Some(open) = self.stream.open.take() {
+            self.allowance.release(open.reserved);
+            self.stream.pending = Some(Event::TensorEnd { n_values: open.n_values });
+        }
+    }
+
+    /// The head of a chunk in headers-only mode; the payload is left to be skipped.
+    pub(super) fn chunk_head(&mut self, header: RecordHeader) -> Result<Event> {
+        let head = std::mem::take(&mut self.buffer);
+        let left = u64::from(header.body_len) - head.len() as u64 + TRAILER_LEN as u64;
+        self.step = Step::Skip { left, checksum: None, trailer: Vec::new() };
+        let mut chunk = self.chunk_event(head)?;
+        chunk.body.clear();
+        chunk.payload_at = 0;
+        Ok(Event::Chunk(chunk))
+    }
+
+    pub(super) fn chunk(&mut self, body: Vec<u8>) -> Result<Event> {
+        self.chunk_event(body).map(Event::Chunk)
+    }
+
+    fn chunk_event(&mut self, body: Vec<u8>) -> Result<EncodedChunk> {
+        let offset = self.stream.record_at;
+        let Some(open) = &mut self.stream.open else {
+            return Err(Error::corrupt("a chunk outside a tensor"));
+        };
+        let meta = open.meta.clone();
+        let mut cursor = Cursor::new(&body);
+        let header = ChunkHeader::read_from(&mut cursor)
+            .and_then(|header| open.accept(&header).map(|()| header))
+            .map_err(|e| e.in_tensor(meta.name()))?;
+        let payload_at = body.len() - cursor.rest().len();
+        self.stream.n_chunks += 1;
+        if header.last {
+            self.close_tensor();
+        }
+        Ok(EncodedChunk { meta, header, body, payload_at, offset })
+    }
+
+    pub(super) fn index(&mut self, body: &[u8]) -> Result<Event> {
+        self.stream.body = true;
+        self.stream.index_at = Some(self.stream.record_at);
+        self.spend("the index", 4 * body.len() as u64)?;
+        let entries = read_index(body)?;
+        let mut count = Vec::new();
+        put_varint(&mut count, self.stream.n_tensors);
+        let listed = body.get(count.len()..).unwrap_or_default();
+        let found = (crc32c::crc32c(listed), listed.len() as u64);
+        if entries.len() as u64 != self.stream.n_tensors || found != self.stream.expected_index {
+            return Err(Error::corrupt("the index does not list the tensors of the stream"));
+        }
+        Ok(Event::Index(entries))
+    }
+
+    pub(super) fn end(&mut self, body: &[u8]) -> Result<Event> {
+        let end = End::read_from(body)?;
+        let stream = &self.stream;
+        let distance = stream.index_at.map_or(0, |at| stream.record_at - at);
+        let expected = End {
+            n_tensors: stream.n_tensors,
+            n_chunks: stream.n_chunks,
+            index_distance: distance,
+        };
+        if end != expected {
+            return Err(Error::corrupt(format!(
+                "totals: the stream has {expected:?}, says {end:?}"
+            )));
+        }
+        if stream.manifest.as_ref().is_some_and(|m| m.len() as u64 != stream.n_tensors) {
+            return Err(Error::corrupt("fewer tensors than the manifest announces"));
+        }
+        self.allowance.release(stream.spent);
+        self.step = Step::Preamble;
+        // Any position past the first byte says that a stream has ended; names start afresh.
+        self.stream = StreamState {
+            start: self.taken,
+            record_at: self.stream.record_at,
+            ..Default::default()
+        };
+        Ok(Event::End { n_tensors: end.n_tensors })
+    }
+}
+
+impl OpenTensor {
+    /// The rules that tie a chunk to its tensor.
+    fn accept(&mut self, header: &ChunkHeader) -> Result<()> {
+        let full = self.meta.group_values() as u64;
+        if header.group != self.next_group {
+            return Err(Error::corrupt(format!(
+                "chunk {} where chunk {} is due",
+                header.group, self.next_group
+            )));
+        }
+        let n = header.n_values as u64;
+        match self.meta.n_values() {
+            Some(total) => {
+                let left = total - self.n_values;
+                let (expected, last) = (left.min(full), left <= full);
+                if n != expected || header.last != last {
+                    return Err(Error::corrupt(format!(
+                        "chunk of {n} values{}, expected {expected}{}",
+                        if header.last { ", marked last" } else { "" },
+                        if last { ", marked last" } else { "" }
+                    )));
+                }
+            }
+            None => {
+                let fits = if header.last { n <= full } else { n == full };
+                if !fits || (n == 0 && header.group > 0) {
+                    return Err(Error::corrupt(format!("chunk of {n} values in groups of {full}")));
+                }
+            }
+        }
+        self.next_group += 1;
+        self.n_values = self
+            .n_values
+            .checked_add(n)
+            .filter(|n| *n <= 1 << 63)
+            .ok_or_else(|| Error::corrupt("more than 2^63 values"))?;
+        if header.last && !self.n_values.is_multiple_of(self.meta.desc.row_values()?) {
+            return Err(Error::corrupt(format!(
+                "{} values are not a whole number of rows of shape {:?}",
+                self.n_values, self.meta.desc.shape
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// The shape of a tensor of `n_values`, an open first dimension filled in.
+pub(crate) fn closed_shape(meta: &TensorMeta, n_values: u64) -> Vec<u64> {
+    let mut shape = meta.desc.shape.clone();
+    if meta.desc.open
+        && let (Some(first), Ok(row)) = (shape.first_mut(), meta.desc.row_values())
+    {
+        *first = n_values / row;
+    }
+    shape
+}

@@ -1,0 +1,228 @@
+//! Streams of the current format version, kept: what was written once must decode to the same
+//! bits for ever, and be written the same way for as long as the version stands.
+//!
+//! Each case is three files in `codec/assets/v0.1/`: `NAME.fp` (the stream), `NAME.expected` (the
+//! decoded elements of all tensors, one after the other) and `NAME.txt` (what made it). They are
+//! written by this test when all three are absent, and never again: to add a case, add it here and
+//! run the test once; a case that exists is renewed only together with the format version.
+
+use fedpress::{
+    DType, DecodeOptions, EncodeOptions, Seeds, Simd, Spec, TensorDesc, TensorView, Writer,
+};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+const SEEDS: Seeds = Seeds { shared: 7, private: 0x0123_4567_89ab_cdef, round: 3, client: 12 };
+
+/// SplitMix64 by counter, written again here so that the input does not depend on the crate.
+fn word(key: u64, i: u64) -> u64 {
+    let mut z = key.wrapping_add((i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// About normal: the sum of four uniform numbers, exact in f32.
+fn values(key: u64, n: usize) -> Vec<f32> {
+    let uniform = |i: u64| (word(key, i) >> 42) as f32 / (1 << 22) as f32 - 0.5;
+    (0..n as u64).map(|i| (0..4).map(|j| uniform(4 * i + j)).sum()).collect()
+}
+
+fn f32_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+struct Case {
+    name: &'static str,
+    tensors: Vec<(TensorDesc, &'static str, Vec<u8>)>,
+    group_log2: u8,
+    extras: bool,
+}
+
+fn f32_case(name: &'static str, spec: &'static str, n: usize) -> Case {
+    let desc = TensorDesc::new("w", DType::F32, &[n as u64]);
+    let tensors = vec![(desc, spec, f32_bytes(&values(1, n)))];
+    Case { name, tensors, group_log2: 12, extras: false }
+}
+
+/// Values whose magnitude or range leaves what f32 sums can hold.
+fn extreme_case(name: &'static str, spec: &'static str, scale: f32) -> Case {
+    let mut case = f32_case(name, spec, 1500);
+    let scaled: Vec<f32> = values(1, 1500).iter().map(|v| v * scale).collect();
+    case.tensors[0].2 = f32_bytes(&scaled);
+    case
+}
+
+fn halves(name: &'static str, dtype: DType, spec: &'static str) -> Case {
+    // The top bits of f32 are bf16; an f16 with exponent bits moved is made from small integers.
+    let n = 1500;
+    let data = values(2, n)
+        .iter()
+        .flat_map(|v| match dtype {
+            DType::BF16 => ((v.to_bits() >> 16) as u16).to_le_bytes(),
+            _ => (((v.to_bits() >> 16) & 0x8000) as u16
+                | 0x3800
+                | (v.to_bits() >> 13) as u16 & 0x3ff)
+                .to_le_bytes(),
+        })
+        .collect();
+    let tensors = vec![(TensorDesc::new("half", dtype, &[30, 50]), spec, data)];
+    Case { name, tensors, group_log2: 12, extras: false }
+}
+
+fn every_dtype() -> Case {
+    let tensors = DType::ALL
+        .into_iter()
+        .map(|dtype| {
+            let data =
+                (0..7 * dtype.size() as u64).map(|i| word(dtype as u64, i) as u8 & 1).collect();
+            (TensorDesc::new(dtype.name(), dtype, &[7]), "hadamard|q=4", data)
+        })
+        .chain([
+            (TensorDesc::new("scalar", DType::I64, &[]), "lossless", 391i64.to_le_bytes().to_vec()),
+            (TensorDesc::new("empty", DType::F32, &[3, 0, 2]), "lossless", vec![]),
+            (TensorDesc::new("größe, with space/slash", DType::U8, &[2]), "none", vec![1, 2]),
+        ])
+        .collect();
+    Case { name: "every_dtype", tensors, group_log2: 20, extras: true }
+}
+
+fn open_dimensions() -> Case {
+    let tensors = vec![
+        (TensorDesc::open("rows", DType::F32, &[5]), "hadamard|q=3", f32_bytes(&values(3, 9000))),
+        (TensorDesc::open("no rows", DType::F32, &[5]), "hadamard|q=3", vec![]),
+        (TensorDesc::open("full groups", DType::F32, &[]), "lossless", f32_bytes(&values(4, 8192))),
+    ];
+    Case { name: "open_dimensions", tensors, group_log2: 12, extras: true }
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = vec![
+        f32_case("none", "none", 1100),
+        f32_case("lossless", "lossless", 5000),
+        f32_case("identity_raw_half", "identity|subsample=0.5", 1100),
+        f32_case("hadamard_raw", "hadamard", 1100),
+        f32_case("hadamard_zstd", "hadamard|q=4|zstd=3", 1024),
+        f32_case("identity_nearest_zstd", "identity|q=2,nearest|zstd", 5000),
+        f32_case("hadamard_block_256", "hadamard,block=256|q=4,block=256", 4999),
+        f32_case("hadamard_block_32768", "hadamard,block=32768|q=4,block=65536", 4095),
+        f32_case("hadamard_groups", "hadamard|q=4", 3 * 4096 + 1),
+        f32_case("hadamard_subsampled", "hadamard|subsample=0.3|q=4", 9000),
+        f32_case("kashin", "kashin|q=2", 5000),
+        f32_case("kashin_subsampled", "kashin,lambda=2,block=512|subsample=0.7|q=3", 1777),
+        f32_case("kashin_clipped", "kashin,lambda=1.5,iterations=5,eta=0.7,delta=2,clip|q=1", 4097),
+        extreme_case("huge", "hadamard|q=4", 1e38),
+        extreme_case("subnormal", "hadamard|q=4", 1e-42),
+        extreme_case("zeros", "hadamard|q=4|zstd", 0.0),
+        halves("f16", DType::F16, "hadamard|q=5"),
+        halves("bf16", DType::BF16, "identity|q=6"),
+        every_dtype(),
+        open_dimensions(),
+    ];
+    const WIDTHS: [(&str, &str); 16] = [
+        ("q01", "hadamard|q=1"),
+        ("q02", "hadamard|q=2"),
+        ("q03", "hadamard|q=3"),
+        ("q04", "hadamard|q=4"),
+        ("q05", "hadamard|q=5"),
+        ("q06", "hadamard|q=6"),
+        ("q07", "hadamard|q=7"),
+        ("q08", "hadamard|q=8"),
+        ("q09", "identity|q=9"),
+        ("q10", "identity|q=10"),
+        ("q11", "identity|q=11"),
+        ("q12", "identity|q=12"),
+        ("q13", "identity|q=13"),
+        ("q14", "identity|q=14"),
+        ("q15", "identity|q=15"),
+        ("q16", "identity|q=16"),
+    ];
+    cases.extend(WIDTHS.map(|(name, spec)| f32_case(name, spec, 1037)));
+    cases
+}
+
+fn encode(case: &Case, threads: usize, simd: Simd) -> Vec<u8> {
+    let mut options = EncodeOptions::new(SEEDS);
+    options.group_log2 = case.group_log2;
+    options.index = case.extras;
+    options.threads = threads;
+    options.simd = simd;
+    let mut writer = Writer::new(Vec::new(), options).unwrap();
+    if case.extras {
+        let metadata = [("format", "pt"), ("made by", "golden.rs")];
+        let metadata: BTreeMap<_, _> =
+            metadata.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        writer.metadata(&metadata).unwrap();
+        let descs: Vec<_> = case.tensors.iter().map(|t| t.0.clone()).collect();
+        writer.manifest(&descs).unwrap();
+    }
+    for (desc, spec, data) in &case.tensors {
+        let spec: Spec = spec.parse().unwrap();
+        if desc.open {
+            writer.begin(desc, &spec).unwrap();
+            writer.push(data).unwrap();
+            writer.end().unwrap();
+        } else {
+            let view = TensorView { name: &desc.name, dtype: desc.dtype, shape: &desc.shape, data };
+            writer.tensor(&view, &spec).unwrap();
+        }
+    }
+    writer.finish().unwrap()
+}
+
+fn describe(case: &Case) -> String {
+    let mut text = format!(
+        "seeds: shared={} private={:#x} round={} client={}\ngroup: 2^{}\nmetadata, manifest, index: {}\n",
+        SEEDS.shared, SEEDS.private, SEEDS.round, SEEDS.client, case.group_log2, case.extras
+    );
+    for (desc, spec, data) in &case.tensors {
+        let TensorDesc { name, dtype, shape, open, .. } = desc;
+        let n = data.len();
+        writeln!(text, "{name:?} {dtype} {shape:?} open={open} bytes={n} spec={spec}").unwrap();
+    }
+    text
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/v0.1")
+}
+
+#[test]
+fn golden_streams_decode_to_the_bits_they_did() {
+    let options = DecodeOptions::default();
+    for case in cases() {
+        let path = |ending: &str| folder().join(format!("{}.{ending}", case.name));
+        let (stream, expected, text) = (path("fp"), path("expected"), path("txt"));
+        if !stream.exists() && !expected.exists() && !text.exists() {
+            let bytes = encode(&case, 1, Simd::Auto);
+            let decoded = fedpress::decode(&bytes, &options).unwrap();
+            let elements: Vec<u8> = decoded.iter().flat_map(|t| t.data.clone()).collect();
+            std::fs::create_dir_all(folder()).unwrap();
+            std::fs::write(&stream, bytes).unwrap();
+            std::fs::write(&expected, elements).unwrap();
+            std::fs::write(&text, describe(&case)).unwrap();
+        }
+        let bytes = std::fs::read(&stream).unwrap();
+        assert_eq!(std::fs::read_to_string(&text).unwrap(), describe(&case), "{}", case.name);
+        for simd in [Simd::Auto, Simd::Avx2, Simd::Scalar] {
+            let mut options = options.clone();
+            options.simd = simd;
+            let decoded = fedpress::decode(&bytes, &options).unwrap();
+            let elements: Vec<u8> = decoded.iter().flat_map(|t| t.data.clone()).collect();
+            assert!(elements == std::fs::read(&expected).unwrap(), "{} at {simd:?}", case.name);
+            let names: Vec<_> = case.tensors.iter().map(|t| t.0.name.clone()).collect();
+            assert_eq!(decoded.into_iter().map(|t| t.name).collect::<Vec<_>>(), names);
+        }
+    }
+}
+
+#[test]
+fn golden_streams_are_still_written_bit_for_bit() {
+    for case in cases() {
+        let Ok(bytes) = std::fs::read(folder().join(format!("{}.fp", case.name))) else { continue };
+        for (threads, simd) in [(1, Simd::Auto), (2, Simd::Avx2), (7, Simd::Scalar)] {
+            assert!(encode(&case, threads, simd) == bytes, "{} at {simd:?}", case.name);
+        }
+    }
+}
