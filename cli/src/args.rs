@@ -87,16 +87,17 @@ impl TensorFile {
             Input::Path(path) => Format::from_path(path),
             Input::Stdin => None,
         };
-        match self.format.or(by_name) {
-            Some(format) if format != Format::Raw && is_raw => Err(Usage::new(format!(
-                "--dtype and --shape describe raw bytes, but the input is {format}"
-            )))?,
-            Some(Format::Raw) | None if is_raw || self.format.or(by_name).is_some() => {
-                if self.dtype.is_none() || self.shape.is_none() {
-                    Err(Usage::new("raw bytes need both --dtype and --shape"))?;
-                }
-            }
-            _ => {}
+        let format = self.format.or(by_name);
+        if let Some(format) = format
+            && format != Format::Raw
+            && is_raw
+        {
+            let message = "--dtype and --shape describe raw bytes, but the input is";
+            Err(Usage::new(format!("{message} {format}")))?;
+        }
+        let complete = self.dtype.is_some() && self.shape.is_some();
+        if (is_raw || format == Some(Format::Raw)) && !complete {
+            Err(Usage::new("raw bytes need both --dtype and --shape"))?;
         }
         Ok(RawOptions {
             format: self.format,

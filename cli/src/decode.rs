@@ -261,7 +261,7 @@ fn open_info_of(meta: &TensorMeta) -> TensorInfo {
 /// The input without `.fp`, with the extension of the format; standard output for standard input.
 fn default_destination(input: &Input, asked: Option<Format>) -> Result<Destination> {
     let Input::Path(path) = input else { return Ok(Destination::Stdout) };
-    if !path.extension().is_some_and(|e| e == "fp") {
+    if path.extension().is_none_or(|e| e != "fp") {
         let message = format!("{} does not end in .fp; give -o FILE", path.display());
         Err(Usage::new(message))?;
     }

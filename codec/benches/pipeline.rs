@@ -1,0 +1,126 @@
+//! Speed end to end and by stage, with memcpy of the same bytes in the same run.
+//! `cargo bench -p fedpress`. Throughput counts bytes of f32 values.
+#![allow(missing_docs, reason = "criterion_group! makes public functions")]
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use fedpress::{DecodeOptions, EncodeOptions, Encoder, Reader, Seeds, Simd, Spec, TensorView};
+use std::hint::black_box;
+
+const SEEDS: Seeds = Seeds { shared: 7, private: 99, round: 0, client: 0 };
+
+/// About normal, made fast.
+fn values(n: usize) -> Vec<f32> {
+    let uniform = |i: u64| {
+        let mut z = i.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        ((z ^ (z >> 27)) >> 40) as f32 / 16_777_216.0 - 0.5
+    };
+    (0..n as u64).map(|i| (0..4).map(|j| uniform(4 * i + j)).sum()).collect()
+}
+
+fn encode(x: &[f32], spec: &Spec, simd: Simd, threads: usize) -> Encoder {
+    let mut options = EncodeOptions::new(SEEDS);
+    options.simd = simd;
+    options.threads = threads;
+    let mut encoder = Encoder::new(options).unwrap();
+    encoder.tensor(&TensorView::f32("x", &[x.len() as u64], x), spec).unwrap();
+    encoder.finish().unwrap();
+    encoder
+}
+
+fn decode(bytes: &[u8], simd: Simd, threads: usize) {
+    let mut options = DecodeOptions::default();
+    options.simd = simd;
+    options.threads = threads;
+    let mut reader = Reader::new(bytes, options);
+    let mut tensor = reader.next_tensor().unwrap().unwrap();
+    while let Some(chunk) = tensor.next_chunk().unwrap() {
+        black_box(chunk);
+    }
+}
+
+/// The figure of the project: `hadamard|q=4` on 2^24 values on one thread against memcpy.
+fn end_to_end(c: &mut Criterion) {
+    let x = values(1 << 24);
+    let mut copy = vec![0.0; x.len()];
+    let mut group = c.benchmark_group("2^24 values, one thread");
+    group.sample_size(10).throughput(Throughput::Bytes(4 << 24));
+    group.bench_function("memcpy", |b| {
+        b.iter(|| {
+            copy.copy_from_slice(&x);
+            black_box(&copy);
+        });
+    });
+    for text in [
+        "hadamard|q=4",
+        "hadamard|q=1",
+        "identity|q=4",
+        "hadamard|subsample=0.5|q=4",
+        "hadamard|q=4|zstd",
+    ] {
+        let spec: Spec = text.parse().unwrap();
+        let encoded = encode(&x, &spec, Simd::Auto, 1);
+        group.bench_function(BenchmarkId::new("encode", text), |b| {
+            b.iter(|| encode(&x, &spec, Simd::Auto, 1));
+        });
+        group.bench_function(BenchmarkId::new("decode", text), |b| {
+            b.iter(|| decode(encoded.output(), Simd::Auto, 1));
+        });
+    }
+}
+
+/// By instruction set and by threads, in cache.
+fn levels(c: &mut Criterion) {
+    let x = values(1 << 21);
+    let spec: Spec = "hadamard|q=4".parse().unwrap();
+    let encoded = encode(&x, &spec, Simd::Auto, 1);
+    let mut group = c.benchmark_group("2^21 values, hadamard|q=4");
+    group.sample_size(20).throughput(Throughput::Bytes(4 << 21));
+    for (name, simd, threads) in [
+        ("scalar", Simd::Scalar, 1),
+        ("avx2", Simd::Avx2, 1),
+        ("best", Simd::Auto, 1),
+        ("best, 2 threads", Simd::Auto, 2),
+    ] {
+        group.bench_function(BenchmarkId::new("encode", name), |b| {
+            b.iter(|| encode(&x, &spec, simd, threads));
+        });
+        group.bench_function(BenchmarkId::new("decode", name), |b| {
+            b.iter(|| decode(encoded.output(), simd, threads));
+        });
+    }
+}
+
+/// What each stage adds: pipelines that differ by one of them.
+fn stages(c: &mut Criterion) {
+    let x = values(1 << 20);
+    let mut group = c.benchmark_group("2^20 values, by stage");
+    group.sample_size(20).throughput(Throughput::Bytes(4 << 20));
+    for text in [
+        "none",
+        "lossless",
+        "hadamard",
+        "hadamard,block=32768",
+        "kashin",
+        "identity|subsample=0.5",
+        "identity|q=1",
+        "identity|q=3",
+        "identity|q=4",
+        "identity|q=4,nearest",
+        "identity|q=8",
+        "identity|q=11",
+        "identity|q=4|zstd",
+    ] {
+        let spec: Spec = text.parse().unwrap();
+        let encoded = encode(&x, &spec, Simd::Auto, 1);
+        group.bench_function(BenchmarkId::new("encode", text), |b| {
+            b.iter(|| encode(&x, &spec, Simd::Auto, 1));
+        });
+        group.bench_function(BenchmarkId::new("decode", text), |b| {
+            b.iter(|| decode(encoded.output(), Simd::Auto, 1));
+        });
+    }
+}
+
+criterion_group!(benches, end_to_end, levels, stages);
+criterion_main!(benches);
