@@ -18,6 +18,7 @@ use crate::exit::{Outcome, Usage};
 use crate::files::{Format, Input, Sink, TensorInfo, byte_len, create_sink};
 use crate::help;
 use crate::stream::{self, Stream};
+use crate::table::printable;
 
 /// Get tensors back from a stream
 #[derive(Debug, Args)]
@@ -107,7 +108,7 @@ fn tell(job: Job<'_>, console: &Console) -> Result<()> {
         return console.print_json("decode", report);
     }
     for Decoded { name, dtype, shape } in &report.tensors {
-        console.detail(|| format!("{name}: {dtype} {shape:?}"));
+        console.detail(|| format!("{}: {dtype} {shape:?}", printable(name)));
     }
     let Report { input, output, tensors, bytes, .. } = &report;
     let summary = format!("{input} -> {output}: {} tensors, {bytes} bytes", tensors.len());
@@ -213,7 +214,7 @@ impl Job<'_> {
         info: &TensorInfo,
         sink: &mut dyn Sink,
     ) -> Result<()> {
-        self.progress.set_message(info.name.clone());
+        self.progress.set_message(printable(&info.name));
         let mut bytes = 0;
         sink.begin(info)?;
         while let Some(elements) = tensor.next_chunk()? {

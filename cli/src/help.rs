@@ -52,7 +52,7 @@ Examples:
 pub const INSPECT: &str = "\
 Jumps over the payloads, so it is quick for any size and says nothing about their health: verify \
 does. The total counts every byte of the file, headers included. One line per tensor, columns \
-separated by blanks.";
+separated by blanks; a name with blanks or control characters is quoted.";
 
 /// What `verify` adds to its options.
 pub const VERIFY: &str = "\
@@ -68,7 +68,7 @@ Columns:
 length of A. 0 is equal, 0.01 is an error of a tenth of the values' size, 1 is as bad as sending \
 zeros
   cosine     cosine of the angle between the two: 1 is the same direction
-  max error  largest difference of a single value
+  max_error  largest difference of a single value
   differ     how many values are not the same bits
 
 The exit code is 1 if the two differ in structure (a tensor is missing on one side, or has another \
@@ -89,8 +89,9 @@ How it works:
   Each tensor passes through up to four stages.
   A transform (hadamard, kashin) mixes the values of a block by a random rotation, so that no single \
 one is much larger than the others and few bits describe all of them well. Decoding rotates back. \
-hadamard is the quick one; kashin spreads the values still more evenly by describing them with a \
-few more numbers than there are, which pays at one or two bits.
+hadamard is the quick one; kashin describes the values by a few more numbers than there are, so that \
+the largest becomes smaller still: less error for the same bits per number, but more numbers, and \
+more work.
   Subsampling sends only a random part of the rotated values; what is missing counts as zero, the \
 rest is scaled up to make up for it.
   Quantizing (q) rounds every value to one of a few levels, 2^q of them. It rounds up or down at \
@@ -142,7 +143,7 @@ was used.";
 fn presets() -> String {
     let lines: Vec<_> = PRESETS
         .iter()
-        .map(|p| format!("  {:<10} {:<32} {}", p.name, p.spec, p.purpose))
+        .map(|p| format!("  {:<10} {:<33} {}", p.name, p.spec, p.purpose))
         .collect();
     format!("Presets, to be given wherever a pipeline is:\n{}", lines.join("\n"))
 }

@@ -17,8 +17,15 @@ impl Table {
 
     /// Appends a row.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.to_vec());
+        self.rows.push(cells.iter().map(|cell| printable(cell)).collect());
     }
+}
+
+/// The text, quoted and escaped if it has blanks or could play tricks with a terminal: names come
+/// from files of strangers.
+pub fn printable(text: &str) -> String {
+    let plain = |c: char| !c.is_whitespace() && c != '"' && c.escape_debug().count() == 1;
+    if text.chars().all(plain) && !text.is_empty() { text.to_owned() } else { format!("{text:?}") }
 }
 
 impl fmt::Display for Table {
@@ -52,5 +59,13 @@ mod tests {
         let mut table = Table::new(1, ["name", "n"]);
         table.row(["ä".into(), "100".into()]);
         assert_eq!(table.to_string(), "name    n\nä     100\n");
+    }
+
+    #[test]
+    fn odd_names_are_quoted() {
+        assert_eq!(printable("fc1.weight/ä"), "fc1.weight/ä");
+        assert_eq!(printable("a b"), "\"a b\"");
+        assert_eq!(printable("\u{1b}[2J"), "\"\\u{1b}[2J\"");
+        assert_eq!(printable(""), "\"\"");
     }
 }

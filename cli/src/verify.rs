@@ -13,6 +13,7 @@ use crate::exit::Outcome;
 use crate::files::Input;
 use crate::help;
 use crate::stream::{self, Stream};
+use crate::table::printable;
 
 /// Check that streams are complete and undamaged, by decoding them
 #[derive(Debug, Args)]
@@ -81,7 +82,7 @@ fn check(
     let mut reader = Reader::new(Stream::open(input)?.into_reader(), options);
     while let Some(mut tensor) = reader.next_tensor()? {
         let size = tensor.meta().dtype().size();
-        progress.set_message(tensor.meta().name().to_owned());
+        progress.set_message(printable(tensor.meta().name()));
         while let Some(elements) = tensor.next_chunk()? {
             progress.inc(elements.len() as u64);
             verdict.values += (elements.len() / size) as u64;

@@ -22,7 +22,7 @@ pub enum ErrorKind {
     },
     /// The bytes contradict FORMAT.md.
     Corrupt,
-    /// Decoding would pass a limit that the caller set ([`crate::Limits`]).
+    /// Decoding would pass a limit that the caller set ([`crate::DecodeOptions::memory`]).
     LimitExceeded {
         /// The limit, in bytes.
         limit: u64,

@@ -131,7 +131,7 @@ pub(crate) fn element_count(shape: &[u64]) -> Result<u64> {
         .ok_or_else(|| Error::invalid(format!("shape {shape:?} has more than 2^63 elements")))
 }
 
-/// A borrowed tensor: what [`crate::encode`] takes.
+/// A borrowed tensor: what [`crate::encode()`] takes.
 #[derive(Debug, Clone, Copy)]
 pub struct TensorView<'a> {
     /// UTF-8 without NUL, unique within its stream.
@@ -158,7 +158,7 @@ impl<'a> TensorView<'a> {
     }
 }
 
-/// An owned tensor: what [`crate::decode`] returns.
+/// An owned tensor: what [`crate::decode()`] returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tensor {
     /// Name, unique within its stream.

@@ -153,7 +153,7 @@ fn text(report: &Report) -> String {
         add(&mut table, row.preset.to_owned(), &row.measured);
     }
     let specs: String =
-        PRESETS.iter().map(|p| format!("  {:<10} {:<32} {}\n", p.name, p.spec, p.purpose)).collect();
+        PRESETS.iter().map(|p| format!("  {:<10} {:<33} {}\n", p.name, p.spec, p.purpose)).collect();
     let failures: String = report
         .presets
         .iter()

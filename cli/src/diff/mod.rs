@@ -16,7 +16,7 @@ use crate::console::Console;
 use crate::exit::{Outcome, Usage};
 use crate::files::{Input, Source, TensorInfo};
 use crate::help;
-use crate::table::Table;
+use crate::table::{Table, printable};
 
 /// How much is compared at a time; a multiple of every element size.
 const PIECE: usize = 1 << 20;
@@ -147,7 +147,7 @@ impl Pair {
                 self.problems.push(problem);
                 continue;
             }
-            progress.set_message(info.name.clone());
+            progress.set_message(printable(&info.name));
             rows.push(self.tensor(i, j, info, &progress)?);
         }
         let left = all_b.iter().filter(|info| places.contains_key(info.name.as_str()));

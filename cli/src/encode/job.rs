@@ -11,6 +11,7 @@ use super::{OnNonFinite, Pipeline};
 use crate::console::Console;
 use crate::files::{Output, Source, TensorInfo, byte_len};
 use crate::rules::Rules;
+use crate::table::printable;
 
 /// How much is read and pushed at a time; a multiple of every element size.
 const PIECE: usize = 1 << 20;
@@ -72,7 +73,7 @@ impl<'a> Job<'a> {
         }
         let mut tensors = Vec::new();
         for (index, desc) in descs.iter().enumerate() {
-            self.progress.set_message(desc.name.clone());
+            self.progress.set_message(printable(&desc.name));
             tensors.push(self.tensor(&mut writer, index, desc)?);
         }
         let counting = writer.finish()?;
@@ -113,7 +114,7 @@ impl<'a> Job<'a> {
         };
         self.console.detail(|| {
             let Encoded { name, spec, bytes, .. } = &encoded;
-            format!("{name}: {spec}, {original_bytes} -> {bytes} bytes")
+            format!("{}: {spec}, {original_bytes} -> {bytes} bytes", printable(name))
         });
         Ok(encoded)
     }

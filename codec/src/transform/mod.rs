@@ -1,6 +1,6 @@
 //! Basis transforms: values of a group to coefficients and back.
 //!
-//! Each works in units ([`unit_block`]) that are independent of each other, so that a unit stays
+//! Each works in units ([`Unit`]) that are independent of each other, so that a unit stays
 //! in the first-level cache (or on one GPU multiprocessor) from the first to the last stage.
 
 mod hadamard;
