@@ -1,6 +1,7 @@
 //! Speed end to end and by stage, with memcpy of the same bytes in the same run.
 //! `cargo bench -p fedpress`. Throughput counts bytes of f32 values.
 #![allow(missing_docs, reason = "criterion_group! makes public functions")]
+#![allow(clippy::unwrap_used, reason = "a bench that fails has nothing to measure")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fedpress::{DecodeOptions, EncodeOptions, Encoder, Reader, Seeds, Simd, Spec, TensorView};
