@@ -285,7 +285,8 @@ impl Encoder {
         Ok(())
     }
 
-    /// A whole tensor at once; reads `view` without copying it.
+    /// A whole tensor at once; reads `view` without copying it. After an error the stream cannot
+    /// go on, as after one in [`push`](Self::push) or [`end`](Self::end).
     pub fn tensor(&mut self, view: &TensorView<'_>, spec: &Spec) -> Result<()> {
         let desc = TensorDesc::new(view.name, view.dtype, view.shape);
         let mut spec = effective_spec(&desc, spec, &self.options);
@@ -328,6 +329,7 @@ impl Encoder {
             n_tensors: self.n_tensors,
             n_chunks: self.n_chunks,
             index_distance: (self.out.len() - index_at) as u64,
+            stream_bytes: self.n_bytes(),
         };
         put_record(kind::END, &mut self.out, |out| {
             end.write_to(out);

@@ -158,49 +158,70 @@ impl<R: Read> TensorReader<'_, R> {
         Ok(None)
     }
 
+    /// As many chunks as are decoded together, with the bytes they decode to.
+    fn next_batch(&mut self) -> Result<(Vec<EncodedChunk>, usize)> {
+        let mut chunks = Vec::new();
+        let mut n_values = 0;
+        while chunks.len() < self.reader.workers.len() {
+            let Some(chunk) = self.next_encoded()? else { break };
+            n_values += chunk.n_values();
+            chunks.push(chunk);
+        }
+        self.n_values += n_values as u64;
+        Ok((chunks, n_values * self.meta.dtype().size()))
+    }
+
     /// The next group of values, as little-endian element bytes; `None` after the last.
     pub fn next_chunk(&mut self) -> Result<Option<&[u8]>> {
         if self.ready.is_empty() {
-            let mut chunks = Vec::new();
-            while chunks.len() < self.reader.workers.len() {
-                match self.next_encoded()? {
-                    Some(chunk) => chunks.push(chunk),
-                    None => break,
-                }
-            }
+            let (chunks, size) = self.next_batch()?;
             let mut at = 0;
             for chunk in &chunks {
                 let size = chunk.n_values() * self.meta.dtype().size();
                 self.ready.push_back(at..at + size);
-                self.n_values += chunk.n_values() as u64;
                 at += size;
             }
-            self.decoded.resize(at, 0);
+            self.decoded.resize(size, 0);
             decode_all(&chunks, &mut self.reader.workers, &mut self.decoded)?;
         }
         Ok(self.ready.pop_front().map(|range| &self.decoded[range]))
     }
 
-    /// The whole tensor, charged to the memory limit as it grows.
+    /// The whole tensor, or what is left of it, charged to the memory limit as it grows.
     pub fn read(mut self) -> Result<Tensor> {
         let mut data = Vec::new();
-        while let Some(chunk) = self.next_chunk()? {
-            let chunk = chunk.to_vec();
-            let grown = data.len() + chunk.len();
-            if data.capacity() < grown {
-                let known =
-                    self.meta.n_values().map(|n| n.saturating_mul(self.meta.dtype().size() as u64));
-                let room = (2 * data.capacity()).max(grown);
-                let room = known.map_or(room, |n| room.min(usize::try_from(n).unwrap_or(room)));
-                let more = (room - data.capacity()) as u64;
-                let charged = self.reader.decoder.allowance().charge("a whole tensor", more);
-                charged.map_err(|e| e.in_tensor(self.meta.name()))?;
-                data.reserve_exact(room - data.len());
+        while let Some(range) = self.ready.pop_front() {
+            self.reserve(&mut data, range.len())?;
+            data.extend_from_slice(&self.decoded[range]);
+        }
+        loop {
+            let (chunks, size) = self.next_batch()?;
+            if chunks.is_empty() {
+                break;
             }
-            data.extend_from_slice(&chunk);
+            let at = data.len();
+            self.reserve(&mut data, size)?;
+            data.resize(at + size, 0);
+            decode_all(&chunks, &mut self.reader.workers, &mut data[at..])?;
         }
         let shape = self.shape();
         Ok(Tensor { name: self.meta.name().to_owned(), dtype: self.meta.dtype(), shape, data })
+    }
+
+    /// Room for `more` bytes: at least double, but never past the size of the tensor, and paid for.
+    fn reserve(&mut self, data: &mut Vec<u8>, more: usize) -> Result<()> {
+        let grown = data.len() + more;
+        if data.capacity() >= grown {
+            return Ok(());
+        }
+        let total = self.meta.n_values().map(|n| n.saturating_mul(self.meta.dtype().size() as u64));
+        let total = total.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
+        let room = (2 * data.capacity()).max(grown).min(total.max(grown));
+        let charged = (room - data.capacity()) as u64;
+        let allowance = self.reader.decoder.allowance();
+        allowance.charge("a whole tensor", charged).map_err(|e| e.in_tensor(self.meta.name()))?;
+        data.reserve_exact(room - data.len());
+        Ok(())
     }
 
     /// `out += weight * tensor`, chunk by chunk, each verified before any of it is added; returns

@@ -2,7 +2,7 @@
 //! tensor by name.
 
 use crate::decode::{DecodeOptions, Decoder, Event, closed_shape};
-use crate::frame::{HEADER_LEN, OVERHEAD, RecordHeader, kind};
+use crate::frame::{Checksum, HEADER_LEN, MAX_BODY, OVERHEAD, RecordHeader, TRAILER_LEN, kind};
 use crate::meta::{End, IndexEntry, PREAMBLE_LEN, TensorMeta, check_preamble, read_index};
 use crate::random::name_key;
 use crate::{Error, Reader, Result, Tensor};
@@ -48,19 +48,12 @@ pub struct TensorSummary {
 
 /// Reads the headers of a seekable source and jumps over the payloads, which are not verified.
 pub fn summarize<R: Read + Seek>(inner: &mut R, options: &DecodeOptions) -> Result<Summary> {
-    let length = {
-        let here = inner.stream_position()?;
-        let end = inner.seek(SeekFrom::End(0))?;
-        inner.seek(SeekFrom::Start(here))?;
-        end - here
-    };
     let mut walk = Walk::new(options);
     walk.run(inner, |inner, n| {
-        inner.seek(SeekFrom::Current(n as i64)).map(drop).map_err(Error::from)
+        // Past the end of the input the next read finds nothing, which is reported as truncation.
+        let n = i64::try_from(n).map_err(|_| Error::corrupt("chunk of 2^63 bytes"))?;
+        inner.seek(SeekFrom::Current(n)).map(drop).map_err(Error::from)
     })?;
-    if walk.position > length {
-        return Err(Error::truncated("the input ends inside a chunk").at(length));
-    }
     Ok(walk.summary)
 }
 
@@ -162,109 +155,104 @@ impl Walk {
     }
 }
 
-/// Reads one tensor of a seekable source that holds one stream, and as little else as possible:
-/// where there is an index, its end and the tensor itself; otherwise also the headers before it.
+/// Reads one tensor of a seekable source, and as little else as possible: where a stream ends with
+/// an index, its end and the tensor itself; otherwise also the headers before it. Of tensors of the
+/// same name in concatenated streams, the last.
 pub fn read_tensor<R: Read + Seek>(
     inner: &mut R,
     name: &str,
     options: &DecodeOptions,
 ) -> Result<Tensor> {
-    let offset = match index_of(inner)? {
-        Some(entries) => find_by_index(inner, &entries, name, options)?,
-        None => {
-            inner.seek(SeekFrom::Start(0))?;
-            let summary = summarize(inner, options)?;
-            summary.tensors.iter().find(|t| t.meta.name() == name).map(|t| t.offset)
+    let mut end = inner.seek(SeekFrom::End(0))?;
+    loop {
+        let tail = Tail::read(inner, end)?;
+        let found = match &tail.index {
+            Some(entries) => tail.find(inner, entries, name, options)?,
+            None => find_by_headers(inner, tail.start, end, name, options)?,
+        };
+        if let Some(offset) = found {
+            inner.seek(SeekFrom::Start(offset))?;
+            let decoder = Decoder::at_tensor(options.clone(), offset);
+            return match Reader::with_decoder(inner, decoder).next_tensor()? {
+                Some(tensor) => tensor.read(),
+                None => Err(Error::corrupt("no tensor record").at(offset)),
+            };
         }
-    };
-    let offset = offset.ok_or_else(|| Error::invalid("no tensor of that name").in_tensor(name))?;
-    read_tensor_at(inner, offset, options)
-}
-
-fn read_tensor_at<R: Read + Seek>(
-    inner: &mut R,
-    offset: u64,
-    options: &DecodeOptions,
-) -> Result<Tensor> {
-    inner.seek(SeekFrom::Start(offset))?;
-    let mut reader = Reader::with_decoder(inner, Decoder::at_tensor(options.clone(), offset));
-    match reader.next_tensor()? {
-        Some(tensor) => tensor.read(),
-        None => Err(Error::corrupt("no tensor record").at(offset)),
+        if tail.start == 0 {
+            return Err(Error::invalid("no tensor of that name").in_tensor(name));
+        }
+        end = tail.start;
     }
 }
 
-/// The index, if the source is one stream that ends with one.
-fn index_of<R: Read + Seek>(inner: &mut R) -> Result<Option<Vec<IndexEntry>>> {
-    inner.seek(SeekFrom::Start(0))?;
-    let mut preamble = [0; PREAMBLE_LEN];
-    read_exact(inner, &mut preamble)?;
-    check_preamble(&preamble)?;
-    let length = inner.seek(SeekFrom::End(0))?;
-    let tail = length.min(End::MAX_RECORD_LEN as u64);
-    let end = read_at(inner, length - tail, tail as usize)?;
-    let record_len = end.len().checked_sub(5).map_or(0, |at| usize::from(end[at]));
-    let Some(record) = end.len().checked_sub(record_len).map(|at| &end[at..]) else {
-        return Err(Error::truncated("no end record at the end of the input").at(length));
-    };
-    let body = parse_record(record, kind::END)
-        .map_err(|_| Error::truncated("no end record at the end of the input").at(length))?;
-    let end = End::read_from(body)?;
-    let at = length - record_len as u64;
-    match at.checked_sub(end.index_distance) {
-        Some(start) if end.index_distance > 0 => {
-            let size = usize::try_from(end.index_distance)
-                .ok()
-                .filter(|n| *n <= crate::frame::MAX_BODY as usize + OVERHEAD)
-                .ok_or_else(|| Error::corrupt("index distance out of range").at(at))?;
-            let record = read_at(inner, start, size)?;
-            let body = parse_record(&record, kind::INDEX).map_err(|e| e.at(start))?;
-            let entries = read_index(body).map_err(|e| e.at(start))?;
-            // Of concatenated streams only the last has its index here.
-            let whole = entries.len() as u64 == end.n_tensors
-                && entries.first().is_none_or(|e| e.offset < start);
-            Ok(whole.then_some(entries))
+/// What the end of a stream says about it.
+struct Tail {
+    /// Where the stream starts.
+    start: u64,
+    index: Option<Vec<IndexEntry>>,
+}
+
+impl Tail {
+    /// Reads the end record, and the index if there is one, of the stream that ends at `end`.
+    fn read<R: Read + Seek>(inner: &mut R, end: u64) -> Result<Self> {
+        let tail = read_at(inner, end, end.min(End::MAX_RECORD_LEN as u64))?;
+        let not_found = || Error::truncated("no end record at the end of the input").at(end);
+        let length =
+            tail.len().checked_sub(5).map(|at| usize::from(tail[at])).ok_or_else(not_found)?;
+        let record = tail.len().checked_sub(length).map(|at| &tail[at..]).ok_or_else(not_found)?;
+        let record = End::read_from(parse_record(record, kind::END).map_err(|_| not_found())?)?;
+        let at = end - length as u64;
+        let start = at
+            .checked_sub(record.stream_bytes)
+            .ok_or_else(|| Error::truncated("the stream starts before the input").at(at))?;
+        let preamble = read_at(inner, start + PREAMBLE_LEN as u64, PREAMBLE_LEN as u64)?;
+        check_preamble(&preamble).map_err(|e| e.at(start))?;
+        if record.index_distance == 0 {
+            return Ok(Self { start, index: None });
         }
-        _ => Ok(None),
+        if record.index_distance > u64::from(MAX_BODY) + OVERHEAD as u64 {
+            return Err(Error::corrupt("index distance out of range").at(at));
+        }
+        let bytes = read_at(inner, at, record.index_distance)?;
+        let body = parse_record(&bytes, kind::INDEX).map_err(|e| e.at(at))?;
+        let entries = read_index(body).map_err(|e| e.at(at))?;
+        Ok(Self { start, index: Some(entries) })
+    }
+
+    /// Where the tensor of that name starts, among the entries with its hash.
+    fn find<R: Read + Seek>(
+        &self,
+        inner: &mut R,
+        entries: &[IndexEntry],
+        name: &str,
+        options: &DecodeOptions,
+    ) -> Result<Option<u64>> {
+        let hash = name_key(name);
+        for entry in entries.iter().filter(|e| e.name_hash == hash) {
+            let offset = self.start.saturating_add(entry.offset);
+            inner.seek(SeekFrom::Start(offset))?;
+            let decoder = Decoder::at_tensor(options.clone(), offset);
+            let mut reader = Reader::with_decoder(&mut *inner, decoder);
+            if reader.next_tensor()?.is_some_and(|t| t.meta().name() == name) {
+                return Ok(Some(offset));
+            }
+        }
+        Ok(None)
     }
 }
 
-/// The tensor of that name among the entries with its hash.
-fn find_by_index<R: Read + Seek>(
+/// Where the tensor of that name starts, by the headers from `start` on, if that is before `end`.
+fn find_by_headers<R: Read + Seek>(
     inner: &mut R,
-    entries: &[IndexEntry],
+    start: u64,
+    end: u64,
     name: &str,
     options: &DecodeOptions,
 ) -> Result<Option<u64>> {
-    let hash = name_key(name);
-    for entry in entries.iter().filter(|e| e.name_hash == hash) {
-        inner.seek(SeekFrom::Start(entry.offset))?;
-        let mut reader =
-            Reader::with_decoder(&mut *inner, Decoder::at_tensor(options.clone(), entry.offset));
-        if reader.next_tensor()?.is_some_and(|t| t.meta().name() == name) {
-            return Ok(Some(entry.offset));
-        }
-    }
-    Ok(None)
-}
-
-fn read_exact<R: Read>(inner: &mut R, out: &mut [u8]) -> Result<()> {
-    inner.read_exact(out).map_err(|e| match e.kind() {
-        std::io::ErrorKind::UnexpectedEof => {
-            Error::truncated("the input ends before the end record")
-        }
-        _ => Error::from(e),
-    })
-}
-
-fn read_at<R: Read + Seek>(inner: &mut R, offset: u64, n: usize) -> Result<Vec<u8>> {
-    inner.seek(SeekFrom::Start(offset))?;
-    let mut bytes = Vec::new();
-    inner.take(n as u64).read_to_end(&mut bytes)?;
-    if bytes.len() < n {
-        return Err(Error::truncated("the input ends before the end record"));
-    }
-    Ok(bytes)
+    inner.seek(SeekFrom::Start(start))?;
+    let summary = summarize(inner, options)?;
+    let found = summary.tensors.iter().find(|t| t.meta.name() == name && start + t.offset < end);
+    Ok(found.map(|t| start + t.offset))
 }
 
 /// The body of a whole record of that kind, verified.
@@ -274,12 +262,24 @@ fn parse_record(record: &[u8], kind: u8) -> Result<&[u8]> {
         .ok_or_else(|| Error::corrupt("record too short"))?;
     let header = RecordHeader::from_bytes(head)?;
     let (body, trailer) =
-        rest.split_last_chunk::<4>().ok_or_else(|| Error::corrupt("record too short"))?;
+        rest.split_last_chunk::<TRAILER_LEN>().ok_or_else(|| Error::corrupt("record too short"))?;
     if header.kind != kind || header.body_len as usize != body.len() {
         return Err(Error::corrupt(format!("expected a record of kind {kind:#04x} here")));
     }
-    let mut checksum = crate::frame::Checksum::of(header);
+    let mut checksum = Checksum::of(header);
     checksum.update(body);
     checksum.verify(*trailer)?;
     Ok(body)
+}
+
+/// The `n` bytes before position `end`.
+fn read_at<R: Read + Seek>(inner: &mut R, end: u64, n: u64) -> Result<Vec<u8>> {
+    let truncated = || Error::truncated("the input ends before the end record");
+    inner.seek(SeekFrom::Start(end.checked_sub(n).ok_or_else(truncated)?))?;
+    let mut bytes = Vec::new();
+    inner.take(n).read_to_end(&mut bytes)?;
+    if (bytes.len() as u64) < n {
+        return Err(truncated());
+    }
+    Ok(bytes)
 }

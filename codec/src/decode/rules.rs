@@ -176,6 +176,7 @@ impl Decoder {
             n_tensors: stream.n_tensors,
             n_chunks: stream.n_chunks,
             index_distance: distance,
+            stream_bytes: stream.record_at - stream.start,
         };
         if end != expected {
             return Err(Error::corrupt(format!(

@@ -50,20 +50,23 @@ pub(crate) fn payload_len(meta: &TensorMeta, n_values: usize) -> usize {
     coded + 1
 }
 
+/// Values in the largest group of this tensor.
+fn largest_group(meta: &TensorMeta) -> usize {
+    let full = meta.group_values();
+    meta.n_values().map_or(full, |n| usize::try_from(n).map_or(full, |n| n.min(full)))
+}
+
 /// Longest body of a chunk of this tensor.
 pub(crate) fn max_body_len(meta: &TensorMeta) -> usize {
-    ChunkHeader::MAX_LEN + payload_len(meta, meta.group_values())
+    ChunkHeader::MAX_LEN + payload_len(meta, largest_group(meta))
 }
 
 /// Memory that decoding one group takes, its body and its decoded bytes included, roughly.
 pub(crate) fn decode_memory(meta: &TensorMeta) -> u64 {
-    // The group size bounds a tensor of known, smaller size too generously.
-    let n =
-        meta.n_values().map_or(meta.group_values() as u64, |n| n.min(meta.group_values() as u64));
-    let n = n as usize;
-    let body = ChunkHeader::MAX_LEN + payload_len(meta, n);
-    let floats = if meta.spec.is_lossy() { 3 * meta.spec.transform.n_coefficients(n) } else { 0 };
-    (2 * body + n * meta.desc.dtype.size() + floats * size_of::<f32>()) as u64
+    let n = largest_group(meta);
+    let floats = if meta.spec.is_lossy() { 4 * meta.spec.transform.n_coefficients(n) } else { 0 };
+    let bytes = 2 * max_body_len(meta) + n * meta.desc.dtype.size() + floats * size_of::<f32>();
+    bytes as u64
 }
 
 /// The codec of the groups of one tensor.

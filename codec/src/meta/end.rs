@@ -11,11 +11,13 @@ pub(crate) struct End {
     pub(crate) n_chunks: u64,
     /// Bytes from the start of the index record to the start of this one; 0 without an index.
     pub(crate) index_distance: u64,
+    /// Bytes from the start of the stream to the start of this record.
+    pub(crate) stream_bytes: u64,
 }
 
 impl End {
     /// No end record is longer, its frame included.
-    pub(crate) const MAX_RECORD_LEN: usize = 3 * 10 + 1 + frame::OVERHEAD;
+    pub(crate) const MAX_RECORD_LEN: usize = 4 * 10 + 1 + frame::OVERHEAD;
 
     /// The body; its last byte is the length of the whole record, so that a reader with the end of
     /// a file finds the start of the record.
@@ -24,6 +26,7 @@ impl End {
         put_varint(out, self.n_tensors);
         put_varint(out, self.n_chunks);
         put_varint(out, self.index_distance);
+        put_varint(out, self.stream_bytes);
         out.push((out.len() - at + 1 + frame::OVERHEAD) as u8);
     }
 
@@ -33,6 +36,7 @@ impl End {
             n_tensors: cursor.varint("number of tensors")?,
             n_chunks: cursor.varint("number of chunks")?,
             index_distance: cursor.varint("index distance")?,
+            stream_bytes: cursor.varint("stream bytes")?,
         };
         let length = usize::from(cursor.u8("end record length")?);
         cursor.end("end record")?;

@@ -393,9 +393,11 @@ pub fn zoo() -> Vec<Sample> {
     for text in more {
         zoo.push(Sample::one(text, encode_f32(&values[..60], &spec(text), &options())));
     }
-    for (dtype, text) in
-        [(DType::F32, "hadamard|subsample=0.5|q=1"), (DType::BF16, "identity|q=1"), (DType::U8, "zstd")]
-    {
+    for (dtype, text) in [
+        (DType::F32, "hadamard|subsample=0.5|q=1"),
+        (DType::BF16, "identity|q=1"),
+        (DType::U8, "zstd"),
+    ] {
         let n = 2 * 4096 + 100;
         let data = match dtype {
             DType::U8 => (0..n).map(|i| (i / 100) as u8).collect(),
