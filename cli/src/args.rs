@@ -8,9 +8,7 @@ use fedpress::{DType, DecodeOptions};
 use crate::destination::Destination;
 use crate::exit::Usage;
 use crate::files::{Format, Input, RawOptions, Shape};
-use crate::{
-    bench, completions, decode, demo, diff, encode, help, inspect, manual, size, verify,
-};
+use crate::{bench, completions, decode, demo, diff, encode, help, inspect, manual, size, verify};
 
 /// Compress tensors for federated learning, and get them back.
 #[derive(Debug, Parser)]
@@ -125,7 +123,10 @@ pub struct Place {
 
 impl Place {
     /// What was asked for; `default` is asked where the command line says nothing.
-    pub fn destination(&self, default: impl FnOnce() -> anyhow::Result<Destination>) -> anyhow::Result<Destination> {
+    pub fn destination(
+        &self,
+        default: impl FnOnce() -> anyhow::Result<Destination>,
+    ) -> anyhow::Result<Destination> {
         match &self.output {
             _ if self.stdout => Ok(Destination::Stdout),
             Some(path) => Ok(Destination::from(path.clone())),

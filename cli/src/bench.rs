@@ -19,7 +19,8 @@ use crate::stream;
 use crate::table::Table;
 
 /// What is measured beside the presets.
-const MORE: [&str; 6] = ["none", "identity|q=4", "hadamard|q=1", "hadamard|q=2", "hadamard|q=6", "kashin|q=4"];
+const MORE: [&str; 6] =
+    ["none", "identity|q=4", "hadamard|q=1", "hadamard|q=2", "hadamard|q=6", "kashin|q=4"];
 
 /// Measure size, error and speed of many pipelines on one file
 #[derive(Debug, Args)]

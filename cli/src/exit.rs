@@ -22,7 +22,10 @@ pub enum Outcome {
 /// The exit codes and their meaning; printed in the manual.
 pub const CODES: [(u8, &str); 8] = [
     (OK, "done"),
-    (FAILED, "verification failed, the files differ in structure, or the data cannot be encoded as asked (NaN in a lossy tensor)"),
+    (
+        FAILED,
+        "verification failed, the files differ in structure, or the data cannot be encoded as asked (NaN in a lossy tensor)",
+    ),
     (USAGE, "wrong arguments"),
     (CORRUPT, "the input is corrupt or ends too early"),
     (UNSUPPORTED, "the input is of a version or kind that this program does not read"),

@@ -141,10 +141,8 @@ up instead of cancelling. --private-seed repeats a run bit by bit; -v and --json
 was used.";
 
 fn presets() -> String {
-    let lines: Vec<_> = PRESETS
-        .iter()
-        .map(|p| format!("  {:<10} {:<33} {}", p.name, p.spec, p.purpose))
-        .collect();
+    let lines: Vec<_> =
+        PRESETS.iter().map(|p| format!("  {:<10} {:<33} {}", p.name, p.spec, p.purpose)).collect();
     format!("Presets, to be given wherever a pipeline is:\n{}", lines.join("\n"))
 }
 

@@ -16,6 +16,7 @@ mod inspect;
 mod interrupt;
 mod manual;
 mod measure;
+mod piece;
 mod rules;
 mod seeds;
 mod size;

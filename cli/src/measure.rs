@@ -84,7 +84,11 @@ impl Sample {
     }
 
     /// Encodes and decodes with one pipeline; also returns what came back.
-    pub fn measure(&mut self, spec: &Spec, options: &EncodeOptions) -> Result<(Measured, Vec<Tensor>)> {
+    pub fn measure(
+        &mut self,
+        spec: &Spec,
+        options: &EncodeOptions,
+    ) -> Result<(Measured, Vec<Tensor>)> {
         let mut decoding = DecodeOptions::default();
         decoding.memory = u64::MAX;
         decoding.threads = options.threads;
@@ -152,7 +156,8 @@ fn decode_into(stream: &[u8], options: &DecodeOptions, buffer: &mut [u8]) -> Res
     let mut at = 0;
     while let Some(mut tensor) = reader.next_tensor()? {
         while let Some(chunk) = tensor.next_chunk()? {
-            let to = buffer.get_mut(at..at + chunk.len()).context("more came back than was sent")?;
+            let to =
+                buffer.get_mut(at..at + chunk.len()).context("more came back than was sent")?;
             to.copy_from_slice(chunk);
             at += chunk.len();
         }

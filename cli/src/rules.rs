@@ -53,7 +53,11 @@ impl<'a> Rules<'a> {
 
     /// The patterns that were the first match for no tensor: probably a slip.
     pub fn unused(&self) -> impl Iterator<Item = &str> {
-        self.rules.iter().zip(&self.used).filter(|(_, used)| !**used).map(|(r, _)| r.pattern.as_str())
+        self.rules
+            .iter()
+            .zip(&self.used)
+            .filter(|(_, used)| !**used)
+            .map(|(r, _)| r.pattern.as_str())
     }
 }
 

@@ -11,11 +11,14 @@ pub fn parse(text: &str) -> Result<u64, String> {
         "M" | "MB" | "MIB" => 20,
         "G" | "GB" | "GIB" => 30,
         "T" | "TB" | "TIB" => 40,
-        _ => return Err(format!("{unit:?} is no unit; expected is a number such as 65536, 64K or 1G")),
+        _ => {
+            return Err(format!(
+                "{unit:?} is no unit; expected is a number such as 65536, 64K or 1G"
+            ));
+        }
     };
-    let number: u64 = digits
-        .parse()
-        .map_err(|_| "expected is a number such as 65536, 64K or 1G".to_owned())?;
+    let number: u64 =
+        digits.parse().map_err(|_| "expected is a number such as 65536, 64K or 1G".to_owned())?;
     number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
 }
 

@@ -41,13 +41,8 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
     let mut verdicts = Vec::new();
     for input in &args.inputs {
         let input = Input::from(input.clone());
-        let mut verdict = Verdict {
-            file: stream::name_of(&input),
-            ok: true,
-            error: None,
-            tensors: 0,
-            values: 0,
-        };
+        let mut verdict =
+            Verdict { file: stream::name_of(&input), ok: true, error: None, tensors: 0, values: 0 };
         if let Err(error) = check(&input, args.reading.options(), console, &mut verdict) {
             verdict.ok = false;
             verdict.error = Some(format!("{error:#}"));

@@ -152,8 +152,10 @@ fn text(report: &Report) -> String {
     for row in &report.presets {
         add(&mut table, row.preset.to_owned(), &row.measured);
     }
-    let specs: String =
-        PRESETS.iter().map(|p| format!("  {:<10} {:<33} {}\n", p.name, p.spec, p.purpose)).collect();
+    let specs: String = PRESETS
+        .iter()
+        .map(|p| format!("  {:<10} {:<33} {}\n", p.name, p.spec, p.purpose))
+        .collect();
     let failures: String = report
         .presets
         .iter()

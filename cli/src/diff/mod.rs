@@ -3,7 +3,6 @@
 mod side;
 
 use std::collections::HashMap;
-use std::io::{self, Read};
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
@@ -16,10 +15,8 @@ use crate::console::Console;
 use crate::exit::{Outcome, Usage};
 use crate::files::{Input, Source, TensorInfo};
 use crate::help;
+use crate::piece::{PIECE, fill};
 use crate::table::{Table, printable};
-
-/// How much is compared at a time; a multiple of every element size.
-const PIECE: usize = 1 << 20;
 
 /// Compare two tensor files or streams, tensor by tensor
 #[derive(Debug, Args)]
@@ -184,17 +181,4 @@ fn mismatch(a: &TensorInfo, b: &TensorInfo) -> Option<String> {
     let show = |info: &TensorInfo| format!("{} {:?}", info.dtype, info.shape);
     let differs = a.dtype != b.dtype || a.shape != b.shape;
     differs.then(|| format!("differs: {:?} is {} in A, {} in B", a.name, show(a), show(b)))
-}
-
-/// Reads until the piece is full or there is no more.
-fn fill(elements: &mut impl Read, piece: &mut [u8]) -> io::Result<usize> {
-    let mut n = 0;
-    loop {
-        match elements.read(&mut piece[n..]) {
-            Ok(0) => return Ok(n),
-            Ok(more) => n += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! From a source of tensors to a stream, piece by piece.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
 use anyhow::{Result, ensure};
 use fedpress::{EncodeOptions, ErrorKind, Spec, TensorDesc, Writer, effective_spec};
@@ -10,11 +10,9 @@ use serde::Serialize;
 use super::{OnNonFinite, Pipeline};
 use crate::console::Console;
 use crate::files::{Output, Source, TensorInfo, byte_len};
+use crate::piece::{PIECE, fill};
 use crate::rules::Rules;
 use crate::table::printable;
-
-/// How much is read and pushed at a time; a multiple of every element size.
-const PIECE: usize = 1 << 20;
 
 /// What became of a tensor.
 #[derive(Debug, Serialize)]
@@ -141,20 +139,6 @@ impl<'a> Job<'a> {
 fn desc_of(info: &TensorInfo) -> TensorDesc {
     let TensorInfo { name, dtype, shape, open } = info.clone();
     TensorDesc { name, dtype, shape, open }
-}
-
-/// Reads until the piece is full or there is no more.
-fn fill(elements: &mut impl Read, piece: &mut [u8]) -> io::Result<usize> {
-    let mut n = 0;
-    while n < piece.len() {
-        match elements.read(&mut piece[n..]) {
-            Ok(0) => break,
-            Ok(more) => n += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(n)
 }
 
 /// Sources deliver what they promise, so what the encoder can object to is NaN and infinity.

@@ -1,0 +1,20 @@
+//! What the program promises, asked of the real binary.
+
+#[cfg(test)]
+mod containers;
+#[cfg(test)]
+mod demo;
+#[cfg(test)]
+mod exit_codes;
+#[cfg(test)]
+mod manual;
+#[cfg(test)]
+mod outputs;
+#[cfg(test)]
+mod pipelines;
+#[cfg(test)]
+mod pipes;
+#[cfg(test)]
+mod reports;
+#[cfg(test)]
+mod room;

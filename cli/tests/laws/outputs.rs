@@ -1,0 +1,139 @@
+//! What becomes of output files, in good times and bad.
+
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::room::{FEDPRESS, Room, code, model, said};
+
+#[test]
+fn an_existing_output_is_not_touched_without_force() {
+    let room = Room::with_model();
+    room.write("model.fp", b"precious");
+    for line in ["encode model.safetensors -o model.fp", "demo -o model.fp"] {
+        let output = room.run(line);
+        assert_eq!(code(&output), 2, "{line}");
+        assert!(said(&output).contains("-f"), "{}", said(&output));
+        assert_eq!(room.read("model.fp"), b"precious");
+    }
+    room.ok("encode model.safetensors -o model.fp -f");
+    assert_eq!(code(&room.run("decode model.fp")), 2, "the source is kept");
+    assert_eq!(room.read("model.safetensors"), model());
+    assert_eq!(room.files(), ["model.fp", "model.safetensors"]);
+}
+
+#[test]
+fn a_failed_command_leaves_no_output() {
+    let room = Room::with_model();
+    room.ok("encode model.safetensors -o m.fp");
+    let mut damaged = room.read("m.fp");
+    damaged[5000] ^= 0x10;
+    room.write("damaged.fp", &damaged);
+    room.write("short.fp", &damaged[..20_000]);
+    room.write("short.safetensors", &model()[..100_000]);
+    let before = room.files();
+    for line in [
+        "decode damaged.fp -o x.npz",
+        "decode damaged.fp -o m.fp -f",
+        "decode short.fp -o x.safetensors",
+        "encode short.safetensors",
+    ] {
+        assert_eq!(code(&room.run(line)), 3, "{line}");
+        assert_eq!(room.files(), before, "{line}");
+    }
+    room.ok("verify m.fp");
+}
+
+#[test]
+fn a_full_disk_is_an_i_o_error() {
+    if !Path::new("/dev/full").exists() {
+        return println!("skipped: no /dev/full here");
+    }
+    let room = Room::with_model();
+    room.ok("encode model.safetensors -o m.fp");
+    for line in [
+        "encode model.safetensors -o /dev/full",
+        "decode m.fp -o /dev/full",
+        "decode m.fp -o /dev/full --to npz",
+        "decode m.fp --tensor fc1.weight --raw -o /dev/full",
+    ] {
+        let output = room.run(line);
+        assert_eq!(code(&output), 5, "{line}: {}", said(&output));
+        assert!(said(&output).contains("space"), "{line}: {}", said(&output));
+        assert_eq!(room.files(), ["m.fp", "model.safetensors"]);
+    }
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(FEDPRESS);
+    command.args(["inspect", "m.fp"]).current_dir(room.path("")).stdout(full);
+    assert_eq!(command.stderr(Stdio::null()).status().unwrap().code(), Some(5));
+}
+
+#[test]
+fn new_files_have_ordinary_permissions() {
+    let room = Room::with_model();
+    room.ok("encode model.safetensors -o m.fp");
+    room.write("plain", b"");
+    let mode = |name: &str| std::fs::metadata(room.path(name)).unwrap().permissions().mode();
+    assert_eq!(mode("m.fp"), mode("plain"));
+}
+
+#[test]
+fn links_and_devices_are_written_in_place() {
+    let room = Room::with_model();
+    room.write("target", b"old");
+    symlink("target", room.path("link")).unwrap();
+    assert_eq!(code(&room.run("encode model.safetensors -o link")), 2);
+    room.ok("encode model.safetensors -o link -f");
+    assert!(room.path("link").is_symlink());
+    room.ok("verify target");
+    room.ok("encode model.safetensors -o /dev/null");
+    symlink("model.safetensors", room.path("self")).unwrap();
+    assert_eq!(code(&room.run("encode model.safetensors -o self -f")), 2);
+    assert_eq!(room.read("model.safetensors"), model());
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_an_i_o_error() {
+    let room = Room::with_model();
+    assert_eq!(code(&room.run("encode model.safetensors -o no/such/folder/x.fp")), 5);
+    assert_eq!(code(&room.run("encode model.safetensors -o .")), 2);
+    let folder = room.path("locked");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o555)).unwrap();
+    if std::fs::write(folder.join("x"), b"").is_ok() {
+        return println!("skipped: this user may write everywhere");
+    }
+    let output = room.run("encode model.safetensors -o locked/x.fp");
+    assert_eq!(code(&output), 5);
+    assert!(said(&output).contains("locked/x.fp"));
+}
+
+#[test]
+fn an_interrupt_removes_the_temporary_file() {
+    for signal in ["INT", "TERM"] {
+        let room = Room::new();
+        let mut child = Command::new(FEDPRESS)
+            .args(["encode", "-", "--dtype", "f32", "--shape", "-1", "-o", "x.fp"])
+            .current_dir(room.path(""))
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(&[0; 1 << 16]).unwrap();
+        let start = Instant::now();
+        while room.files().is_empty() {
+            assert!(start.elapsed() < Duration::from_secs(20), "no temporary file appears");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(room.files()[0].ends_with(".tmp"));
+        let mut kill = Command::new("kill");
+        kill.args([&format!("-{signal}"), &child.id().to_string()]);
+        assert!(kill.status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        drop(stdin);
+        assert_eq!(room.files(), [""; 0]);
+    }
+}
