@@ -163,6 +163,33 @@ pub fn read_tensor<R: Read + Seek>(
     name: &str,
     options: &DecodeOptions,
 ) -> Result<Tensor> {
+    let offset = find_tensor(inner, name, options)?;
+    match reader_at(inner, offset, options)?.next_tensor()? {
+        Some(tensor) => tensor.read(),
+        None => Err(Error::corrupt("no tensor record").at(offset)),
+    }
+}
+
+/// The same without reading the values: a reader whose next tensor is the one of that name.
+pub fn seek_tensor<R: Read + Seek>(
+    mut inner: R,
+    name: &str,
+    options: &DecodeOptions,
+) -> Result<Reader<R>> {
+    let offset = find_tensor(&mut inner, name, options)?;
+    reader_at(inner, offset, options)
+}
+
+fn reader_at<R: Read + Seek>(
+    mut inner: R,
+    offset: u64,
+    options: &DecodeOptions,
+) -> Result<Reader<R>> {
+    inner.seek(SeekFrom::Start(offset))?;
+    Ok(Reader::with_decoder(inner, Decoder::at_tensor(options.clone(), offset)))
+}
+
+fn find_tensor<R: Read + Seek>(inner: &mut R, name: &str, options: &DecodeOptions) -> Result<u64> {
     let mut end = inner.seek(SeekFrom::End(0))?;
     loop {
         let tail = Tail::read(inner, end)?;
@@ -171,12 +198,7 @@ pub fn read_tensor<R: Read + Seek>(
             None => find_by_headers(inner, tail.start, end, name, options)?,
         };
         if let Some(offset) = found {
-            inner.seek(SeekFrom::Start(offset))?;
-            let decoder = Decoder::at_tensor(options.clone(), offset);
-            return match Reader::with_decoder(inner, decoder).next_tensor()? {
-                Some(tensor) => tensor.read(),
-                None => Err(Error::corrupt("no tensor record").at(offset)),
-            };
+            return Ok(offset);
         }
         if tail.start == 0 {
             return Err(Error::invalid("no tensor of that name").in_tensor(name));
@@ -230,9 +252,7 @@ impl Tail {
         let hash = name_key(name);
         for entry in entries.iter().filter(|e| e.name_hash == hash) {
             let offset = self.start.saturating_add(entry.offset);
-            inner.seek(SeekFrom::Start(offset))?;
-            let decoder = Decoder::at_tensor(options.clone(), offset);
-            let mut reader = Reader::with_decoder(&mut *inner, decoder);
+            let mut reader = reader_at(&mut *inner, offset, options)?;
             if reader.next_tensor()?.is_some_and(|t| t.meta().name() == name) {
                 return Ok(Some(offset));
             }

@@ -63,7 +63,8 @@ fn events_do_not_depend_on_how_bytes_arrive() {
 fn events_come_as_soon_as_their_last_byte_is_there() {
     let bytes = everything();
     let mut decoder = Decoder::new(DecodeOptions::default());
-    let ends: Vec<usize> = [10].into_iter().chain(records(&bytes).iter().map(|r| r.1.end)).collect();
+    let ends: Vec<usize> =
+        [10].into_iter().chain(records(&bytes).iter().map(|r| r.1.end)).collect();
     let mut seen = Vec::new();
     for (at, byte) in bytes.iter().enumerate() {
         let mut input = std::slice::from_ref(byte);
@@ -254,9 +255,13 @@ fn streams_do_not_depend_on_threads_or_instruction_set() {
         for text in SPECS {
             let spec = spec(text);
             let expected = whole(&view, &spec, &with(1, Simd::Auto));
-            for (threads, simd) in
-                [(2, Simd::Auto), (7, Simd::Auto), (0, Simd::Auto), (1, Simd::Scalar), (2, Simd::Avx2)]
-            {
+            for (threads, simd) in [
+                (2, Simd::Auto),
+                (7, Simd::Auto),
+                (0, Simd::Auto),
+                (1, Simd::Scalar),
+                (2, Simd::Avx2),
+            ] {
                 let found = whole(&view, &spec, &with(threads, simd));
                 assert!(found == expected, "{dtype}, {text}, {threads} threads, {simd:?}");
             }

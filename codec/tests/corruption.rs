@@ -684,7 +684,8 @@ fn a_record_between_index_and_end_is_corrupt() {
     let index = stream[place.clone()].to_vec();
     let tensor = record(TENSOR, &RawTensor::new("c", DType::F32, &[0]).body());
     let unknown = record(UNKNOWN_SKIPPABLE, b"from the future");
-    for between in [tensor, index.clone(), record(METADATA, &[0]), record(MANIFEST, &[0]), unknown] {
+    for between in [tensor, index.clone(), record(METADATA, &[0]), record(MANIFEST, &[0]), unknown]
+    {
         let distance = (index.len() + between.len()) as u64;
         let end = record(END, &end_body(2, 2, distance));
         let changed = [&stream[..place.end], &between, &end].concat();

@@ -39,12 +39,16 @@ struct Case {
     tensors: Vec<(TensorDesc, &'static str, Vec<u8>)>,
     group_log2: u8,
     extras: bool,
+    /// A tensor key for every tensor.
+    key: Option<u64>,
+    /// Two streams, one behind the other.
+    twice: bool,
 }
 
 fn f32_case(name: &'static str, spec: &'static str, n: usize) -> Case {
     let desc = TensorDesc::new("w", DType::F32, &[n as u64]);
     let tensors = vec![(desc, spec, f32_bytes(&values(1, n)))];
-    Case { name, tensors, group_log2: 12, extras: false }
+    Case { name, tensors, group_log2: 12, extras: false, key: None, twice: false }
 }
 
 /// Values whose magnitude or range leaves what f32 sums can hold.
@@ -55,21 +59,16 @@ fn extreme_case(name: &'static str, spec: &'static str, scale: f32) -> Case {
     case
 }
 
+/// Halves from their bits: all exponents from subnormal to the largest finite, both signs.
 fn halves(name: &'static str, dtype: DType, spec: &'static str) -> Case {
-    // The top bits of f32 are bf16; an f16 with exponent bits moved is made from small integers.
-    let n = 1500;
-    let data = values(2, n)
-        .iter()
-        .flat_map(|v| match dtype {
-            DType::BF16 => ((v.to_bits() >> 16) as u16).to_le_bytes(),
-            _ => (((v.to_bits() >> 16) & 0x8000) as u16
-                | 0x3800
-                | (v.to_bits() >> 13) as u16 & 0x3ff)
-                .to_le_bytes(),
-        })
-        .collect();
+    let infinity = if dtype == DType::BF16 { 0x7f80 } else { 0x7c00 };
+    let half = |i: u64| {
+        let bits = (word(2, i) as u16 & 0x7fff) % infinity;
+        bits | (word(2, i) >> 48) as u16 & 0x8000
+    };
+    let data = (0..1500).flat_map(|i| half(i).to_le_bytes()).collect();
     let tensors = vec![(TensorDesc::new("half", dtype, &[30, 50]), spec, data)];
-    Case { name, tensors, group_log2: 12, extras: false }
+    Case { name, tensors, group_log2: 12, extras: false, key: None, twice: false }
 }
 
 fn every_dtype() -> Case {
@@ -86,7 +85,7 @@ fn every_dtype() -> Case {
             (TensorDesc::new("größe, with space/slash", DType::U8, &[2]), "none", vec![1, 2]),
         ])
         .collect();
-    Case { name: "every_dtype", tensors, group_log2: 20, extras: true }
+    Case { name: "every_dtype", tensors, group_log2: 20, extras: true, key: None, twice: false }
 }
 
 fn open_dimensions() -> Case {
@@ -94,8 +93,9 @@ fn open_dimensions() -> Case {
         (TensorDesc::open("rows", DType::F32, &[5]), "hadamard|q=3", f32_bytes(&values(3, 9000))),
         (TensorDesc::open("no rows", DType::F32, &[5]), "hadamard|q=3", vec![]),
         (TensorDesc::open("full groups", DType::F32, &[]), "lossless", f32_bytes(&values(4, 8192))),
+        (TensorDesc::open("no rows, zstd", DType::F32, &[5]), "hadamard|q=3|zstd", vec![]),
     ];
-    Case { name: "open_dimensions", tensors, group_log2: 12, extras: true }
+    Case { name: "open_dimensions", tensors, group_log2: 12, extras: true, key: None, twice: true }
 }
 
 fn cases() -> Vec<Case> {
@@ -113,11 +113,20 @@ fn cases() -> Vec<Case> {
         f32_case("kashin", "kashin|q=2", 5000),
         f32_case("kashin_subsampled", "kashin,lambda=2,block=512|subsample=0.7|q=3", 1777),
         f32_case("kashin_clipped", "kashin,lambda=1.5,iterations=5,eta=0.7,delta=2,clip|q=1", 4097),
-        extreme_case("huge", "hadamard|q=4", 1e38),
+        extreme_case("huge", "hadamard|q=4", 1.7e38),
+        extreme_case("huge_clamped", "hadamard|q=1", 1.7e38),
+        extreme_case("huge_kashin_subsampled", "kashin|subsample=0.5|q=3", 1e30),
+        extreme_case("kashin_raw", "kashin,lambda=1.75", 1.0),
+        f32_case("kept_in_f64", "identity|subsample=0.7|q=4", 1035),
+        f32_case("kashin_half_way", "kashin|q=4", 1026),
+        f32_case("keyed", "hadamard|subsample=0.9|q=4", 1500),
         extreme_case("subnormal", "hadamard|q=4", 1e-42),
         extreme_case("zeros", "hadamard|q=4|zstd", 0.0),
         halves("f16", DType::F16, "hadamard|q=5"),
+        halves("f16_ties", DType::F16, "identity|q=16"),
+        halves("f16_clamped", DType::F16, "hadamard|q=1"),
         halves("bf16", DType::BF16, "identity|q=6"),
+        halves("bf16_clamped", DType::BF16, "hadamard|q=1"),
         every_dtype(),
         open_dimensions(),
     ];
@@ -139,11 +148,19 @@ fn cases() -> Vec<Case> {
         ("q15", "identity|q=15"),
         ("q16", "identity|q=16"),
     ];
+    for case in cases.iter_mut().filter(|c| c.name == "keyed") {
+        case.key = Some(0xfeed_f00d);
+    }
     cases.extend(WIDTHS.map(|(name, spec)| f32_case(name, spec, 1037)));
     cases
 }
 
 fn encode(case: &Case, threads: usize, simd: Simd) -> Vec<u8> {
+    let once = encode_once(case, threads, simd);
+    once.repeat(if case.twice { 2 } else { 1 })
+}
+
+fn encode_once(case: &Case, threads: usize, simd: Simd) -> Vec<u8> {
     let mut options = EncodeOptions::new(SEEDS);
     options.group_log2 = case.group_log2;
     options.index = case.extras;
@@ -160,8 +177,8 @@ fn encode(case: &Case, threads: usize, simd: Simd) -> Vec<u8> {
     }
     for (desc, spec, data) in &case.tensors {
         let spec: Spec = spec.parse().unwrap();
-        if desc.open {
-            writer.begin(desc, &spec).unwrap();
+        if desc.open || case.key.is_some() {
+            writer.begin_keyed(desc, &spec, case.key).unwrap();
             writer.push(data).unwrap();
             writer.end().unwrap();
         } else {
@@ -174,8 +191,15 @@ fn encode(case: &Case, threads: usize, simd: Simd) -> Vec<u8> {
 
 fn describe(case: &Case) -> String {
     let mut text = format!(
-        "seeds: shared={} private={:#x} round={} client={}\ngroup: 2^{}\nmetadata, manifest, index: {}\n",
-        SEEDS.shared, SEEDS.private, SEEDS.round, SEEDS.client, case.group_log2, case.extras
+        "seeds: shared={} private={:#x} round={} client={}\ngroup: 2^{}\nmetadata, manifest, index: {}\ntensor key: {:?}\ntwice: {}\n",
+        SEEDS.shared,
+        SEEDS.private,
+        SEEDS.round,
+        SEEDS.client,
+        case.group_log2,
+        case.extras,
+        case.key,
+        case.twice
     );
     for (desc, spec, data) in &case.tensors {
         let TensorDesc { name, dtype, shape, open, .. } = desc;
@@ -212,8 +236,9 @@ fn golden_streams_decode_to_the_bits_they_did() {
             let decoded = fedpress::decode(&bytes, &options).unwrap();
             let elements: Vec<u8> = decoded.iter().flat_map(|t| t.data.clone()).collect();
             assert!(elements == std::fs::read(&expected).unwrap(), "{} at {simd:?}", case.name);
-            let names: Vec<_> = case.tensors.iter().map(|t| t.0.name.clone()).collect();
-            assert_eq!(decoded.into_iter().map(|t| t.name).collect::<Vec<_>>(), names);
+            let times = if case.twice { 2 } else { 1 };
+            let names = std::iter::repeat_n(&case.tensors, times).flatten().map(|t| &t.0.name);
+            assert!(decoded.iter().map(|t| &t.name).eq(names), "{}", case.name);
         }
     }
 }

@@ -208,6 +208,9 @@ impl OpenTensor {
                 header.group, self.next_group
             )));
         }
+        if header.stored && self.meta.spec.lossless.zstd.is_none() {
+            return Err(Error::corrupt("chunk marked stored in a pipeline without zstd"));
+        }
         let n = header.n_values as u64;
         match self.meta.n_values() {
             Some(total) => {

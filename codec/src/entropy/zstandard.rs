@@ -35,6 +35,11 @@ impl Zstandard {
             Some(decompressor) => decompressor,
             slot => slot.insert(zstd::bulk::Decompressor::new()?),
         };
+        // One frame and nothing behind it; the library itself would go on to the next one.
+        match zstd::zstd_safe::find_frame_compressed_size(frame) {
+            Ok(length) if length == frame.len() => {}
+            _ => return Err(Error::corrupt("not exactly one zstd frame")),
+        }
         let n = decompressor
             .decompress_to_buffer(frame, out)
             .map_err(|e| Error::corrupt(format!("zstd frame: {e}")))?;

@@ -15,4 +15,5 @@ pub(crate) use directory::{read_manifest, read_metadata, write_manifest, write_m
 pub(crate) use end::End;
 pub(crate) use tensor::GROUP_LOG2;
 pub use tensor::{TensorDesc, TensorMeta};
+pub use version::is_stream;
 pub(crate) use version::{PREAMBLE_LEN, VERSION, check_preamble, preamble};

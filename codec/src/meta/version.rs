@@ -11,6 +11,16 @@ pub(crate) const VERSION: (u8, u8) = (0, 1);
 /// Magic and version.
 pub(crate) const PREAMBLE_LEN: usize = 10;
 
+/// Whether bytes start like a stream of any version; ten bytes are enough to tell.
+///
+/// ```
+/// assert!(fedpress::is_stream(b"\x89FDP\r\n\x1a\n\x00\x01 and so on"));
+/// assert!(!fedpress::is_stream(b"PK\x03\x04"));
+/// ```
+pub fn is_stream(bytes: &[u8]) -> bool {
+    bytes.starts_with(&MAGIC)
+}
+
 pub(crate) fn preamble() -> [u8; PREAMBLE_LEN] {
     let mut bytes = [0; PREAMBLE_LEN];
     bytes[..8].copy_from_slice(&MAGIC);
