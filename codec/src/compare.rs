@@ -28,7 +28,7 @@ impl Comparison {
     /// Takes in elements of the original `a` and of `b`, little-endian.
     pub fn update(&mut self, dtype: DType, a: &[u8], b: &[u8]) -> Result<()> {
         let size = dtype.size();
-        if a.len() != b.len() || !a.len().is_multiple_of(size) {
+        if a.len() != b.len() || a.len() % size != 0 {
             return Err(Error::invalid(format!(
                 "cannot compare {} with {} bytes of {dtype}",
                 a.len(),

@@ -1,6 +1,6 @@
 //! Element bytes to f32 and back, for the element types that lossy stages accept.
 
-use crate::DType;
+use crate::{DType, arrays};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
@@ -10,7 +10,7 @@ pub(crate) fn to_f32(dtype: DType, bytes: &[u8], out: &mut [f32]) {
         DType::F16 => widen::<f16>(bytes, out),
         DType::BF16 => widen::<bf16>(bytes, out),
         _ => {
-            for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+            for (out, bytes) in out.iter_mut().zip(arrays::split::<_, 4>(bytes).0) {
                 *out = f32::from_le_bytes(*bytes);
             }
         }
@@ -24,7 +24,7 @@ pub(crate) fn from_f32(dtype: DType, values: &[f32], bytes: &mut [u8]) {
         DType::F16 => narrow::<f16>(values, f16::MAX.to_f32(), bytes),
         DType::BF16 => narrow::<bf16>(values, bf16::MAX.to_f32(), bytes),
         _ => {
-            for (value, bytes) in values.iter().zip(bytes.as_chunks_mut::<4>().0) {
+            for (value, bytes) in values.iter().zip(arrays::split_mut::<_, 4>(bytes).0) {
                 *bytes = value.to_le_bytes();
             }
         }
@@ -75,7 +75,7 @@ fn widen<H: Half>(bytes: &[u8], out: &mut [f32]) {
     let mut strip = [H::default(); STRIP];
     for (bytes, out) in bytes.chunks(2 * STRIP).zip(out.chunks_mut(STRIP)) {
         let halves = &mut strip[..out.len()];
-        for (half, bytes) in halves.iter_mut().zip(bytes.as_chunks::<2>().0) {
+        for (half, bytes) in halves.iter_mut().zip(arrays::split::<_, 2>(bytes).0) {
             *half = H::from_bits(u16::from_le_bytes(*bytes));
         }
         H::widen(halves, out);
@@ -91,7 +91,7 @@ fn narrow<H: Half>(values: &[f32], max: f32, bytes: &mut [u8]) {
         }
         let halves = &mut strip[..values.len()];
         H::narrow(&clamped[..values.len()], halves);
-        for (half, bytes) in halves.iter().zip(bytes.as_chunks_mut::<2>().0) {
+        for (half, bytes) in halves.iter().zip(arrays::split_mut::<_, 2>(bytes).0) {
             *bytes = half.to_bits().to_le_bytes();
         }
     }

@@ -239,9 +239,8 @@ impl Encoder {
         if self.names.contains(&desc.name) {
             return Err(Error::invalid("a second tensor of that name"));
         }
-        if let Some(manifest) = &self.manifest
-            && manifest.get(self.n_tensors as usize) != Some(desc)
-        {
+        let announced = self.manifest.as_ref().map(|m| m.get(self.n_tensors as usize));
+        if announced.is_some_and(|announced| announced != Some(desc)) {
             return Err(Error::invalid("not the tensor that the manifest announces"));
         }
         Ok(())
@@ -427,7 +426,7 @@ fn check_length(open: &Open, at_end: bool) -> Result<()> {
         }
         None => {
             let row = desc.row_values()?.saturating_mul(size);
-            if at_end && !found.is_multiple_of(row) {
+            if at_end && found % row != 0 {
                 return Err(Error::invalid(format!(
                     "{found} bytes are not a whole number of rows of {row} bytes"
                 )));

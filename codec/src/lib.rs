@@ -51,9 +51,10 @@
 //! | `hadamard\|q=4`, `kashin,lambda=2\|q=2` | .0390 at 4.03 | .451 at 4.04 |
 //!
 //! # Stability
-//! The crate follows semantic versioning; a raised minimum Rust version (now 1.89) is a minor
+//! The crate follows semantic versioning; a raised minimum Rust version (now 1.85) is a minor
 //! change. The format is versioned by itself and not frozen before 1.0.
 
+mod arrays;
 mod blocks;
 mod bytes;
 mod compare;

@@ -88,9 +88,8 @@ impl Decoder {
         if !stream.names.insert(meta.name().to_owned()) {
             return Err(Error::corrupt("a second tensor of that name"));
         }
-        if let Some(manifest) = &stream.manifest
-            && manifest.get(stream.n_tensors as usize) != Some(meta.desc())
-        {
+        let announced = stream.manifest.as_ref().map(|m| m.get(stream.n_tensors as usize));
+        if announced.is_some_and(|announced| announced != Some(meta.desc())) {
             return Err(Error::corrupt("not the tensor that the manifest announces"));
         }
         stream.body = true;
@@ -237,7 +236,7 @@ impl OpenTensor {
             .checked_add(n)
             .filter(|n| *n <= 1 << 63)
             .ok_or_else(|| Error::corrupt("more than 2^63 values"))?;
-        if header.last && !self.n_values.is_multiple_of(self.meta.desc.row_values()?) {
+        if header.last && self.n_values % self.meta.desc.row_values()? != 0 {
             return Err(Error::corrupt(format!(
                 "{} values are not a whole number of rows of shape {:?}",
                 self.n_values, self.meta.desc.shape
@@ -250,10 +249,10 @@ impl OpenTensor {
 /// The shape of a tensor of `n_values`, an open first dimension filled in.
 pub(crate) fn closed_shape(meta: &TensorMeta, n_values: u64) -> Vec<u64> {
     let mut shape = meta.desc.shape.clone();
-    if meta.desc.open
-        && let (Some(first), Ok(row)) = (shape.first_mut(), meta.desc.row_values())
-    {
-        *first = n_values / row;
+    if meta.desc.open {
+        if let (Some(first), Ok(row)) = (shape.first_mut(), meta.desc.row_values()) {
+            *first = n_values / row;
+        }
     }
     shape
 }

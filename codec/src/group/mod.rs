@@ -8,13 +8,13 @@
 mod decode;
 mod encode;
 
-use crate::DType;
 use crate::blocks::blocks;
 use crate::entropy::Zstandard;
 use crate::kernel::Kernel;
 use crate::meta::{ChunkHeader, TensorMeta};
 use crate::random::{Keys, Purpose, Seeds};
 use crate::transform::TransformContext;
+use crate::{DType, arrays};
 use std::ops::Range;
 
 /// Buffers that are reused from group to group; one per thread.
@@ -128,14 +128,14 @@ impl<'a> GroupCodec<'a> {
 /// ```
 pub fn first_non_finite(dtype: DType, elements: &[u8]) -> Option<usize> {
     match dtype {
-        DType::F32 => elements
-            .as_chunks::<4>()
+        DType::F32 => arrays::split::<_, 4>(elements)
             .0
             .iter()
             .position(|b| u32::from_le_bytes(*b) & 0x7f80_0000 == 0x7f80_0000),
         DType::F16 | DType::BF16 => {
             let mask = if dtype == DType::F16 { 0x7c00 } else { 0x7f80 };
-            elements.as_chunks::<2>().0.iter().position(|b| u16::from_le_bytes(*b) & mask == mask)
+            let halves = arrays::split::<_, 2>(elements).0;
+            halves.iter().position(|b| u16::from_le_bytes(*b) & mask == mask)
         }
         _ => None,
     }

@@ -1,4 +1,5 @@
-//! [`Lanes`] on AVX-512 (F, BW, DQ, VL).
+//! [`Lanes`] on AVX-512 (F, BW, DQ, VL). Compiled where the compiler knows its intrinsics.
+#![expect(clippy::incompatible_msrv, reason = "build.rs leaves this module out before Rust 1.89")]
 
 use super::Operation;
 use super::lanes::{LANES, Lanes};

@@ -10,7 +10,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", fedpress_avx512))]
 mod avx512;
 mod hadamard;
 mod lanes;
@@ -45,7 +45,7 @@ pub(crate) enum Kernel {
     Portable(Portable),
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Avx2),
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", fedpress_avx512))]
     Avx512(avx512::Avx512),
 }
 
@@ -53,14 +53,11 @@ impl Kernel {
     pub(crate) fn new(simd: Simd) -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            if simd == Simd::Auto
-                && let Some(lanes) = avx512::Avx512::detect()
-            {
+            #[cfg(fedpress_avx512)]
+            if let (Simd::Auto, Some(lanes)) = (simd, avx512::Avx512::detect()) {
                 return Self::Avx512(lanes);
             }
-            if simd != Simd::Scalar
-                && let Some(lanes) = avx2::Avx2::detect()
-            {
+            if let (Simd::Auto | Simd::Avx2, Some(lanes)) = (simd, avx2::Avx2::detect()) {
                 return Self::Avx2(lanes);
             }
         }
@@ -74,7 +71,7 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Avx2` exists only after `Avx2::detect` saw these features.
             Self::Avx2(lanes) => unsafe { avx2::enter(lanes, operation) },
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", fedpress_avx512))]
             // SAFETY: an `Avx512` exists only after `Avx512::detect` saw these features.
             Self::Avx512(lanes) => unsafe { avx512::enter(lanes, operation) },
         }

@@ -2,12 +2,7 @@
 
 use super::Operation;
 use super::lanes::{LANES, Lanes};
-
-#[inline(always)]
-fn split(x: &[f32]) -> (&[[f32; LANES]], &[f32]) {
-    let (rows, tail) = x.as_chunks();
-    (rows, tail)
-}
+use crate::arrays;
 
 pub(super) struct MinMax<'a> {
     pub x: &'a [f32],
@@ -18,13 +13,13 @@ impl Operation for MinMax<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) -> (f32, f32) {
-        let (rows, tail) = split(self.x);
+        let (rows, tail) = arrays::split::<_, LANES>(self.x);
         let zero = l.splat(0.0);
         // Four of each: a single one would wait for its own latency at every row.
         let mut low = [l.splat(f32::INFINITY); 4];
         let mut high = [l.splat(f32::NEG_INFINITY); 4];
-        let (quads, rest) = rows.as_chunks::<4>();
-        for quad in quads {
+        let (quads, rest) = rows.split_at(rows.len() / 4 * 4);
+        for quad in quads.chunks_exact(4) {
             for i in 0..4 {
                 let v = l.add(l.load(&quad[i]), zero);
                 low[i] = l.min(v, low[i]);
@@ -67,10 +62,10 @@ impl Operation for PeakBits<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) -> u32 {
-        let (rows, tail) = split(self.x);
-        let (quads, rest) = rows.as_chunks::<4>();
+        let (rows, tail) = arrays::split::<_, LANES>(self.x);
+        let (quads, rest) = rows.split_at(rows.len() / 4 * 4);
         let mut peaks = [l.splat_u(0); 4];
-        for quad in quads {
+        for quad in quads.chunks_exact(4) {
             for (peak, row) in peaks.iter_mut().zip(quad) {
                 *peak = l.max_u(*peak, l.abs_bits(l.load(row)));
             }
@@ -97,8 +92,8 @@ impl Operation for AddScaled<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let weight = l.splat(self.weight);
-        let (rows, tail) = split(self.x);
-        let (outs, out_tail) = self.out.as_chunks_mut::<LANES>();
+        let (rows, tail) = arrays::split::<_, LANES>(self.x);
+        let (outs, out_tail) = arrays::split_mut::<_, LANES>(self.out);
         for (out, row) in outs.iter_mut().zip(rows) {
             let sum = l.add(l.load(out), l.mul(l.load(row), weight));
             l.store(sum, out);

@@ -2,6 +2,7 @@
 
 use super::Operation;
 use super::lanes::{LANES, Lanes};
+use crate::arrays;
 use crate::pack::packed_len;
 
 /// The 2^q levels of a block: `lo + code * step`.
@@ -122,7 +123,7 @@ fn quantize<L: Lanes, const Q: u32>(
     out: &mut [u8],
     ahead: &[f32],
 ) {
-    let (rows, tail) = x.as_chunks::<LANES>();
+    let (rows, tail) = arrays::split::<_, LANES>(x);
     let width = 2 * Q as usize; // bytes that a row takes
     for (i, row) in rows.iter().enumerate() {
         if let Some(next) = ahead.get(i * LANES) {
@@ -195,7 +196,7 @@ fn dequantize<L: Lanes, const Q: u32>(
     gain: f32,
     out: &mut [f32],
 ) {
-    let (rows, tail) = out.as_chunks_mut::<LANES>();
+    let (rows, tail) = arrays::split_mut::<_, LANES>(out);
     let n_rows = rows.len();
     for (i, row) in rows.iter_mut().enumerate() {
         l.store(value_row::<L, Q>(l, packed, i, grid, gain), row);
