@@ -193,15 +193,57 @@ fn a_summary_does_not_depend_on_whether_the_source_seeks() {
 #[test]
 fn one_tensor_alone_is_the_same_as_among_all() {
     let options = DecodeOptions::default();
-    for sample in zoo().into_iter().filter(|s| s.ends.len() == 1) {
-        for tensor in decode(&sample.bytes).unwrap() {
+    for sample in zoo() {
+        let tensors = decode(&sample.bytes).unwrap();
+        for tensor in &tensors {
+            // Of the same name in several streams, the last.
+            let expected = tensors.iter().rfind(|t| t.name == tensor.name).unwrap();
             let mut source = std::io::Cursor::new(&sample.bytes);
             let alone = fedpress::read_tensor(&mut source, &tensor.name, &options).unwrap();
-            assert_eq!(alone, tensor, "{}", sample.name);
+            assert_eq!(alone, *expected, "{}", sample.name);
+            let source = std::io::Cursor::new(&sample.bytes);
+            let mut reader = fedpress::seek_tensor(source, &tensor.name, &options).unwrap();
+            let sought = reader.next_tensor().unwrap().unwrap().read().unwrap();
+            assert_eq!(sought, *expected, "{}", sample.name);
         }
         let mut source = std::io::Cursor::new(&sample.bytes);
         let error = fedpress::read_tensor(&mut source, "not there", &options).unwrap_err();
         assert_eq!(*error.kind(), fedpress::ErrorKind::InvalidArgument);
+    }
+}
+
+#[test]
+fn a_reader_that_was_sought_goes_on_to_the_end_of_a_valid_stream() {
+    for index in [false, true] {
+        let values = gaussian(100, 1);
+        let views = ["a", "b", "c"].map(|name| TensorView::f32(name, &[100], &values));
+        let mut options = small_groups();
+        options.index = index;
+        let bytes = fedpress::encode(&views, &spec("none"), &options).unwrap();
+        let source = std::io::Cursor::new(&bytes);
+        let mut reader = fedpress::seek_tensor(source, "b", &DecodeOptions::default()).unwrap();
+        let mut names = Vec::new();
+        loop {
+            match reader.next_tensor() {
+                Ok(Some(tensor)) => names.push(tensor.meta().name().to_owned()),
+                Ok(None) => break,
+                Err(error) => panic!("index {index}, after {names:?}: {error}"),
+            }
+        }
+        assert_eq!(names[0], "b");
+    }
+}
+
+#[test]
+fn what_is_read_of_a_tensor_fits_its_shape() {
+    let values = gaussian(3 * 4096, 1);
+    let bytes = encode_f32(&values, &spec("none"), &small_groups());
+    let mut reader = fedpress::Reader::new(&bytes[..], DecodeOptions::default());
+    let mut tensor = reader.next_tensor().unwrap().unwrap();
+    tensor.next_chunk().unwrap().unwrap();
+    if let Ok(tensor) = tensor.read() {
+        let n: u64 = tensor.shape.iter().product();
+        assert_eq!(tensor.data.len() as u64, 4 * n, "shape {:?}", tensor.shape);
     }
 }
 

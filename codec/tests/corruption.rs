@@ -308,7 +308,7 @@ fn a_lossy_pipeline_on_other_than_f32_f16_bf16_is_corrupt() {
 fn bytes_left_over_in_a_record_are_corrupt() {
     let more = RawTensor { tail: vec![0], ..plain() };
     assert_corrupt(&with_tensor(&more), "left over");
-    let end = [end_body(0, 0, 0), vec![0]].concat();
+    let end = [end_body(0, 0, 0, 10), vec![0]].concat();
     assert_corrupt(&Raw::new().record(END, &end).bytes, "left over");
     for kind in [METADATA, MANIFEST, INDEX] {
         assert_corrupt(&Raw::new().record(kind, &[0, 0]).end(), "left over");
@@ -444,7 +444,7 @@ fn reserved_chunk_flags_are_corrupt() {
 
 #[test]
 fn a_payload_of_the_wrong_length_is_corrupt() {
-    for n in [0, 1, 15, 17, 32] {
+    for n in [0, 1, 15, 17, 27] {
         let bytes = vec![0; n];
         assert_corrupt(&with_payload(&plain(), 0, &bytes), "expected 16 bytes");
     }
@@ -455,11 +455,11 @@ fn a_payload_of_the_wrong_length_is_corrupt() {
 }
 
 #[test]
-fn stored_without_a_stage_to_skip_is_corrupt_or_means_nothing() {
-    let stream = with_payload(&plain(), STORED, &payload());
-    if let Ok(tensors) = decode(&stream) {
-        assert_eq!(tensors[0].data, payload());
-    }
+fn stored_without_a_stage_that_could_be_skipped_is_corrupt() {
+    assert_corrupt(&with_payload(&plain(), STORED, &payload()), "stored");
+    assert_corrupt(&with_payload(&coded(), STORED, &coded_payload(-1.0, 3.0, 0)), "stored");
+    let zstd = plain().stages(&stages(&[&ZSTD]));
+    assert_eq!(decode(&with_payload(&zstd, STORED, &payload())).unwrap()[0].data, payload());
 }
 
 #[test]
@@ -601,18 +601,30 @@ fn what_is_not_a_stream_is_corrupt_at_once() {
 
 #[test]
 fn wrong_totals_are_corrupt() {
-    let stream = |end: &[u8]| {
-        Raw::new().tensor(&plain()).chunk(0, LAST, 4, &payload()).record(END, end).bytes
-    };
-    assert!(decode(&stream(&end_body(1, 1, 0))).is_ok());
-    for (tensors, chunks, distance) in
-        [(0, 1, 0), (2, 1, 0), (1, 0, 0), (1, 2, 0), (1, 1, 1), (u64::MAX, u64::MAX, u64::MAX)]
-    {
-        assert_corrupt(&stream(&end_body(tensors, chunks, distance)), "totals");
+    let head = Raw::new().tensor(&plain()).chunk(0, LAST, 4, &payload());
+    let at = head.bytes.len();
+    let stream = |end: &[u8]| [&head.bytes[..], &record(END, end)].concat();
+    assert!(decode(&stream(&end_body(1, 1, 0, at))).is_ok());
+    for (tensors, chunks, distance, at) in [
+        (0, 1, 0, at),
+        (2, 1, 0, at),
+        (1, 0, 0, at),
+        (1, 2, 0, at),
+        (1, 1, 1, at),
+        (1, 1, 0, at - 1),
+        (1, 1, 0, 0),
+        (u64::MAX, u64::MAX, u64::MAX, usize::MAX),
+    ] {
+        assert_corrupt(&stream(&end_body(tensors, chunks, distance, at)), "totals");
     }
-    let mut body = end_body(1, 1, 0);
+    let mut body = end_body(1, 1, 0, at);
     *body.last_mut().unwrap() += 1;
     assert_corrupt(&stream(&body), "end record");
+    // The place counts from the start of its own stream.
+    let whole = stream(&end_body(1, 1, 0, at));
+    assert_eq!(decode(&whole.repeat(2)).unwrap().len(), 2);
+    let second = [&whole[..at], &record(END, &end_body(1, 1, 0, whole.len() + at))].concat();
+    assert_corrupt(&[whole, second].concat(), "totals");
 }
 
 fn indexed() -> Vec<u8> {
@@ -633,21 +645,23 @@ fn an_index_that_lies_is_corrupt() {
     let stream = indexed();
     assert!(decode(&stream).is_ok());
     let place = records(&stream).into_iter().find(|r| r.0 == INDEX).unwrap().1;
-    let lies: [&dyn Fn(&mut Vec<u8>); 7] = [
-        &|body| body[1] ^= 1,                              // a name hash
-        &|body| body[9] += 1,                              // an offset
-        &|body| *body = [&[1][..], &body[1..10]].concat(), // too few
-        &|body| *body = vec![0],                           // none
-        &|body| *body = [&[3][..], &body[1..], &[0; 8], &[0xff, 0x7f]].concat(), // too many
-        &|body| *body = [&[2][..], &body[10..], &body[1..10]].concat(), // out of order
-        &|body| *body = [&[2][..], &body[1..10], &body[1..10]].concat(), // twice the same
+    type Lie = fn(&mut Vec<u8>);
+    let lies: [Lie; 7] = [
+        |body| body[1] ^= 1,                              // a name hash
+        |body| body[9] += 1,                              // an offset
+        |body| *body = [&[1][..], &body[1..10]].concat(), // too few
+        |body| *body = vec![0],                           // none
+        |body| *body = [&[3][..], &body[1..], &[0; 8], &[0xff, 0x7f]].concat(), // too many
+        |body| *body = [&[2][..], &body[10..], &body[1..10]].concat(), // out of order
+        |body| *body = [&[2][..], &body[1..10], &body[1..10]].concat(), // twice the same
     ];
     for lie in lies {
         let lying = rewrite(&stream, &place, |_, body| lie(body));
         // The end record may now be at another distance: make it right again.
         let end = records(&lying).into_iter().find(|r| r.0 == END).unwrap().1;
         let distance = end.start - place.start;
-        let lying = rewrite(&lying, &end, |_, body| *body = end_body(2, 2, distance as u64));
+        let lying =
+            rewrite(&lying, &end, |_, body| *body = end_body(2, 2, distance as u64, end.start));
         assert_corrupt(&lying, "index");
     }
 }
@@ -686,8 +700,8 @@ fn a_record_between_index_and_end_is_corrupt() {
     let unknown = record(UNKNOWN_SKIPPABLE, b"from the future");
     for between in [tensor, index.clone(), record(METADATA, &[0]), record(MANIFEST, &[0]), unknown]
     {
-        let distance = (index.len() + between.len()) as u64;
-        let end = record(END, &end_body(2, 2, distance));
+        let distance = index.len() + between.len();
+        let end = record(END, &end_body(2, 2, distance as u64, place.start + distance));
         let changed = [&stream[..place.end], &between, &end].concat();
         assert_corrupt(&changed, "between the index and the end record");
     }
@@ -699,7 +713,8 @@ fn stream_and_seek_agree_on_an_unknown_record_between_index_and_end() {
     let place = records(&stream).into_iter().find(|r| r.0 == INDEX).unwrap().1;
     let between = record(UNKNOWN_SKIPPABLE, b"from the future");
     for distance in [place.len(), place.len() + between.len()] {
-        let end = record(END, &end_body(2, 2, distance as u64));
+        let at = place.end + between.len();
+        let end = record(END, &end_body(2, 2, distance as u64, at));
         let changed = [&stream[..place.end], &between, &end].concat();
         let streamed = decode(&changed).map(|tensors| tensors[1].clone());
         let options = DecodeOptions::default();
@@ -728,7 +743,7 @@ fn a_manifest_that_lies_is_corrupt() {
         RawTensor { shape: vec![5], ..plain() },
     ];
     for lie in lies {
-        assert_corrupt(&stream(&[lie.clone()], 0), "manifest announces");
+        assert_corrupt(&stream(std::slice::from_ref(&lie), 0), "manifest announces");
         assert_corrupt(&stream(&[lie, truth.clone()], 0), "manifest announces");
     }
     assert_corrupt(&stream(&[], 0), "manifest announces");

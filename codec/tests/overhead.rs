@@ -45,7 +45,11 @@ fn all_options() -> Vec<EncodeOptions> {
 }
 
 fn specs() -> Vec<&'static str> {
-    PRESETS.iter().map(|p| p.name).chain(["none", "kashin", "hadamard|q=16", "identity|q=1"]).collect()
+    PRESETS
+        .iter()
+        .map(|p| p.name)
+        .chain(["none", "kashin", "hadamard|q=16", "identity|q=1"])
+        .collect()
 }
 
 #[test]
@@ -129,7 +133,10 @@ fn the_budget_of_this_test_is_that_of_the_codec() {
             let x = gaussian(n, 1);
             let found = encode_f32(&x, &spec(text), &options()).len();
             let expected = codes_and_scales(text, n, &options());
-            assert!((expected..expected + 100).contains(&found), "{text}, {n}: {found}, {expected}");
+            assert!(
+                (expected..expected + 100).contains(&found),
+                "{text}, {n}: {found}, {expected}"
+            );
         }
     }
 }

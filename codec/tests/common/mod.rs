@@ -229,8 +229,9 @@ pub fn chunk_body(group: u64, flags: u8, n_values: u64, payload: &[u8]) -> Vec<u
     [varint(group), vec![flags], varint(n_values), payload.to_vec()].concat()
 }
 
-pub fn end_body(n_tensors: u64, n_chunks: u64, index_distance: u64) -> Vec<u8> {
-    let mut out = [varint(n_tensors), varint(n_chunks), varint(index_distance)].concat();
+pub fn end_body(n_tensors: u64, n_chunks: u64, index_distance: u64, at: usize) -> Vec<u8> {
+    let totals = [n_tensors, n_chunks, index_distance, at as u64];
+    let mut out: Vec<u8> = totals.into_iter().flat_map(varint).collect();
     out.push((out.len() + 1 + 11) as u8);
     out
 }
@@ -264,7 +265,7 @@ impl Raw {
 
     /// The right end record.
     pub fn end(self) -> Vec<u8> {
-        let body = end_body(self.n_tensors, self.n_chunks, 0);
+        let body = end_body(self.n_tensors, self.n_chunks, 0, self.bytes.len());
         self.record(END, &body).bytes
     }
 }
