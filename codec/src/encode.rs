@@ -166,29 +166,27 @@ impl Encoder {
     /// Says something about the stream; once, before everything else.
     pub fn metadata(&mut self, map: &BTreeMap<String, String>) -> Result<()> {
         self.head(kind::METADATA)?;
-        put_record(kind::METADATA, &mut self.out, |out| {
-            write_metadata(map, out);
-            Ok(())
-        })
+        put_record(kind::METADATA, &mut self.out, |out| write_metadata(map, out))?;
+        self.state = State::Head(kind::METADATA);
+        Ok(())
     }
 
     /// Announces the tensors that will follow, in order; once, before the first of them.
     pub fn manifest(&mut self, tensors: &[TensorDesc]) -> Result<()> {
         tensors.iter().try_for_each(TensorDesc::check)?;
         self.head(kind::MANIFEST)?;
-        self.manifest = Some(tensors.to_vec());
         put_record(kind::MANIFEST, &mut self.out, |out| {
             write_manifest(tensors, out);
             Ok(())
-        })
+        })?;
+        self.manifest = Some(tensors.to_vec());
+        self.state = State::Head(kind::MANIFEST);
+        Ok(())
     }
 
-    fn head(&mut self, kind: u8) -> Result<()> {
+    fn head(&self, kind: u8) -> Result<()> {
         match self.state {
-            State::Head(last) if last < kind => {
-                self.state = State::Head(kind);
-                Ok(())
-            }
+            State::Head(last) if last < kind => Ok(()),
             State::Poisoned => Err(Error::poisoned()),
             _ => Err(Error::invalid(
                 "metadata comes first, then the manifest, then tensors; each of the first two once",

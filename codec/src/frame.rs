@@ -62,8 +62,21 @@ fn header_check(bytes: &[u8]) -> u16 {
     crc32c::crc32c(bytes) as u16
 }
 
-/// Appends a record around the body that `write` appends.
+/// Appends a record around the body that `write` appends; nothing at all after an error.
 pub(crate) fn put_record(
+    kind: u8,
+    out: &mut Vec<u8>,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<()>,
+) -> Result<()> {
+    let at = out.len();
+    let result = append(kind, out, write);
+    if result.is_err() {
+        out.truncate(at);
+    }
+    result
+}
+
+fn append(
     kind: u8,
     out: &mut Vec<u8>,
     write: impl FnOnce(&mut Vec<u8>) -> Result<()>,

@@ -128,7 +128,9 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Vec<Tensor>> {
     let mut reader = Reader::new(bytes, options.clone());
     let mut tensors = Vec::new();
     while let Some(tensor) = reader.next_tensor()? {
-        tensors.push(tensor.read()?);
+        let tensor = tensor.read()?;
+        reader.keep(&tensor)?;
+        tensors.push(tensor);
     }
     Ok(tensors)
 }

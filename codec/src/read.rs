@@ -34,7 +34,7 @@ pub struct Reader<R> {
     decoder: Decoder,
     workers: Vec<ChunkDecoder>,
     metadata: BTreeMap<String, String>,
-    manifest: Option<Vec<TensorDesc>>,
+    manifest: Option<Arc<[TensorDesc]>>,
     /// Whether the current tensor has chunks or its end still to come.
     inside: bool,
 }
@@ -89,6 +89,7 @@ impl<R: Read> Reader<R> {
                         ready: VecDeque::new(),
                         decoded: Vec::new(),
                         n_values: 0,
+                        handed_out: false,
                     }));
                 }
                 Event::TensorEnd { .. } => self.inside = false,
@@ -96,6 +97,14 @@ impl<R: Read> Reader<R> {
             }
         }
         Ok(None)
+    }
+
+    /// Charges what the caller keeps of the tensors it read.
+    pub(crate) fn keep(&mut self, tensor: &Tensor) -> Result<()> {
+        let head = size_of::<Tensor>() + tensor.name.len() + 8 * tensor.shape.len();
+        let bytes = 2 * head + tensor.data.capacity();
+        let charged = self.decoder.allowance().charge("the tensors", bytes as u64);
+        charged.map_err(|e| e.in_tensor(&tensor.name))
     }
 
     /// Gives the source back; up to 64 KiB may have been read ahead.
@@ -133,6 +142,8 @@ pub struct TensorReader<'a, R> {
     ready: VecDeque<std::ops::Range<usize>>,
     decoded: Vec<u8>,
     n_values: u64,
+    /// Whether a chunk was handed out.
+    handed_out: bool,
 }
 
 impl<R: Read> TensorReader<'_, R> {
@@ -175,25 +186,27 @@ impl<R: Read> TensorReader<'_, R> {
     pub fn next_chunk(&mut self) -> Result<Option<&[u8]>> {
         if self.ready.is_empty() {
             let (chunks, size) = self.next_batch()?;
+            self.decoded.resize(size, 0);
+            decode_all(&chunks, &mut self.reader.workers, &mut self.decoded)
+                .map_err(|e| self.reader.decoder.fail(e))?;
             let mut at = 0;
             for chunk in &chunks {
                 let size = chunk.n_values() * self.meta.dtype().size();
                 self.ready.push_back(at..at + size);
                 at += size;
             }
-            self.decoded.resize(size, 0);
-            decode_all(&chunks, &mut self.reader.workers, &mut self.decoded)?;
+            self.handed_out = true;
         }
         Ok(self.ready.pop_front().map(|range| &self.decoded[range]))
     }
 
-    /// The whole tensor, or what is left of it, charged to the memory limit as it grows.
+    /// The whole tensor, within what the memory limit leaves; an error if chunks of it were taken.
     pub fn read(mut self) -> Result<Tensor> {
-        let mut data = Vec::new();
-        while let Some(range) = self.ready.pop_front() {
-            self.reserve(&mut data, range.len())?;
-            data.extend_from_slice(&self.decoded[range]);
+        if self.handed_out {
+            return Err(Error::invalid("chunks of this tensor were taken already")
+                .in_tensor(self.meta.name()));
         }
+        let mut data = Vec::new();
         loop {
             let (chunks, size) = self.next_batch()?;
             if chunks.is_empty() {
@@ -202,8 +215,11 @@ impl<R: Read> TensorReader<'_, R> {
             let at = data.len();
             self.reserve(&mut data, size)?;
             data.resize(at + size, 0);
-            decode_all(&chunks, &mut self.reader.workers, &mut data[at..])?;
+            decode_all(&chunks, &mut self.reader.workers, &mut data[at..])
+                .map_err(|e| self.reader.decoder.fail(e))?;
         }
+        // From here on it is the caller's.
+        self.reader.decoder.allowance().release(data.capacity() as u64);
         let shape = self.shape();
         Ok(Tensor { name: self.meta.name().to_owned(), dtype: self.meta.dtype(), shape, data })
     }
@@ -243,7 +259,10 @@ impl<R: Read> TensorReader<'_, R> {
                 let sums = out
                     .get_mut(done..done + n)
                     .ok_or_else(|| Error::invalid("more values than sums").in_tensor(&name))?;
-                chunk.add_into(&mut self.reader.workers[0], sums, weight).map(|()| n)
+                chunk
+                    .add_into(&mut self.reader.workers[0], sums, weight)
+                    .map(|()| n)
+                    .map_err(|e| self.reader.decoder.fail(e))
             });
             match result {
                 Ok(0) if done == out.len() => return Ok(done as u64),

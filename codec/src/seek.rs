@@ -1,7 +1,7 @@
 //! Reading only what is needed from a stream that can be seeked: a summary of the headers, or one
 //! tensor by name.
 
-use crate::decode::{DecodeOptions, Decoder, Event, closed_shape};
+use crate::decode::{DecodeOptions, Decoder, Event, closed_shape, names_memory};
 use crate::frame::{Checksum, HEADER_LEN, MAX_BODY, OVERHEAD, RecordHeader, TRAILER_LEN, kind};
 use crate::meta::{End, IndexEntry, PREAMBLE_LEN, TensorMeta, check_preamble, read_index};
 use crate::random::name_key;
@@ -107,7 +107,7 @@ impl Walk {
             self.position += n as u64;
             let mut input = &buffer[..n];
             while let Some(event) = self.decoder.next(&mut input)? {
-                self.note(event);
+                self.note(event)?;
             }
             let skippable = self.decoder.skippable();
             if skippable > 0 {
@@ -119,7 +119,8 @@ impl Walk {
         }
     }
 
-    fn note(&mut self, event: Event) {
+    /// Takes up an event; what is kept of it is charged, whatever the decoder still holds.
+    fn note(&mut self, event: Event) -> Result<()> {
         let at = self.decoder.record_offset();
         let summary = &mut self.summary;
         match event {
@@ -128,8 +129,14 @@ impl Walk {
                 summary.n_streams += 1;
                 summary.has_index = false;
             }
-            Event::Metadata(map) => summary.metadata.extend(map),
+            Event::Metadata(map) => {
+                let bytes: usize = map.iter().map(|(k, v)| k.len() + v.len() + 192).sum();
+                self.decoder.allowance().charge("the summary", bytes as u64)?;
+                summary.metadata.extend(map);
+            }
             Event::Tensor(meta) => {
+                let bytes = names_memory(&meta) + 2 * size_of::<TensorSummary>() as u64;
+                self.decoder.allowance().charge("the summary", bytes)?;
                 let n_bytes = self.decoder.record_len();
                 summary.tensors.push(TensorSummary {
                     shape: closed_shape(&meta, 0),
@@ -152,6 +159,7 @@ impl Walk {
             Event::Index(_) => summary.has_index = true,
             Event::Manifest(_) | Event::TensorEnd { .. } | Event::End { .. } => {}
         }
+        Ok(())
     }
 }
 

@@ -70,12 +70,12 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "uplink",
         spec: "hadamard|subsample=0.5|q=2|zstd",
-        purpose: "updates of many clients, which are averaged",
+        purpose: "updates, averaged over clients (each with its own seed) or rounds",
     },
     Preset {
         name: "tiny",
         spec: "hadamard|subsample=0.25|q=1|zstd",
-        purpose: "updates of very many clients",
+        purpose: "updates of very many clients, likewise",
     },
     Preset {
         name: "features",

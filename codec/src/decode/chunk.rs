@@ -2,7 +2,7 @@
 
 use super::DecodeOptions;
 use crate::encode::join;
-use crate::group::{GroupCodec, Scratch};
+use crate::group::{GroupCodec, Scratch, decode_memory};
 use crate::kernel::Kernel;
 use crate::meta::{ChunkHeader, TensorMeta};
 use crate::{Error, Result};
@@ -45,6 +45,7 @@ impl EncodedChunk {
                 elements.len()
             )));
         }
+        decoder.prepare(&self.meta);
         let codec = GroupCodec::new(&self.meta, decoder.kernel);
         codec
             .decode(&self.header, &self.body[self.payload_at..], &mut decoder.scratch, elements)
@@ -66,6 +67,7 @@ impl EncodedChunk {
                 out.len()
             )));
         }
+        decoder.prepare(&self.meta);
         let codec = GroupCodec::new(&self.meta, decoder.kernel);
         let payload = &self.body[self.payload_at..];
         codec
@@ -82,12 +84,31 @@ impl EncodedChunk {
 pub struct ChunkDecoder {
     kernel: Kernel,
     scratch: Scratch,
+    /// Whose chunks the buffers were for.
+    last: Option<Arc<TensorMeta>>,
 }
 
 impl ChunkDecoder {
     /// For use with chunks of any tensor.
     pub fn new(options: &DecodeOptions) -> Self {
-        Self { kernel: Kernel::new(options.simd), scratch: Scratch::default() }
+        Self { kernel: Kernel::new(options.simd), scratch: Scratch::default(), last: None }
+    }
+
+    /// Buffers grow to what a tensor needs, and only that is charged: those of a tensor that needed
+    /// others go before the next one begins.
+    fn prepare(&mut self, meta: &Arc<TensorMeta>) {
+        if self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, meta)) {
+            return;
+        }
+        let same = self.last.as_ref().is_some_and(|last| {
+            last.spec == meta.spec
+                && last.dtype() == meta.dtype()
+                && decode_memory(last) <= decode_memory(meta)
+        });
+        if !same {
+            self.scratch.release();
+        }
+        self.last = Some(meta.clone());
     }
 }
 

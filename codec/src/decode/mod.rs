@@ -5,7 +5,7 @@ mod rules;
 
 pub(crate) use chunk::decode_all;
 pub use chunk::{ChunkDecoder, EncodedChunk};
-pub(crate) use rules::closed_shape;
+pub(crate) use rules::{closed_shape, names_memory};
 
 use crate::frame::{Checksum, HEADER_LEN, MAX_BODY, OVERHEAD, RecordHeader, TRAILER_LEN, kind};
 use crate::group::max_body_len;
@@ -53,7 +53,7 @@ pub enum Event {
     /// What the sender says about the stream.
     Metadata(BTreeMap<String, String>),
     /// The tensors that will follow.
-    Manifest(Vec<TensorDesc>),
+    Manifest(Arc<[TensorDesc]>),
     /// A tensor begins.
     Tensor(Arc<TensorMeta>),
     /// A group of its values, checked and still coded. In headers-only mode its payload is empty.
@@ -144,9 +144,19 @@ impl Decoder {
         Self { headers_only: true, ..Self::new(options) }
     }
 
-    /// A decoder at a tensor record at this offset of the input, for seekable readers.
+    /// A decoder at a tensor record at this offset of the input, for seekable readers. What the
+    /// stream held before is unknown, so its totals and its index are not compared.
     pub(crate) fn at_tensor(options: DecodeOptions, offset: u64) -> Self {
-        Self { step: Step::Header, taken: offset, ..Self::new(options) }
+        let mut decoder = Self { step: Step::Header, taken: offset, ..Self::new(options) };
+        decoder.stream.joined_late = true;
+        decoder
+    }
+
+    /// A chunk of this stream turned out to be corrupt when it was decoded: nothing more is to be
+    /// read.
+    pub(crate) fn fail(&mut self, error: Error) -> Error {
+        self.poisoned = true;
+        error
     }
 
     /// Takes from `input` what it can use and returns the next event; `None` when it needs more

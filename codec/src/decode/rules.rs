@@ -25,7 +25,9 @@ pub(super) struct StreamState {
     /// Whether a tensor or the index was seen, so that the head is over.
     pub(super) body: bool,
     pub(super) names: HashSet<String>,
-    pub(super) manifest: Option<Vec<TensorDesc>>,
+    pub(super) manifest: Option<Arc<[TensorDesc]>>,
+    /// Whether reading began inside the stream.
+    pub(super) joined_late: bool,
     pub(super) open: Option<OpenTensor>,
     /// Events that one record caused beside its first.
     pub(super) pending: Option<Event>,
@@ -62,11 +64,11 @@ impl Decoder {
             )));
         }
         self.stream.head = kind;
-        self.spend("metadata and manifest", 4 * body.len() as u64)?;
+        let mut spend = |bytes| self.spend("metadata and manifest", bytes);
         if kind == kind::METADATA {
-            return read_metadata(body).map(Event::Metadata);
+            return read_metadata(body, &mut spend).map(Event::Metadata);
         }
-        let manifest = read_manifest(body)?;
+        let manifest: Arc<[TensorDesc]> = read_manifest(body, &mut spend)?.into();
         self.stream.manifest = Some(manifest.clone());
         Ok(Event::Manifest(manifest))
     }
@@ -82,8 +84,8 @@ impl Decoder {
     }
 
     fn open_tensor(&mut self, meta: &Arc<TensorMeta>) -> Result<OpenTensor> {
-        // The name, its place in the set, and what the caller keeps of the header.
-        self.spend("names", 2 * meta.name().len() as u64 + 256)?;
+        // The name and its place in the set, and the header.
+        self.spend("names", names_memory(meta))?;
         let stream = &mut self.stream;
         if !stream.names.insert(meta.name().to_owned()) {
             return Err(Error::corrupt("a second tensor of that name"));
@@ -161,7 +163,9 @@ impl Decoder {
         put_varint(&mut count, self.stream.n_tensors);
         let listed = body.get(count.len()..).unwrap_or_default();
         let found = (crc32c::crc32c(listed), listed.len() as u64);
-        if entries.len() as u64 != self.stream.n_tensors || found != self.stream.expected_index {
+        let same =
+            entries.len() as u64 == self.stream.n_tensors && found == self.stream.expected_index;
+        if !same && !self.stream.joined_late {
             return Err(Error::corrupt("the index does not list the tensors of the stream"));
         }
         Ok(Event::Index(entries))
@@ -177,7 +181,7 @@ impl Decoder {
             index_distance: distance,
             stream_bytes: stream.record_at - stream.start,
         };
-        if end != expected {
+        if end != expected && !stream.joined_late {
             return Err(Error::corrupt(format!(
                 "totals: the stream has {expected:?}, says {end:?}"
             )));
@@ -255,4 +259,9 @@ pub(crate) fn closed_shape(meta: &TensorMeta, n_values: u64) -> Vec<u64> {
         }
     }
     shape
+}
+
+/// Memory that the header of a tensor takes here, and again where a caller keeps it.
+pub(crate) fn names_memory(meta: &TensorMeta) -> u64 {
+    (2 * meta.name().len() + 16 * meta.desc.shape.len() + 512) as u64
 }

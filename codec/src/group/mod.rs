@@ -29,6 +29,13 @@ pub(crate) struct Scratch {
     zstandard: Zstandard,
 }
 
+impl Scratch {
+    /// Gives the buffers back; compression contexts stay.
+    pub(crate) fn release(&mut self) {
+        *self = Self { zstandard: std::mem::take(&mut self.zstandard), ..Self::default() };
+    }
+}
+
 /// Room behind the codes that kernels may overwrite.
 const SLACK: usize = 16;
 

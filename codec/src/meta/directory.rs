@@ -8,16 +8,30 @@ use std::collections::BTreeMap;
 /// Longest text in the metadata.
 const MAX_TEXT: u64 = 1 << 20;
 
-pub(crate) fn write_metadata(map: &BTreeMap<String, String>, out: &mut Vec<u8>) {
+/// Texts longer than a reader takes are refused.
+pub(crate) fn write_metadata(map: &BTreeMap<String, String>, out: &mut Vec<u8>) -> Result<()> {
     put_varint(out, map.len() as u64);
     for (key, value) in map {
+        if key.len().max(value.len()) as u64 > MAX_TEXT {
+            return Err(Error::invalid(format!(
+                "metadata {:.40?}: a text of {} bytes, at most {MAX_TEXT} are allowed",
+                key,
+                key.len().max(value.len())
+            )));
+        }
         put_text(out, key);
         put_text(out, value);
     }
+    Ok(())
 }
 
 /// Keys ascend strictly by their bytes, so a map has one form and no key stands twice.
-pub(crate) fn read_metadata(body: &[u8]) -> Result<BTreeMap<String, String>> {
+///
+/// `spend` is asked before memory is taken.
+pub(crate) fn read_metadata(
+    body: &[u8],
+    spend: &mut impl FnMut(u64) -> Result<()>,
+) -> Result<BTreeMap<String, String>> {
     let mut cursor = Cursor::new(body);
     let count = cursor.varint("number of metadata entries")?;
     let mut map = BTreeMap::new();
@@ -29,6 +43,8 @@ pub(crate) fn read_metadata(body: &[u8]) -> Result<BTreeMap<String, String>> {
             return Err(Error::corrupt(format!("metadata key {key:?} out of order")));
         }
         last = Some(key);
+        // Two strings and their share of a node that may be half empty.
+        spend((2 * size_of::<(String, String)>() + key.len() + value.len() + 64) as u64)?;
         map.insert(key.to_owned(), value.to_owned());
     }
     cursor.end("metadata record")?;
@@ -40,7 +56,11 @@ pub(crate) fn write_manifest(tensors: &[TensorDesc], out: &mut Vec<u8>) {
     tensors.iter().for_each(|t| t.write_to(0, out));
 }
 
-pub(crate) fn read_manifest(body: &[u8]) -> Result<Vec<TensorDesc>> {
+/// `spend` is asked before memory is taken.
+pub(crate) fn read_manifest(
+    body: &[u8],
+    spend: &mut impl FnMut(u64) -> Result<()>,
+) -> Result<Vec<TensorDesc>> {
     let mut cursor = Cursor::new(body);
     let count = cursor.varint("number of tensors in the manifest")?;
     let mut tensors = Vec::new();
@@ -49,6 +69,9 @@ pub(crate) fn read_manifest(body: &[u8]) -> Result<Vec<TensorDesc>> {
         if flags != 0 {
             return Err(Error::corrupt(format!("manifest flags: {flags:#04x} is reserved")));
         }
+        // The list doubles as it grows, and is copied once to its final size.
+        let each = 3 * size_of::<TensorDesc>() + tensor.name.len() + 8 * tensor.shape.len() + 32;
+        spend(each as u64)?;
         tensors.push(tensor);
     }
     cursor.end("manifest record")?;
