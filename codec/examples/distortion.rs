@@ -79,11 +79,8 @@ fn peak_to_rms(transform: &str, x: &[f32]) -> Result<f64> {
         let body = &bytes[at + 7..at + 7 + length as usize];
         if bytes[at] == 0x02 {
             let coefficients = || {
-                body[5..body.len() - 1]
-                    .as_chunks::<4>()
-                    .0
-                    .iter()
-                    .map(|b| f64::from(f32::from_le_bytes(*b)))
+                let coded = body[5..body.len() - 1].chunks_exact(4);
+                coded.map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap_or_default())))
             };
             // Per block of 4096, as the quantizer sees them.
             let all: Vec<f64> = coefficients().collect();

@@ -27,7 +27,11 @@ pub struct Comparison {
 impl Comparison {
     /// Takes in elements of the original `a` and of `b`, little-endian.
     pub fn update(&mut self, dtype: DType, a: &[u8], b: &[u8]) -> Result<()> {
-        let size = dtype.size();
+        // A complex number is two real ones.
+        let (size, dtype) = match dtype {
+            DType::C64 => (4, DType::F32),
+            _ => (dtype.size(), dtype),
+        };
         if a.len() != b.len() || a.len() % size != 0 {
             return Err(Error::invalid(format!(
                 "cannot compare {} with {} bytes of {dtype}",
@@ -54,7 +58,7 @@ impl Comparison {
         Ok(())
     }
 
-    /// Values compared.
+    /// Values compared (two for a complex one).
     pub fn n_values(&self) -> u64 {
         self.n_values
     }
@@ -64,7 +68,8 @@ impl Comparison {
         self.n_different
     }
 
-    /// Normalized mean squared error, |a - b|^2 / |a|^2; 0 when both are zero.
+    /// Normalized mean squared error, |a - b|^2 / |a|^2; 0 when both are zero. Eight-bit floats
+    /// count as different or not ([`n_different`](Self::n_different)), not as numbers.
     pub fn nmse(&self) -> f64 {
         if self.squared_error == 0.0 { 0.0 } else { self.squared_error / self.squared_a }
     }

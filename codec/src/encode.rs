@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 
 /// What to do with NaN and infinity in a tensor that would be lossy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum NonFinite {
     /// An error that names tensor and index.
     #[default]
@@ -77,7 +78,7 @@ pub fn effective_spec(desc: &TensorDesc, spec: &Spec, options: &EncodeOptions) -
     spec.clone()
 }
 
-/// Turns tensors into a stream, holding at most [`EncodeOptions::threads`] groups.
+/// Turns tensors into a stream, holding at most [`EncodeOptions::threads`] groups beside its output.
 ///
 /// Take what [`output`](Self::output) holds and [`clear_output`](Self::clear_output) after each
 /// call; [`crate::Writer`] does just that.
@@ -285,6 +286,16 @@ impl Encoder {
     /// A whole tensor at once; reads `view` without copying it. After an error the stream cannot
     /// go on, as after one in [`push`](Self::push) or [`end`](Self::end).
     pub fn tensor(&mut self, view: &TensorView<'_>, spec: &Spec) -> Result<()> {
+        self.tensor_to(view, spec, &mut |_| Ok(()))
+    }
+
+    /// The same; calls `flush` whenever there is output to be taken.
+    pub(crate) fn tensor_to(
+        &mut self,
+        view: &TensorView<'_>,
+        spec: &Spec,
+        flush: &mut dyn FnMut(&mut Self) -> Result<()>,
+    ) -> Result<()> {
         let desc = TensorDesc::new(view.name, view.dtype, view.shape);
         let mut spec = effective_spec(&desc, spec, &self.options);
         if spec.is_lossy()
@@ -297,7 +308,13 @@ impl Encoder {
         let mut open = self.take_open()?;
         open.pushed_bytes = view.data.len() as u64;
         check_length(&open, true)?;
-        self.put_groups(&mut open, view.data, true)?;
+        let batch = self.batch_bytes(&open.meta);
+        let n_batches = view.data.len().div_ceil(batch).max(1);
+        for i in 0..n_batches {
+            let data = &view.data[i * batch..view.data.len().min((i + 1) * batch)];
+            self.put_groups(&mut open, data, i + 1 == n_batches)?;
+            flush(self)?;
+        }
         self.state = State::Between;
         Ok(())
     }

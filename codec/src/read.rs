@@ -236,20 +236,28 @@ impl<R: Read> TensorReader<'_, R> {
         let charged = (room - data.capacity()) as u64;
         let allowance = self.reader.decoder.allowance();
         allowance.charge("a whole tensor", charged).map_err(|e| e.in_tensor(self.meta.name()))?;
-        data.reserve_exact(room - data.len());
+        let refused = |_| Error::limit("a whole tensor", room as u64, room as u64);
+        data.try_reserve_exact(room - data.len()).map_err(refused)?;
         Ok(())
     }
 
     /// `out += weight * tensor`, chunk by chunk, each verified before any of it is added; returns
     /// the number of values. After an error, [`Error::values_done`] says how many were added.
     ///
-    /// Takes f32, f16 and bf16 tensors of exactly `out.len()` values.
+    /// Takes f32, f16 and bf16 tensors of exactly `out.len()` values, of which no chunk has been
+    /// taken; works on one thread. Values of a lossless tensor may be NaN or infinite.
     pub fn add_into(mut self, out: &mut [f32], weight: f32) -> Result<u64> {
         let name = self.meta.name().to_owned();
+        let refuse =
+            |message: String| Err(Error::invalid(message).in_tensor(&name).after_values(0));
+        if self.handed_out {
+            return refuse("chunks of this tensor were taken already".into());
+        }
+        if !self.meta.dtype().is_lossy_capable() {
+            return refuse(format!("{} values cannot be added to f32", self.meta.dtype()));
+        }
         if let Some(n) = self.meta.n_values().filter(|n| *n != out.len() as u64) {
-            return Err(Error::invalid(format!("{n} values into {} sums", out.len()))
-                .in_tensor(&name)
-                .after_values(0));
+            return refuse(format!("{n} values into {} sums", out.len()));
         }
         let mut done = 0;
         loop {

@@ -1,9 +1,13 @@
 //! Reading only what is needed from a stream that can be seeked: a summary of the headers, or one
 //! tensor by name.
 
+use crate::bytes::Cursor;
 use crate::decode::{DecodeOptions, Decoder, Event, closed_shape, names_memory};
 use crate::frame::{Checksum, HEADER_LEN, MAX_BODY, OVERHEAD, RecordHeader, TRAILER_LEN, kind};
-use crate::meta::{End, IndexEntry, PREAMBLE_LEN, TensorMeta, check_preamble, read_index};
+use crate::limits::Allowance;
+use crate::meta::{
+    End, IndexEntry, MAX_NAME, PREAMBLE_LEN, TensorMeta, check_preamble, read_index,
+};
 use crate::random::name_key;
 use crate::{Error, Reader, Result, Tensor};
 use std::collections::BTreeMap;
@@ -48,7 +52,17 @@ pub struct TensorSummary {
 
 /// Reads the headers of a seekable source and jumps over the payloads, which are not verified.
 pub fn summarize<R: Read + Seek>(inner: &mut R, options: &DecodeOptions) -> Result<Summary> {
+    summarize_up_to(inner, u64::MAX, options)
+}
+
+/// The same for the part before a position (counted from where reading starts).
+fn summarize_up_to<R: Read + Seek>(
+    inner: &mut R,
+    end: u64,
+    options: &DecodeOptions,
+) -> Result<Summary> {
     let mut walk = Walk::new(options);
+    walk.end = end;
     walk.run(inner, |inner, n| {
         // Past the end of the input the next read finds nothing, which is reported as truncation.
         let n = i64::try_from(n).map_err(|_| Error::corrupt("chunk of 2^63 bytes"))?;
@@ -74,6 +88,8 @@ struct Walk {
     decoder: Decoder,
     summary: Summary,
     position: u64,
+    /// Where to stop.
+    end: u64,
 }
 
 impl Walk {
@@ -86,7 +102,12 @@ impl Walk {
             n_bytes: 0,
             has_index: false,
         };
-        Self { decoder: Decoder::headers_only(options.clone()), summary, position: 0 }
+        Self {
+            decoder: Decoder::headers_only(options.clone()),
+            summary,
+            position: 0,
+            end: u64::MAX,
+        }
     }
 
     fn run<R: Read>(
@@ -97,7 +118,8 @@ impl Walk {
         // Small reads: a header is a few dozen bytes, and what lies behind it is jumped over.
         let mut buffer = [0; 256];
         loop {
-            let n = match inner.read(&mut buffer) {
+            let room = self.end.saturating_sub(self.position).min(buffer.len() as u64) as usize;
+            let n = match inner.read(&mut buffer[..room]) {
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
                 result => result?,
             };
@@ -165,7 +187,8 @@ impl Walk {
 
 /// Reads one tensor of a seekable source, and as little else as possible: where a stream ends with
 /// an index, its end and the tensor itself; otherwise also the headers before it. Of tensors of the
-/// same name in concatenated streams, the last.
+/// same name in concatenated streams, the last. What is not read is not verified: an index that
+/// points to a tensor record inside other data is found out by reading the whole stream only.
 pub fn read_tensor<R: Read + Seek>(
     inner: &mut R,
     name: &str,
@@ -197,19 +220,25 @@ fn reader_at<R: Read + Seek>(
     Ok(Reader::with_decoder(inner, Decoder::at_tensor(options.clone(), offset)))
 }
 
+/// Where the tensor record of that name starts. Goes from the last stream back as long as streams
+/// have an index; the headers of what is before are read once.
 fn find_tensor<R: Read + Seek>(inner: &mut R, name: &str, options: &DecodeOptions) -> Result<u64> {
     let mut end = inner.seek(SeekFrom::End(0))?;
+    let mut allowance = Allowance::new(options.memory);
+    let missing = || Error::invalid("no tensor of that name").in_tensor(name);
     loop {
-        let tail = Tail::read(inner, end)?;
-        let found = match &tail.index {
-            Some(entries) => tail.find(inner, entries, name, options)?,
-            None => find_by_headers(inner, tail.start, end, name, options)?,
+        let tail = Tail::read(inner, end, &mut allowance)?;
+        let Some(entries) = &tail.index else {
+            inner.seek(SeekFrom::Start(0))?;
+            let summary = summarize_up_to(inner, end, options)?;
+            let found = summary.tensors.iter().rfind(|t| t.meta.name() == name);
+            return found.map(|t| t.offset).ok_or_else(missing);
         };
-        if let Some(offset) = found {
+        if let Some(offset) = tail.find(inner, entries, name)? {
             return Ok(offset);
         }
         if tail.start == 0 {
-            return Err(Error::invalid("no tensor of that name").in_tensor(name));
+            return Err(missing());
         }
         end = tail.start;
     }
@@ -219,12 +248,14 @@ fn find_tensor<R: Read + Seek>(inner: &mut R, name: &str, options: &DecodeOption
 struct Tail {
     /// Where the stream starts.
     start: u64,
+    /// Where its index starts.
+    index_at: u64,
     index: Option<Vec<IndexEntry>>,
 }
 
 impl Tail {
     /// Reads the end record, and the index if there is one, of the stream that ends at `end`.
-    fn read<R: Read + Seek>(inner: &mut R, end: u64) -> Result<Self> {
+    fn read<R: Read + Seek>(inner: &mut R, end: u64, allowance: &mut Allowance) -> Result<Self> {
         let tail = read_at(inner, end, end.min(End::MAX_RECORD_LEN as u64))?;
         let not_found = || Error::truncated("no end record at the end of the input").at(end);
         let length =
@@ -237,50 +268,61 @@ impl Tail {
             .ok_or_else(|| Error::truncated("the stream starts before the input").at(at))?;
         let preamble = read_at(inner, start + PREAMBLE_LEN as u64, PREAMBLE_LEN as u64)?;
         check_preamble(&preamble).map_err(|e| e.at(start))?;
-        if record.index_distance == 0 {
-            return Ok(Self { start, index: None });
+        let distance = record.index_distance;
+        if distance == 0 {
+            return Ok(Self { start, index_at: at, index: None });
         }
-        if record.index_distance > u64::from(MAX_BODY) + OVERHEAD as u64 {
+        let longest = (u64::from(MAX_BODY) + OVERHEAD as u64)
+            .min(record.stream_bytes.saturating_sub(PREAMBLE_LEN as u64));
+        if distance > longest {
             return Err(Error::corrupt("index distance out of range").at(at));
         }
-        let bytes = read_at(inner, at, record.index_distance)?;
+        // The record, and its entries, of nine bytes or more each.
+        let entries = distance / 9 * 2 * size_of::<IndexEntry>() as u64;
+        allowance.check("the index", distance + entries)?;
+        let bytes = read_at(inner, at, distance)?;
         let body = parse_record(&bytes, kind::INDEX).map_err(|e| e.at(at))?;
         let entries = read_index(body).map_err(|e| e.at(at))?;
-        Ok(Self { start, index: Some(entries) })
+        Ok(Self { start, index_at: at - distance, index: Some(entries) })
     }
 
-    /// Where the tensor of that name starts, among the entries with its hash.
+    /// Where the tensor of that name starts. Reads one record for each entry with its hash; an
+    /// entry that points to anything but a tensor record of its hash is corrupt.
     fn find<R: Read + Seek>(
         &self,
         inner: &mut R,
         entries: &[IndexEntry],
         name: &str,
-        options: &DecodeOptions,
     ) -> Result<Option<u64>> {
         let hash = name_key(name);
         for entry in entries.iter().filter(|e| e.name_hash == hash) {
             let offset = self.start.saturating_add(entry.offset);
-            let mut reader = reader_at(&mut *inner, offset, options)?;
-            if reader.next_tensor()?.is_some_and(|t| t.meta().name() == name) {
+            let wrong = || Error::corrupt("the index points to no such tensor").at(offset);
+            let head_end = offset.saturating_add(HEADER_LEN as u64);
+            if head_end > self.index_at {
+                return Err(wrong());
+            }
+            let head = read_at(inner, head_end, HEADER_LEN as u64)?;
+            let head = head.first_chunk().ok_or_else(wrong)?;
+            let header = RecordHeader::from_bytes(head).map_err(|e| e.at(offset))?;
+            let length = u64::from(header.body_len) + OVERHEAD as u64;
+            if header.kind != kind::TENSOR || length > self.index_at - offset {
+                return Err(wrong());
+            }
+            // No more than a name and what stands before it: the rest is verified when it is read.
+            let length = length.min(HEADER_LEN as u64 + 3 + MAX_NAME);
+            let record = read_at(inner, offset + length, length)?;
+            let mut cursor = Cursor::new(&record[HEADER_LEN..]);
+            let found = cursor.text(MAX_NAME, "tensor name").map_err(|e| e.at(offset))?;
+            if name_key(found) != hash {
+                return Err(wrong());
+            }
+            if found == name {
                 return Ok(Some(offset));
             }
         }
         Ok(None)
     }
-}
-
-/// Where the tensor of that name starts, by the headers from `start` on, if that is before `end`.
-fn find_by_headers<R: Read + Seek>(
-    inner: &mut R,
-    start: u64,
-    end: u64,
-    name: &str,
-    options: &DecodeOptions,
-) -> Result<Option<u64>> {
-    inner.seek(SeekFrom::Start(start))?;
-    let summary = summarize(inner, options)?;
-    let found = summary.tensors.iter().find(|t| t.meta.name() == name && start + t.offset < end);
-    Ok(found.map(|t| start + t.offset))
 }
 
 /// The body of a whole record of that kind, verified.

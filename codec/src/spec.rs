@@ -154,13 +154,11 @@ impl Spec {
     }
 
     /// Whether the expectation of the decoded values, over the seeds, is the original: true
-    /// unless something rounds to nearest or clips. (Up to the rounding of f32 arithmetic.)
+    /// unless something rounds to nearest or clips. That is up to the rounding of f32 arithmetic
+    /// and, for f16 and bf16 tensors, up to the rounding of what is decoded to their precision and
+    /// range.
     pub fn is_unbiased(&self) -> bool {
-        let quantizer = match &self.quantizer {
-            Some(Quantizer::Uniform(uniform)) => !uniform.nearest,
-            None => true,
-        };
-        quantizer && !matches!(&self.transform, Transform::Kashin(kashin) if kashin.clip)
+        !self.transform.is_biased() && !self.quantizer.as_ref().is_some_and(Quantizer::is_biased)
     }
 
     /// Whether decoding needs the shared seed.
@@ -305,9 +303,9 @@ impl fmt::Display for Spec {
             f.write_str(bar)?;
             subsample.print(f)?;
         }
-        if let Some(Quantizer::Uniform(uniform)) = &self.quantizer {
+        if let Some(quantizer) = &self.quantizer {
             f.write_str(bar)?;
-            uniform.print(f)?;
+            quantizer.print(f)?;
         }
         self.lossless.print(bar, f)
     }

@@ -2,9 +2,12 @@
 
 use crate::encode::{EncodeOptions, Encoder};
 use crate::meta::TensorDesc;
-use crate::{Result, Spec, TensorView};
+use crate::{Error, Result, Spec, TensorView};
 use std::collections::BTreeMap;
 use std::io::Write;
+
+/// Bytes handed to the encoder between two writes.
+const PUSH_BYTES: usize = 1 << 22;
 
 /// Writes a stream. [`finish`](Self::finish) is mandatory: a stream without its end record is
 /// truncated, and dropping the writer does not write one.
@@ -19,22 +22,30 @@ use std::io::Write;
 /// assert!(bytes.len() < 20_000 / 7);
 /// # Ok::<(), fedpress::Error>(())
 /// ```
+#[must_use = "a stream needs its end record: call finish"]
 pub struct Writer<W> {
     encoder: Encoder,
     inner: W,
+    /// A write failed, perhaps half-way; what follows would not fit to what is there.
+    failed: bool,
 }
 
 impl<W: Write> Writer<W> {
     /// Starts a stream.
     pub fn new(inner: W, options: EncodeOptions) -> Result<Self> {
-        let mut writer = Self { encoder: Encoder::new(options)?, inner };
+        let mut writer = Self { encoder: Encoder::new(options)?, inner, failed: false };
         writer.flush_output()?;
         Ok(writer)
     }
 
     fn flush_output(&mut self) -> Result<()> {
+        if self.failed {
+            return Err(Error::poisoned());
+        }
+        self.failed = true;
         self.inner.write_all(self.encoder.output())?;
         self.encoder.clear_output();
+        self.failed = false;
         Ok(())
     }
 
@@ -64,8 +75,11 @@ impl<W: Write> Writer<W> {
 
     /// See [`Encoder::push`].
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        self.encoder.push(bytes)?;
-        self.flush_output()
+        for bytes in bytes.chunks(PUSH_BYTES) {
+            self.encoder.push(bytes)?;
+            self.flush_output()?;
+        }
+        Ok(())
     }
 
     /// See [`Encoder::end`].
@@ -74,10 +88,19 @@ impl<W: Write> Writer<W> {
         self.flush_output()
     }
 
-    /// See [`Encoder::tensor`].
+    /// See [`Encoder::tensor`]; writes as it goes.
     pub fn tensor(&mut self, view: &TensorView<'_>, spec: &Spec) -> Result<()> {
-        self.encoder.tensor(view, spec)?;
-        self.flush_output()
+        let Self { encoder, inner, failed } = self;
+        if *failed {
+            return Err(Error::poisoned());
+        }
+        encoder.tensor_to(view, spec, &mut |encoder| {
+            *failed = true;
+            inner.write_all(encoder.output())?;
+            encoder.clear_output();
+            *failed = false;
+            Ok(())
+        })
     }
 
     /// Bytes written so far.

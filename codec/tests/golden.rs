@@ -14,7 +14,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-const SEEDS: Seeds = Seeds { shared: 7, private: 0x0123_4567_89ab_cdef, round: 3, client: 12 };
+const SEEDS: Seeds = Seeds {
+    shared: 0xfedc_ba98_7654_3210,
+    private: 0x0123_4567_89ab_cdef,
+    round: 70_000,
+    client: 12,
+};
 
 /// SplitMix64 by counter, written again here so that the input does not depend on the crate.
 fn word(key: u64, i: u64) -> u64 {
@@ -71,6 +76,20 @@ fn halves(name: &'static str, dtype: DType, spec: &'static str) -> Case {
     Case { name, tensors, group_log2: 12, extras: false, key: None, twice: false }
 }
 
+fn equal_halves(name: &'static str, bits: u16, spec: &'static str) -> Case {
+    let mut case = halves(name, DType::BF16, spec);
+    case.tensors[0].2 = bits.to_le_bytes().repeat(1500);
+    case
+}
+
+/// Numbers in 1..2 times a gain of 1.5: every other one lies half-way between two bf16.
+fn bf16_ties() -> Case {
+    let data = (0..1536).flat_map(|i| (0x3f80u16 + i % 128).to_le_bytes()).collect();
+    let desc = TensorDesc::new("half", DType::BF16, &[1536]);
+    let tensors = vec![(desc, "identity|subsample=0.6666667", data)];
+    Case { name: "bf16_ties", tensors, group_log2: 12, extras: false, key: None, twice: false }
+}
+
 fn every_dtype() -> Case {
     let tensors = DType::ALL
         .into_iter()
@@ -118,7 +137,12 @@ fn cases() -> Vec<Case> {
         extreme_case("huge_kashin_subsampled", "kashin|subsample=0.5|q=3", 1e30),
         extreme_case("kashin_raw", "kashin,lambda=1.75", 1.0),
         f32_case("kept_in_f64", "identity|subsample=0.7|q=4", 1035),
+        f32_case("kept_half_way", "identity|subsample=0.5|q=4", 1025),
+        f32_case("kept_at_least_one", "identity|subsample=0.3|q=4", 4097),
         f32_case("kashin_half_way", "kashin|q=4", 1026),
+        f32_case("kashin_below_half", "kashin|q=4", 1025),
+        f32_case("kashin_count_in_f64", "kashin,lambda=1.3|q=4", 1005),
+        f32_case("kashin_positions", "kashin,lambda=1.4|q=4", 1025),
         f32_case("keyed", "hadamard|subsample=0.9|q=4", 1500),
         extreme_case("subnormal", "hadamard|q=4", 1e-42),
         extreme_case("zeros", "hadamard|q=4|zstd", 0.0),
@@ -126,7 +150,8 @@ fn cases() -> Vec<Case> {
         halves("f16_ties", DType::F16, "identity|q=16"),
         halves("f16_clamped", DType::F16, "hadamard|q=1"),
         halves("bf16", DType::BF16, "identity|q=6"),
-        halves("bf16_clamped", DType::BF16, "hadamard|q=1"),
+        equal_halves("bf16_clamped", 0x7f7f, "hadamard|q=1"),
+        bf16_ties(),
         every_dtype(),
         open_dimensions(),
     ];
@@ -191,7 +216,7 @@ fn encode_once(case: &Case, threads: usize, simd: Simd) -> Vec<u8> {
 
 fn describe(case: &Case) -> String {
     let mut text = format!(
-        "seeds: shared={} private={:#x} round={} client={}\ngroup: 2^{}\nmetadata, manifest, index: {}\ntensor key: {:?}\ntwice: {}\n",
+        "seeds: shared={:#x} private={:#x} round={} client={}\ngroup: 2^{}\nmetadata, manifest, index: {}\ntensor key: {:?}\ntwice: {}\n",
         SEEDS.shared,
         SEEDS.private,
         SEEDS.round,

@@ -193,8 +193,12 @@ fn a_group_that_does_not_fit_the_limit_is_refused_before_its_bytes() {
     assert!(peak < MIB, "{peak}");
     let (result, _) = peak_of(|| fedpress::decode(&stream, &limited(64 * MIB)));
     assert_truncated(result, "enough for one thread");
+    // Threads that have a chunk each count, others do not.
     let mut options = limited(64 * MIB);
     options.threads = 7;
+    assert_truncated(fedpress::decode(&stream, &options), "one chunk");
+    let tensor = RawTensor::new("w", DType::F32, &[7 << 20]).stages(&stages).flags(20).seeded();
+    let stream = Raw::new().tensor(&tensor).bytes;
     assert_limit_exceeded(fedpress::decode(&stream, &options), 64 * MIB);
 }
 

@@ -13,9 +13,9 @@ use std::sync::Arc;
 pub struct EncodedChunk {
     pub(super) meta: Arc<TensorMeta>,
     pub(super) header: ChunkHeader,
-    /// The whole body; the payload is behind `payload_at`.
+    /// The whole body; the payload is behind `payload_at`, and absent in headers-only mode.
     pub(super) body: Vec<u8>,
-    pub(super) payload_at: usize,
+    pub(super) payload_at: Option<usize>,
     /// Position of its record in the stream.
     pub(super) offset: u64,
 }
@@ -47,9 +47,12 @@ impl EncodedChunk {
         }
         decoder.prepare(&self.meta);
         let codec = GroupCodec::new(&self.meta, decoder.kernel);
-        codec
-            .decode(&self.header, &self.body[self.payload_at..], &mut decoder.scratch, elements)
-            .map_err(|e| self.locate(e))
+        let result = codec.decode(&self.header, self.payload()?, &mut decoder.scratch, elements);
+        if result.is_err() {
+            // Neither what was decoded before nor half of this chunk is for the caller.
+            elements.fill(0);
+        }
+        result.map_err(|e| self.locate(e))
     }
 
     /// `out += weight * values`, for f32, f16 and bf16 tensors.
@@ -69,10 +72,17 @@ impl EncodedChunk {
         }
         decoder.prepare(&self.meta);
         let codec = GroupCodec::new(&self.meta, decoder.kernel);
-        let payload = &self.body[self.payload_at..];
+        let payload = self.payload()?;
         codec
             .add_into(&self.header, payload, &mut decoder.scratch, out, weight)
             .map_err(|e| self.locate(e))
+    }
+
+    fn payload(&self) -> Result<&[u8]> {
+        match self.payload_at {
+            Some(at) => Ok(&self.body[at..]),
+            None => Err(self.locate(Error::invalid("only the headers were read"))),
+        }
     }
 
     fn locate(&self, error: Error) -> Error {

@@ -317,17 +317,11 @@ impl Decoder {
                 }
             }
             kind::TENSOR | kind::END | kind::METADATA | kind::MANIFEST | kind::INDEX => {
+                self.check_place(header.kind)?;
                 if len > MAX_BODY {
                     return Err(Error::corrupt(format!(
                         "record of {len} bytes, at most {MAX_BODY} are allowed"
                     )));
-                }
-                if let Some(open) = &self.stream.open {
-                    return Err(Error::corrupt(format!(
-                        "record {:#04x} before the last chunk of the tensor",
-                        header.kind
-                    ))
-                    .in_tensor(open.meta.name()));
                 }
                 // Its parsed form takes a small multiple of its bytes.
                 self.allowance.check("a record", 4 * u64::from(len))?;
@@ -385,9 +379,6 @@ impl Decoder {
         let mut body = std::mem::take(&mut self.buffer);
         body.truncate(body_len);
         self.step = Step::Header;
-        if header.kind != kind::END {
-            self.stream.check_not_after_index()?;
-        }
         match header.kind {
             kind::CHUNK => self.chunk(body).map(Some),
             kind::TENSOR => self.tensor(&body).map(Some),

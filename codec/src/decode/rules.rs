@@ -2,12 +2,11 @@
 //! totals, names and the sizes of chunks.
 
 use super::{Decoder, EncodedChunk, Event, Step};
-use crate::bytes::{Cursor, put_varint};
+use crate::bytes::Cursor;
 use crate::frame::{RecordHeader, TRAILER_LEN, kind};
 use crate::group::decode_memory;
 use crate::meta::{
     ChunkHeader, End, IndexEntry, TensorDesc, TensorMeta, read_index, read_manifest, read_metadata,
-    write_index,
 };
 use crate::random::name_key;
 use crate::{Error, Result};
@@ -35,8 +34,8 @@ pub(super) struct StreamState {
     pub(super) n_chunks: u64,
     /// Memory charged until the end of the stream.
     pub(super) spent: u64,
-    /// The index that this stream must have, entries only, as a running checksum and length.
-    pub(super) expected_index: (u32, u64),
+    /// The index that this stream must have, if it has one.
+    pub(super) expected_index: Vec<IndexEntry>,
     pub(super) index_at: Option<u64>,
 }
 
@@ -57,12 +56,25 @@ impl StreamState {
 }
 
 impl Decoder {
-    pub(super) fn head(&mut self, kind: u8, body: &[u8]) -> Result<Event> {
-        if self.stream.body || self.stream.head >= kind {
+    /// Whether a record of this kind may stand here; everything that its header tells.
+    pub(super) fn check_place(&self, kind: u8) -> Result<()> {
+        if let Some(open) = &self.stream.open {
+            let message = format!("record {kind:#04x} before the last chunk of the tensor");
+            return Err(Error::corrupt(message).in_tensor(open.meta.name()));
+        }
+        if kind != kind::END {
+            self.stream.check_not_after_index()?;
+        }
+        let head = matches!(kind, kind::METADATA | kind::MANIFEST);
+        if head && (self.stream.body || self.stream.head >= kind) {
             return Err(Error::corrupt(format!(
                 "record {kind:#04x} out of place: metadata, manifest, tensors, in this order"
             )));
         }
+        Ok(())
+    }
+
+    pub(super) fn head(&mut self, kind: u8, body: &[u8]) -> Result<Event> {
         self.stream.head = kind;
         let mut spend = |bytes| self.spend("metadata and manifest", bytes);
         if kind == kind::METADATA {
@@ -96,19 +108,17 @@ impl Decoder {
         }
         stream.body = true;
         stream.n_tensors += 1;
-        let entry = IndexEntry {
+        stream.expected_index.push(IndexEntry {
             name_hash: name_key(meta.name()),
             offset: stream.record_at - stream.start,
-        };
-        let mut bytes = Vec::new();
-        write_index(&[entry], &mut bytes);
-        let (crc, length) = stream.expected_index;
-        // Without the count in front, which is one byte for one entry.
-        let entry = &bytes[1..];
-        stream.expected_index = (crc32c::crc32c_append(crc, entry), length + entry.len() as u64);
+        });
         let reserved = match self.headers_only {
             true => 0,
-            false => decode_memory(meta) * self.options.threads.max(1) as u64,
+            false => {
+                let threads = self.options.threads.max(1) as u64;
+                decode_memory(meta)
+                    .saturating_mul(meta.n_groups().map_or(threads, |n| n.min(threads)))
+            }
         };
         self.allowance.charge("decoding a chunk", reserved)?;
         Ok(OpenTensor { meta: meta.clone(), next_group: 0, n_values: 0, reserved })
@@ -128,7 +138,7 @@ impl Decoder {
         self.step = Step::Skip { left, checksum: None, trailer: Vec::new() };
         let mut chunk = self.chunk_event(head)?;
         chunk.body.clear();
-        chunk.payload_at = 0;
+        chunk.payload_at = None;
         Ok(Event::Chunk(chunk))
     }
 
@@ -146,7 +156,7 @@ impl Decoder {
         let header = ChunkHeader::read_from(&mut cursor)
             .and_then(|header| open.accept(&header).map(|()| header))
             .map_err(|e| e.in_tensor(meta.name()))?;
-        let payload_at = body.len() - cursor.rest().len();
+        let payload_at = Some(body.len() - cursor.rest().len());
         self.stream.n_chunks += 1;
         if header.last {
             self.close_tensor();
@@ -159,13 +169,7 @@ impl Decoder {
         self.stream.index_at = Some(self.stream.record_at);
         self.spend("the index", 4 * body.len() as u64)?;
         let entries = read_index(body)?;
-        let mut count = Vec::new();
-        put_varint(&mut count, self.stream.n_tensors);
-        let listed = body.get(count.len()..).unwrap_or_default();
-        let found = (crc32c::crc32c(listed), listed.len() as u64);
-        let same =
-            entries.len() as u64 == self.stream.n_tensors && found == self.stream.expected_index;
-        if !same && !self.stream.joined_late {
+        if entries != self.stream.expected_index && !self.stream.joined_late {
             return Err(Error::corrupt("the index does not list the tensors of the stream"));
         }
         Ok(Event::Index(entries))
@@ -263,5 +267,7 @@ pub(crate) fn closed_shape(meta: &TensorMeta, n_values: u64) -> Vec<u64> {
 
 /// Memory that the header of a tensor takes here, and again where a caller keeps it.
 pub(crate) fn names_memory(meta: &TensorMeta) -> u64 {
-    (2 * meta.name().len() + 16 * meta.desc.shape.len() + 512) as u64
+    // Lists double as they grow.
+    let index = 2 * size_of::<IndexEntry>();
+    (2 * meta.name().len() + 16 * meta.desc.shape.len() + index + 512) as u64
 }

@@ -6,7 +6,6 @@ use crate::entropy::unshuffle;
 use crate::meta::ChunkHeader;
 use crate::quantize::Quantizer;
 use crate::range;
-use crate::transform::Transform;
 use crate::{DType, Error, Result};
 use std::ops::Range;
 
@@ -27,7 +26,9 @@ impl GroupCodec<'_> {
                 None => {
                     own.resize(header.n_values, 0.0);
                     let result = self.decode_values(header, payload, scratch, &mut own);
-                    convert::from_f32(dtype, &own[..header.n_values], elements);
+                    if result.is_ok() {
+                        convert::from_f32(dtype, &own[..header.n_values], elements);
+                    }
                     result
                 }
             };
@@ -139,22 +140,23 @@ impl GroupCodec<'_> {
         let context = self.context(group);
         let n = transform.n_coefficients(values.len());
         let Some(subsample) = self.meta.spec.subsample else {
-            let Transform::Kashin(kashin) = transform else {
-                for span in self.spans(n) {
-                    let part = &mut values[span.clone()];
-                    self.decode_span(n, span.clone(), 1.0, coded, part)?;
-                    transform.inverse(&context, span.start, part);
-                }
-                return Ok(());
+            let mut own = std::mem::take(&mut scratch.coefficients);
+            let in_place = transform.is_in_place();
+            let coefficients = if in_place {
+                &mut *values
+            } else {
+                own.resize(n, 0.0);
+                &mut own[..n]
             };
-            scratch.coefficients.resize(n, 0.0);
-            let coefficients = &mut scratch.coefficients[..n];
             for span in self.spans(n) {
                 let part = &mut coefficients[span.clone()];
                 self.decode_span(n, span.clone(), 1.0, coded, part)?;
                 transform.inverse(&context, span.start, part);
             }
-            kashin.gather(coefficients, values);
+            if !in_place {
+                transform.collect(&own[..n], values);
+            }
+            scratch.coefficients = own;
             return Ok(());
         };
         let n_kept = subsample.n_kept(n);
@@ -169,10 +171,7 @@ impl GroupCodec<'_> {
             coefficients[*position as usize] = *value;
         }
         transform.inverse(&context, 0, coefficients);
-        match transform {
-            Transform::Kashin(kashin) => kashin.gather(coefficients, values),
-            _ => values.copy_from_slice(coefficients),
-        }
+        transform.collect(coefficients, values);
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use crate::blocks::blocks;
 use crate::entropy::Zstandard;
 use crate::kernel::Kernel;
 use crate::meta::{ChunkHeader, TensorMeta};
-use crate::random::{Keys, Purpose, Seeds};
+use crate::random::{Keys, Purpose, Seeds, name_key};
 use crate::transform::TransformContext;
 use crate::{DType, arrays};
 use std::ops::Range;
@@ -71,9 +71,13 @@ pub(crate) fn max_body_len(meta: &TensorMeta) -> usize {
 /// Memory that decoding one group takes, its body and its decoded bytes included, roughly.
 pub(crate) fn decode_memory(meta: &TensorMeta) -> u64 {
     let n = largest_group(meta);
-    let floats = if meta.spec.is_lossy() { 4 * meta.spec.transform.n_coefficients(n) } else { 0 };
-    let bytes = 2 * max_body_len(meta) + n * meta.desc.dtype.size() + floats * size_of::<f32>();
-    bytes as u64
+    // Lossy: values, coefficients, kept ones, their positions. Lossless, to be added to a sum:
+    // elements once more, and values.
+    let adds = usize::from(meta.desc.dtype.is_lossy_capable());
+    let floats =
+        if meta.spec.is_lossy() { 4 * meta.spec.transform.n_coefficients(n) } else { n * adds };
+    let elements = n * meta.desc.dtype.size() * (1 + adds);
+    (2 * max_body_len(meta) + elements + floats * size_of::<f32>()) as u64
 }
 
 /// The codec of the groups of one tensor.
@@ -107,7 +111,10 @@ impl<'a> GroupCodec<'a> {
     /// A codec that encodes, too.
     pub(crate) fn with_seeds(meta: &'a TensorMeta, kernel: Kernel, seeds: &Seeds) -> Self {
         let Seeds { private, round, client, .. } = *seeds;
-        let rounding = Keys::new(private, round, client, meta.key(), Purpose::Rounding);
+        // From the name even where there is an explicit key: tensors that share one rotate alike,
+        // but each rounds for itself.
+        let tensor = name_key(meta.name());
+        let rounding = Keys::new(private, round, client, tensor, Purpose::Rounding);
         Self { rounding: Some(rounding), ..Self::new(meta, kernel) }
     }
 

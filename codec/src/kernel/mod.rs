@@ -23,6 +23,7 @@ pub(crate) use uniform::{Grid, Rounding};
 
 /// Which instruction set to use. Bytes never depend on it; it exists for tests and benches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Simd {
     /// The widest one this processor has.
     #[default]

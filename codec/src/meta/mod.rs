@@ -13,7 +13,7 @@ pub use directory::IndexEntry;
 pub(crate) use directory::{read_index, write_index};
 pub(crate) use directory::{read_manifest, read_metadata, write_manifest, write_metadata};
 pub(crate) use end::End;
-pub(crate) use tensor::GROUP_LOG2;
+pub(crate) use tensor::{GROUP_LOG2, MAX_NAME};
 pub use tensor::{TensorDesc, TensorMeta};
 pub use version::is_stream;
 pub(crate) use version::{PREAMBLE_LEN, VERSION, check_preamble, preamble};

@@ -170,6 +170,11 @@ impl TensorMeta {
         self.desc.n_values().ok().flatten()
     }
 
+    /// Number of chunks; `None` while the first dimension is open.
+    pub(crate) fn n_groups(&self) -> Option<u64> {
+        self.n_values().map(|n| n.div_ceil(self.group_values() as u64))
+    }
+
     pub(crate) fn write_to(&self, out: &mut Vec<u8>) {
         let key = if self.explicit_key.is_some() { EXPLICIT_KEY } else { 0 };
         self.desc.write_to(self.group_log2 | key, out);

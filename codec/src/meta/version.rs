@@ -11,7 +11,7 @@ pub(crate) const VERSION: (u8, u8) = (0, 1);
 /// Magic and version.
 pub(crate) const PREAMBLE_LEN: usize = 10;
 
-/// Whether bytes start like a stream of any version; ten bytes are enough to tell.
+/// Whether bytes start like a stream of any version; eight bytes are enough to tell.
 ///
 /// ```
 /// assert!(fedpress::is_stream(b"\x89FDP\r\n\x1a\n\x00\x01 and so on"));

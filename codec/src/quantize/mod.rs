@@ -8,6 +8,7 @@ use crate::Result;
 use crate::bytes::Cursor;
 use crate::spec::put;
 use crate::stage::Stage;
+use std::fmt;
 use std::ops::Range;
 
 /// A run of whole blocks of the coefficients of a group that are to be coded.
@@ -29,6 +30,19 @@ pub(crate) enum Quantizer {
 }
 
 impl Quantizer {
+    /// Whether decoded coefficients differ from the original in expectation.
+    pub(crate) fn is_biased(&self) -> bool {
+        match self {
+            Self::Uniform(uniform) => uniform.nearest,
+        }
+    }
+
+    pub(crate) fn print(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uniform(uniform) => uniform.print(f),
+        }
+    }
+
     pub(crate) fn write_to(&self, out: &mut Vec<u8>) -> u8 {
         match self {
             Self::Uniform(uniform) => put(Some(uniform), out),

@@ -7,6 +7,7 @@ use crate::bytes::Cursor;
 use crate::kernel::{Grid, Kernel, Rounding};
 use crate::pack::packed_len;
 use crate::random::Keys;
+use crate::range;
 use crate::stage::{Options, Stage, block_log2, read_block_log2};
 use crate::{Error, Result};
 use std::fmt;
@@ -17,8 +18,6 @@ const BLOCK_LOG2: std::ops::RangeInclusive<u8> = 8..=21;
 const DEFAULT_BLOCK_LOG2: u8 = 12;
 /// Bytes of scale per block: lo and step, f32 each.
 const SCALE_BYTES: usize = 8;
-/// No level that a valid stream holds is larger in magnitude (encoders scale groups into range).
-const LARGEST_LEVEL: f32 = f32::from_bits((127 + 80) << 23);
 
 /// `q` bits a value, stochastic or nearest rounding, one scale per block.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -100,7 +99,7 @@ impl Uniform {
             let (lo, step) = (scale.f32("scale")?, scale.f32("scale")?);
             let top = ((1u32 << q) - 1) as f32;
             // Written so that NaN fails.
-            if !(lo.abs() <= LARGEST_LEVEL && step >= 0.0 && step * top <= LARGEST_LEVEL) {
+            if !(lo.abs() <= range::LARGEST && step >= 0.0 && step * top <= range::LARGEST) {
                 return Err(Error::corrupt(format!(
                     "scale of block {number}: lo {lo}, step {step} is out of range"
                 )));

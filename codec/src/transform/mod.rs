@@ -96,6 +96,31 @@ impl Transform {
         }
     }
 
+    /// Whether the coefficients stand for other values in expectation.
+    pub(crate) fn is_biased(&self) -> bool {
+        match self {
+            Self::Identity | Self::Hadamard(_) => false,
+            Self::Kashin(kashin) => kashin.clip,
+        }
+    }
+
+    /// Whether coefficients, turned back, are the values in their places; otherwise
+    /// [`collect`](Self::collect) finds them.
+    pub(crate) fn is_in_place(&self) -> bool {
+        match self {
+            Self::Identity | Self::Hadamard(_) => true,
+            Self::Kashin(_) => false,
+        }
+    }
+
+    /// The values of a whole group from its coefficients, turned back.
+    pub(crate) fn collect(&self, coefficients: &[f32], values: &mut [f32]) {
+        match self {
+            Self::Identity | Self::Hadamard(_) => values.copy_from_slice(coefficients),
+            Self::Kashin(kashin) => kashin.gather(coefficients, values),
+        }
+    }
+
     pub(crate) fn print(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Identity => f.write_str("identity"),
@@ -122,7 +147,7 @@ impl Transform {
     }
 }
 
-/// The rotation of one unit of `x.len()` coefficients (FORMAT.md, "Rotation of a unit"): signs and
+/// The rotation of one unit of `x.len()` coefficients (FORMAT.md, section 7.1): signs and
 /// a normalized Walsh-Hadamard transform on the first b, the largest power of two that is at most
 /// `block` and fits; if the unit is longer, then a second one, with signs of its own, on its last b.
 #[derive(Debug, Clone, Copy)]
