@@ -1,8 +1,8 @@
 """An independent reader of the fedpress stream format 0.1, written from FORMAT.md alone.
 
-    read(bytes) -> list of Stream            every stream of the input, decoded
-    fedpress_reader.py FILE.fp               a line per tensor: name, element type, shape, sha256
-    fedpress_reader.py --check DIR           every DIR/*.fp against its *.expected, bit for bit
+    read(bytes) -> list of Stream   every stream of the input, decoded
+    reader.py FILE.fp               a line per tensor: name, element type, shape, sha256
+    reader.py --check DIR           every DIR/*.fp against its *.expected, bit for bit
 
 Numbers in comments (3.1, 7, ...) are sections of FORMAT.md. It favours plainness over speed. Fields
 are checked in the order of their bytes, since what is wrong first decides the error (3).
