@@ -7,7 +7,7 @@ use fedpress::{DType, DecodeOptions};
 
 use crate::destination::Destination;
 use crate::exit::Usage;
-use crate::files::{Format, Input, RawOptions, Shape};
+use crate::files::{Format, Input, RawOptions, Shape, byte_len};
 use crate::{bench, completions, decode, demo, diff, encode, help, inspect, manual, size, verify};
 
 /// Compress tensors for federated learning, and get them back.
@@ -78,14 +78,18 @@ pub struct TensorFile {
 }
 
 impl TensorFile {
+    /// The container, if the command line or the name of the file tells.
+    pub fn format_of(&self, input: &Input) -> Option<Format> {
+        self.format.or_else(|| match input {
+            Input::Path(path) => Format::from_path(path),
+            Input::Stdin => None,
+        })
+    }
+
     /// The same for the file layer; contradictions that need no look at the file are refused here.
     pub fn options(&self, input: &Input) -> anyhow::Result<RawOptions> {
         let is_raw = self.dtype.is_some() || self.shape.is_some();
-        let by_name = match input {
-            Input::Path(path) => Format::from_path(path),
-            Input::Stdin => None,
-        };
-        let format = self.format.or(by_name);
+        let format = self.format_of(input);
         if let Some(format) = format
             && format != Format::Raw
             && is_raw
@@ -96,6 +100,14 @@ impl TensorFile {
         let complete = self.dtype.is_some() && self.shape.is_some();
         if (is_raw || format == Some(Format::Raw)) && !complete {
             Err(Usage::new("raw bytes need both --dtype and --shape"))?;
+        }
+        if let (Some(dtype), Some(shape)) = (self.dtype, &self.shape) {
+            check_shape(dtype, shape)?;
+        }
+        if let Input::Path(path) = input
+            && path.is_dir()
+        {
+            Err(Usage::new(format!("{} is a folder, not a file", path.display())))?;
         }
         Ok(RawOptions {
             format: self.format,
@@ -150,16 +162,20 @@ impl Reading {
     pub fn options(&self) -> DecodeOptions {
         let mut options = DecodeOptions::default();
         options.memory = self.memory_limit;
-        options.threads = self.threads.count();
+        options.threads = self.threads.within(self.memory_limit);
         options
     }
 }
 
+/// What a thread takes to decode the largest chunk of the most demanding pipeline, and some more.
+const MEMORY_OF_A_THREAD: u64 = 48 << 20;
+
 /// How many threads to use.
 #[derive(Debug, Args)]
 pub struct Threads {
-    /// Threads; 0 is one per core. The result does not depend on it, memory does
-    #[arg(short = 'T', long, value_name = "N", default_value_t = 1)]
+    /// Threads; 0 is one per core, as far as --memory-limit allows. The result does not depend on
+    /// it, memory does
+    #[arg(short = 'T', long, value_name = "N", default_value_t = 1, value_parser = parse_threads)]
     threads: usize,
 }
 
@@ -171,12 +187,39 @@ impl Threads {
             n => n,
         }
     }
+
+    /// As many as were asked for; where that was left open, no more than the memory is enough for.
+    fn within(&self, memory: u64) -> usize {
+        let most = usize::try_from(memory / MEMORY_OF_A_THREAD).unwrap_or(usize::MAX).max(1);
+        if self.threads == 0 { self.count().min(most) } else { self.threads }
+    }
+}
+
+/// Most threads to ask for: each takes memory, and some systems refuse to start more.
+const MOST_THREADS: usize = 256;
+
+fn parse_threads(text: &str) -> Result<usize, String> {
+    let threads = text.parse().ok().filter(|n| *n <= MOST_THREADS);
+    threads.ok_or_else(|| format!("expected is a number from 0 to {MOST_THREADS}"))
+}
+
+/// Whether the shape is one that a tensor of that type can have.
+fn check_shape(dtype: DType, shape: &Shape) -> Result<(), Usage> {
+    let Shape { dims, open } = shape;
+    let unit = byte_len(dtype, if *open { &dims[1..] } else { dims });
+    match unit {
+        Some(0) if *open => Err(Usage::new(format!(
+            "--shape {dims:?}: rows without values do not tell how many there are"
+        ))),
+        None => Err(Usage::new(format!("--shape {dims:?}: no computer holds that many values"))),
+        Some(_) => Ok(()),
+    }
 }
 
 fn parse_dtype(name: &str) -> Result<DType, String> {
     DType::from_name(name).ok_or_else(|| {
-        let all = DType::ALL.map(|d| d.name().to_ascii_lowercase()).join(", ");
-        format!("the element types are {all}")
+        let all: Vec<_> = DType::ALL.iter().map(|d| d.name().to_ascii_lowercase()).collect();
+        format!("the element types are {}", all.join(", "))
     })
 }
 
@@ -188,6 +231,32 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn as_many_threads_as_cores_fit_into_the_memory() {
+        let within = |threads, memory| Threads { threads }.within(memory);
+        assert_eq!(within(0, 0), 1);
+        assert_eq!(within(0, u64::MAX), Threads { threads: 0 }.count());
+        assert!(within(0, 1 << 30) <= 21);
+        assert_eq!(within(64, 0), 64, "as asked; the limit is enforced elsewhere");
+    }
+
+    #[test]
+    fn impossible_shapes_are_wrong_arguments() {
+        for (shape, is_possible) in [
+            ("", true),
+            ("-1", true),
+            ("-1,5", true),
+            ("0", true),
+            ("0,18446744073709551615,2", true),
+            ("-1,0", false),
+            ("4294967296,4294967296", false),
+            ("-1,4294967296,4294967296", false),
+        ] {
+            let shape = shape.parse().unwrap();
+            assert_eq!(check_shape(DType::F32, &shape).is_ok(), is_possible, "{shape:?}");
+        }
     }
 
     #[test]

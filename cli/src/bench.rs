@@ -16,7 +16,7 @@ use crate::help;
 use crate::measure::{Measured, Sample};
 use crate::seeds::SeedArguments;
 use crate::stream;
-use crate::table::Table;
+use crate::table::{Table, visible};
 
 /// What is measured beside the presets.
 const MORE: [&str; 6] =
@@ -121,7 +121,11 @@ fn text(report: &Report) -> String {
     }
     format!(
         "{}: {} tensors, {} values, {} bytes; copying {:.2} GB/s\n{table}",
-        report.file, report.tensors, report.values, report.bytes, report.memcpy_gbs
+        visible(&report.file),
+        report.tensors,
+        report.values,
+        report.bytes,
+        report.memcpy_gbs
     )
 }
 

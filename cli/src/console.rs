@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::args::Talk;
+use crate::table::visible;
 
 /// The two standard streams with the wishes of the user.
 pub struct Console {
@@ -47,7 +48,7 @@ impl Console {
     /// A result as a JSON document.
     pub fn print_json(&self, command: &str, content: impl Serialize) -> Result<()> {
         let document = Document { schema: 1, command, content };
-        self.print(&(serde_json::to_string_pretty(&document)? + "\n"))
+        self.print(&(tame(&serde_json::to_string_pretty(&document)?) + "\n"))
     }
 
     /// A remark.
@@ -72,8 +73,11 @@ impl Console {
     }
 
     fn to_stderr(&self, text: &str) {
+        // Names of files and what is in them come from strangers: nothing they hold is obeyed by a
+        // terminal, or looks like a line of its own.
+        let lines: Vec<_> = text.split('\n').map(|line| visible(line.trim_start())).collect();
         // Nobody is left to be told when standard error itself is gone.
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        let _ = writeln!(io::stderr().lock(), "{}", lines.join("\n  "));
     }
 
     /// A progress bar over bytes, drawn on a terminal only.
@@ -94,5 +98,31 @@ impl Console {
         }
         bar.enable_steady_tick(Duration::from_millis(200));
         bar
+    }
+}
+
+/// The same JSON with escapes for what is left in it that a terminal could take for a command.
+fn tame(json: &str) -> String {
+    let mut tame = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c == '\n' || (' '..='~').contains(&c) || c.escape_debug().count() == 1 {
+            tame.push(c);
+        } else {
+            tame.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    tame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_has_no_commands_for_terminals_and_says_the_same() {
+        let text = "ä\u{1f600}\u{1b}\u{7f}\u{9b}\u{202e}\u{e0001}\"\\\n";
+        let json = tame(&serde_json::to_string(text).unwrap());
+        assert!(json.starts_with("\"ä\u{1f600}\\u001b\\u007f\\u009b\\u202e\\udb40"), "{json}");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
     }
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use fedpress::{DecodeOptions, ErrorKind, Reader, TensorMeta, TensorReader, TensorSummary};
 use indicatif::ProgressBar;
@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::args::{Place, Reading};
 use crate::console::Console;
 use crate::destination::{Destination, Opened};
-use crate::exit::{Outcome, Usage};
+use crate::exit::{Outcome, Usage, unfit};
 use crate::files::{Format, Input, Sink, TensorInfo, byte_len, create_sink};
 use crate::help;
 use crate::stream::{self, Stream};
@@ -36,8 +36,8 @@ pub struct Arguments {
     /// Write the bare values of one tensor, the same as --to raw
     #[arg(long, conflicts_with = "format", help_heading = "Output")]
     raw: bool,
-    /// Only the tensor of that name; of a file, no more is read than needed, but the tensor has to
-    /// fit into memory
+    /// Only the tensor of that name, the last one if there are several; of a file, no more is read
+    /// than needed
     #[arg(long, value_name = "NAME")]
     tensor: Option<String>,
     #[command(flatten)]
@@ -147,13 +147,13 @@ impl Job<'_> {
         self.progress.set_length(sizes.sum::<Option<u64>>().unwrap_or(0));
         file.rewind()?;
         let opened = self.open()?;
-        let mut sink = create_sink(self.format, opened.output()?, &infos, &summary.metadata)?;
+        let mut sink = self.sink(&opened, &infos, &summary.metadata)?;
         let mut reader = Reader::new(file, self.options.clone());
         let mut announced = infos.iter();
         while let Some(tensor) = reader.next_tensor()? {
             match announced.next() {
                 Some(info) => self.copy(tensor, info, &mut *sink)?,
-                None => bail!("{} changed while it was read", stream::name_of(self.input)),
+                None => bail!(self.changed()),
             }
         }
         sink.finish()?;
@@ -162,20 +162,35 @@ impl Job<'_> {
 
     /// One tensor, reading as little else as possible.
     fn one_of(&mut self, file: &mut File, name: &str) -> Result<()> {
-        let tensor = match fedpress::read_tensor(file, name, &self.options) {
-            Err(error) if *error.kind() == ErrorKind::InvalidArgument => Err(no_such(name))?,
-            result => result?,
-        };
+        let mut reader = self.seek(&mut *file, name)?;
+        let tensor = reader.next_tensor()?.with_context(|| self.changed())?;
+        let info = open_info_of(tensor.meta());
+        if !info.open || self.format == Format::Raw {
+            return self.alone(tensor, &info);
+        }
+        // Its shape is wanted before its data, and known from its last chunk.
+        file.rewind()?;
+        let summary = fedpress::summarize(file, &self.options)?;
+        let last = summary.tensors.iter().rfind(|tensor| tensor.meta.name() == name);
+        let info = info_of(last.with_context(|| self.changed())?);
+        let mut reader = self.seek(file, name)?;
+        let tensor = reader.next_tensor()?.with_context(|| self.changed())?;
+        self.alone(tensor, &info)
+    }
+
+    fn seek<'f>(&self, file: &'f mut File, name: &str) -> Result<Reader<&'f mut File>> {
+        fedpress::seek_tensor(file, name, &self.options).map_err(|error| match error.kind() {
+            ErrorKind::InvalidArgument => no_such(name).into(),
+            _ => error.into(),
+        })
+    }
+
+    /// Writes a file with one tensor.
+    fn alone<R: Read>(&mut self, tensor: TensorReader<'_, R>, info: &TensorInfo) -> Result<()> {
         let opened = self.open()?;
-        let (dtype, shape) = (tensor.dtype, tensor.shape);
-        let info = TensorInfo { name: tensor.name, dtype, shape, open: false };
-        let infos = std::slice::from_ref(&info);
-        let mut sink = create_sink(self.format, opened.output()?, infos, &BTreeMap::new())?;
-        sink.begin(&info)?;
-        sink.write(&tensor.data)?;
-        sink.end(&info.shape)?;
+        let mut sink = self.sink(&opened, std::slice::from_ref(info), &BTreeMap::new())?;
+        self.copy(tensor, info, &mut *sink)?;
         sink.finish()?;
-        self.note(&info, info.shape.clone(), tensor.data.len() as u64);
         opened.commit()
     }
 
@@ -188,12 +203,11 @@ impl Job<'_> {
                 continue;
             }
             if opened.is_some() {
-                Err(not_one(self.format, 2))?;
+                Err(self.tensor.map_or_else(|| not_one(self.format, 2), a_second))?;
             }
             let info = open_info_of(tensor.meta());
             let target = opened.insert(self.open()?);
-            let infos = std::slice::from_ref(&info);
-            let mut sink = create_sink(self.format, target.output()?, infos, &BTreeMap::new())?;
+            let mut sink = self.sink(target, std::slice::from_ref(&info), &BTreeMap::new())?;
             self.copy(tensor, &info, &mut *sink)?;
             sink.finish()?;
         }
@@ -202,6 +216,19 @@ impl Job<'_> {
             (None, Some(name)) => Err(no_such(name))?,
             (None, None) => Err(not_one(self.format, 0))?,
         }
+    }
+
+    fn sink<'o>(
+        &self,
+        opened: &'o Opened,
+        infos: &[TensorInfo],
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<Box<dyn Sink + 'o>> {
+        create_sink(self.format, opened.output()?, infos, metadata).map_err(unfit)
+    }
+
+    fn changed(&self) -> String {
+        format!("{} changed while it was read", stream::name_of(self.input))
     }
 
     fn open(&self) -> Result<Opened> {
@@ -237,6 +264,12 @@ impl Job<'_> {
 fn not_one(format: Format, n: usize) -> Usage {
     let n = if n == 2 { "several".into() } else { n.to_string() };
     Usage::new(format!("{format} holds one tensor, the stream has {n}; choose with --tensor NAME"))
+}
+
+fn a_second(name: &str) -> Usage {
+    Usage::new(format!(
+        "the stream has several tensors {name:?}; the last one is found in a file, not in a pipe"
+    ))
 }
 
 fn no_such(name: &str) -> Usage {

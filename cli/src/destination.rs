@@ -54,29 +54,38 @@ impl Opened {
     pub fn open(destination: &Destination, force: bool, input: Option<&Input>) -> Result<Self> {
         let path = match destination {
             Destination::Stdout => return stdout(force).map(Self::Stdout),
+            Destination::Path(path) if path.as_os_str().is_empty() => {
+                Err(Usage::new("the name of the output is empty"))?
+            }
             Destination::Path(path) => path,
         };
         let cannot = || format!("cannot write {}", path.display());
         let target = std::fs::metadata(path).ok();
-        if target.as_ref().is_some_and(|m| m.is_dir()) {
+        let is_folder = path.as_os_str().to_string_lossy().ends_with(std::path::is_separator);
+        if is_folder || target.as_ref().is_some_and(|m| m.is_dir()) {
             Err(Usage::new(format!("{} is a folder, not a file", path.display())))?;
         }
         let replaces = target.as_ref().is_some_and(|m| m.is_file());
         if replaces && !force {
             Err(exists(path))?;
         }
-        if target.is_some_and(|m| !m.is_file()) || path.is_symlink() {
-            if let (true, Some(Input::Path(input))) = (replaces, input)
-                && input.canonicalize().ok() == path.canonicalize().ok()
-            {
-                Err(Usage::new(format!("{} links to the input", path.display())))?;
-            }
+        if let (true, Some(Input::Path(input))) = (replaces, input)
+            && is_same(input, path)
+        {
+            Err(Usage::new(format!("{} is the input itself", path.display())))?;
+        }
+        if target.as_ref().is_some_and(|m| !m.is_file()) || path.is_symlink() {
             let file = OpenOptions::new().write(true).create(true).truncate(true).open(path);
             return Ok(Self::InPlace(file.with_context(cannot)?));
         }
         let mut uninterrupted = Uninterrupted::begin();
         let file = temporary(folder_of(path)).with_context(cannot)?;
         uninterrupted.guard(file.path());
+        drop(uninterrupted);
+        if let Some(replaced) = target {
+            // What was private stays private.
+            file.as_file().set_permissions(replaced.permissions()).with_context(cannot)?;
+        }
         Ok(Self::Atomic { file, path: path.clone(), force })
     }
 
@@ -97,7 +106,7 @@ impl Opened {
         file.as_file().sync_all().with_context(cannot)?;
         let mut uninterrupted = Uninterrupted::begin();
         let result = if force { file.persist(&path) } else { file.persist_noclobber(&path) };
-        uninterrupted.release();
+        uninterrupted.release(result.is_ok());
         drop(uninterrupted);
         if let Err(error) = result {
             if error.error.kind() == io::ErrorKind::AlreadyExists {
@@ -114,6 +123,20 @@ impl Opened {
 
 fn exists(path: &Path) -> Usage {
     Usage::new(format!("{} exists; -f replaces it", path.display()))
+}
+
+/// Whether two names, both of existing files, mean the same one.
+fn is_same(a: &Path, b: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let id = |path: &Path| std::fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
+        id(a).is_some() && id(a) == id(b)
+    }
+    #[cfg(not(unix))]
+    {
+        a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
+    }
 }
 
 fn folder_of(path: &Path) -> &Path {

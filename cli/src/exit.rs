@@ -80,6 +80,11 @@ pub fn refused(error: anyhow::Error) -> anyhow::Error {
     if code(&error) == FAILED { error.context(Unsupported) } else { error }
 }
 
+/// The same for one that is asked to hold what it cannot: another has to be chosen.
+pub fn unfit(error: anyhow::Error) -> anyhow::Error {
+    if code(&error) == FAILED { Usage::new(format!("{error:#}")).into() } else { error }
+}
+
 /// Says what went wrong and turns it into an exit code.
 pub fn report(result: Result<Outcome>, console: &Console) -> ExitCode {
     ExitCode::from(match result {
@@ -114,7 +119,10 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     }
     let io = cause.downcast_ref::<io::Error>()?;
     let inner = io.get_ref().and_then(|inner| inner.downcast_ref::<fedpress::Error>());
-    Some(inner.map_or(IO, |error| code_of_kind(error.kind())))
+    // Not of the operating system, but of a decompressor that lacks a method.
+    let is_lacking = io.kind() == io::ErrorKind::Unsupported && io.raw_os_error().is_none();
+    let otherwise = if is_lacking { UNSUPPORTED } else { IO };
+    Some(inner.map_or(otherwise, |error| code_of_kind(error.kind())))
 }
 
 fn code_of_kind(kind: &ErrorKind) -> u8 {
@@ -157,6 +165,9 @@ mod tests {
             (io().into(), IO),
             (fedpress::Error::from(io()).into(), IO),
             (refused(anyhow::anyhow!("a pickle")), UNSUPPORTED),
+            (io::Error::new(io::ErrorKind::Unsupported, "method 99").into(), UNSUPPORTED),
+            (unfit(anyhow::anyhow!("two of a name")), USAGE),
+            (unfit(io().into()), IO),
             (refused(io().into()), IO),
         ] {
             assert_eq!(code(&error.context("outside")), expected);

@@ -127,7 +127,10 @@ whose headers need every shape first.
   A regular output file is atomic: it is written under a temporary name in the same folder, synced, \
 and renamed, so it is there complete or not at all. Devices, named pipes and what symbolic links \
 point to are written in place: they are not atomic, and hold a part after an error.
-  Existing files are replaced only with -f. Inputs are never changed or removed.
+  Existing files are replaced only with -f, and keep their permissions. Inputs are never changed or \
+removed; an output that is the input itself is refused.
+  Ctrl-C and requests to terminate remove the temporary file, except under nohup. What a kill or a \
+power failure leaves behind is called .fedpress-*.tmp.
   Files of torch (.pt) are pickles, programs that run when they are loaded, and are not read; the \
 message says how to convert them.";
 

@@ -14,7 +14,7 @@ use crate::exit::Outcome;
 use crate::files::{Input, byte_len};
 use crate::help;
 use crate::stream::{self, Stream};
-use crate::table::Table;
+use crate::table::{Table, visible};
 
 /// Show what is in a stream, from its headers alone
 #[derive(Debug, Args)]
@@ -132,7 +132,7 @@ fn tensor(summary: &TensorSummary) -> Tensor {
 fn text(report: &Report) -> String {
     let mut text = format!(
         "file     {}\nformat   {}\nstreams  {}\nindex    {}\n",
-        report.file,
+        visible(&report.file),
         report.version,
         report.streams,
         if report.index { "yes" } else { "no" }

@@ -2,43 +2,79 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use crate::exit::INTERRUPTED;
 
-/// The file to remove.
-static TEMPORARY: Mutex<Option<PathBuf>> = Mutex::new(None);
+/// How far the output is.
+static STATE: Mutex<State> = Mutex::new(State::Nothing);
+
+enum State {
+    /// There is nothing to remove.
+    Nothing,
+    /// This file is to be removed.
+    Temporary(PathBuf),
+    /// The output is complete and has its name.
+    Complete,
+}
+
+/// How long the process may take to end by itself once its output is complete.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Whoever holds this creates, removes or renames the temporary file without being interrupted.
-pub struct Uninterrupted(MutexGuard<'static, Option<PathBuf>>);
+pub struct Uninterrupted(MutexGuard<'static, State>);
 
 impl Uninterrupted {
     /// Waits for a moment in which nothing is being removed.
     pub fn begin() -> Self {
-        Self(TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner))
+        Self(STATE.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// This file is to be removed on an interrupt.
     pub fn guard(&mut self, path: &Path) {
-        *self.0 = Some(path.to_owned());
+        *self.0 = State::Temporary(path.to_owned());
     }
 
-    /// No file is.
-    pub fn release(&mut self) {
-        *self.0 = None;
+    /// No file is; `complete`: it has its final name.
+    pub fn release(&mut self, complete: bool) {
+        *self.0 = if complete { State::Complete } else { State::Nothing };
     }
 }
 
 /// From here on SIGINT, SIGTERM and SIGHUP remove the temporary file and end the process.
+///
+/// Not under `nohup`, where there is no way to listen for the first two alone: better a temporary
+/// file that stays than a job that ends with its terminal.
 pub fn install() -> Result<()> {
-    ctrlc::set_handler(|| {
-        // Kept until the end, so that nothing is created or renamed any more.
-        let mut last = Uninterrupted::begin();
-        if let Some(path) = last.0.take() {
-            let _ = std::fs::remove_file(path);
+    if hangup_is_ignored() {
+        return Ok(());
+    }
+    let handler = || {
+        let last = Uninterrupted::begin();
+        match &*last.0 {
+            State::Nothing => {}
+            State::Temporary(path) => drop(std::fs::remove_file(path)),
+            State::Complete => {
+                // Too late to stop anything; what is left is to say so, unless nobody listens.
+                drop(last);
+                std::thread::sleep(LAST_WORDS);
+                std::process::exit(i32::from(INTERRUPTED));
+            }
         }
+        // Still held, so that nothing is created or renamed any more.
         std::process::exit(i32::from(INTERRUPTED));
-    })
-    .context("cannot listen for Ctrl-C")
+    };
+    ctrlc::set_handler(handler).context("cannot listen for Ctrl-C")
+}
+
+/// Whether whoever started this process wants it to outlive its terminal.
+fn hangup_is_ignored() -> bool {
+    const SIGHUP: u64 = 1;
+    // Elsewhere than on Linux nobody says.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 << (SIGHUP - 1) != 0)
 }

@@ -28,6 +28,17 @@ pub fn printable(text: &str) -> String {
     if text.chars().all(plain) && !text.is_empty() { text.to_owned() } else { format!("{text:?}") }
 }
 
+/// The text with escapes for all that could play tricks with a terminal, and line ends; for names
+/// of files, in which blanks are nothing special.
+pub fn visible(text: &str) -> String {
+    let escape = |c: char| {
+        let plain = matches!(c, '"' | '\'' | '\\') || c.escape_debug().count() == 1;
+        let escaped = (!plain).then(|| c.escape_debug());
+        escaped.into_iter().flatten().chain(plain.then_some(c))
+    };
+    text.chars().flat_map(escape).collect()
+}
+
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -67,5 +78,15 @@ mod tests {
         assert_eq!(printable("a b"), "\"a b\"");
         assert_eq!(printable("\u{1b}[2J"), "\"\\u{1b}[2J\"");
         assert_eq!(printable(""), "\"\"");
+    }
+
+    #[test]
+    fn names_of_files_are_left_alone_unless_they_play_tricks() {
+        let plain = "C:\\my \"model's\"/größe.fp";
+        assert_eq!(visible(plain), plain);
+        assert_eq!(
+            visible("a: OK\nb\u{1b}[2J\u{9b}\u{202e}"),
+            "a: OK\\nb\\u{1b}[2J\\u{9b}\\u{202e}"
+        );
     }
 }

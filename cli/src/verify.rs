@@ -13,7 +13,7 @@ use crate::exit::Outcome;
 use crate::files::Input;
 use crate::help;
 use crate::stream::{self, Stream};
-use crate::table::printable;
+use crate::table::{printable, visible};
 
 /// Check that streams are complete and undamaged, by decoding them
 #[derive(Debug, Args)]
@@ -60,10 +60,11 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
 }
 
 fn print(verdict: &Verdict, console: &Console) -> Result<()> {
+    let file = visible(&verdict.file);
     match &verdict.error {
         None if console.is_quiet() => Ok(()),
-        None => console.print(&format!("{}: OK\n", verdict.file)),
-        Some(error) => console.print(&format!("{}: FAILED: {error}\n", verdict.file)),
+        None => console.print(&format!("{file}: OK\n")),
+        Some(error) => console.print(&format!("{file}: FAILED: {}\n", visible(error))),
     }
 }
 

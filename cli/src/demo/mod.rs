@@ -18,6 +18,7 @@ use crate::console::Console;
 use crate::destination::{Destination, Opened};
 use crate::exit::Outcome;
 use crate::measure::{Measured, Sample};
+use crate::table::visible;
 use picture::{Curve, Point};
 
 /// Nobody averages these tensors with others, so the demo may be the same on every run.
@@ -165,7 +166,11 @@ fn text(report: &Report) -> String {
     format!(
         "{} tensors, {} values, {} bytes; copying {:.2} GB/s\n\n{table}\n{specs}\n{failures}\
          verified: {verdict}\npicture: {}\n",
-        report.tensors, report.values, report.bytes, report.memcpy_gbs, report.picture
+        report.tensors,
+        report.values,
+        report.bytes,
+        report.memcpy_gbs,
+        visible(&report.picture)
     )
 }
 

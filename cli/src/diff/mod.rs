@@ -2,7 +2,7 @@
 
 mod side;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
@@ -127,16 +127,19 @@ struct Pair {
 }
 
 impl Pair {
-    /// Compares what both have, in the order of A.
+    /// Compares what both have, in the order of A. Concatenated streams may have several tensors of
+    /// a name: the first of A belongs to the first of B, and so on.
     fn compare(&mut self, console: &Console) -> Result<Vec<Row>> {
         let progress = console.progress(None);
         let (all_a, all_b) = (self.a.tensors().to_vec(), self.b.tensors().to_vec());
-        let mut places: HashMap<&str, usize> =
-            all_b.iter().enumerate().map(|(i, info)| (info.name.as_str(), i)).collect();
+        let mut places = HashMap::<&str, VecDeque<usize>>::new();
+        for (j, info) in all_b.iter().enumerate() {
+            places.entry(&info.name).or_default().push_back(j);
+        }
         let alone = |info: &TensorInfo, side| format!("only in {side}: {:?}", info.name);
         let mut rows = Vec::new();
         for (i, info) in all_a.iter().enumerate() {
-            let Some(j) = places.remove(info.name.as_str()) else {
+            let Some(j) = places.get_mut(&*info.name).and_then(VecDeque::pop_front) else {
                 self.problems.push(alone(info, "A"));
                 continue;
             };
@@ -147,8 +150,9 @@ impl Pair {
             progress.set_message(printable(&info.name));
             rows.push(self.tensor(i, j, info, &progress)?);
         }
-        let left = all_b.iter().filter(|info| places.contains_key(info.name.as_str()));
-        self.problems.extend(left.map(|info| alone(info, "B")));
+        let mut left: Vec<_> = places.into_values().flatten().collect();
+        left.sort_unstable();
+        self.problems.extend(left.into_iter().map(|j| alone(&all_b[j], "B")));
         progress.finish_and_clear();
         Ok(rows)
     }

@@ -1,6 +1,6 @@
 //! One side of a comparison: a tensor file, or a stream that is read like one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read, Seek};
 
@@ -10,56 +10,96 @@ use fedpress::{DecodeOptions, Reader, TensorReader};
 use crate::args::TensorFile;
 use crate::decode::info_of;
 use crate::exit::refused;
-use crate::files::{Bytes, Format, Input, Source, TensorInfo, open_bytes, open_source};
+use crate::files::{Bytes, Format, Input, RawOptions, Source, TensorInfo, open_bytes, open_source};
 use crate::stream::{self, Stream};
 
-/// How every stream begins (FORMAT.md, "Preamble").
-const MAGIC: &[u8] = b"\x89FDP\r\n\x1a\n";
+/// As many bytes as tell a stream.
+const HEAD: u64 = 16;
 
 /// Opens either; a pipe by way of a temporary file, since tensors may be in another order.
 pub fn open(input: &Input, file: &TensorFile, options: &DecodeOptions) -> Result<Box<dyn Source>> {
-    // Both sides share the options for raw bytes; they mean nothing to a stream.
-    let by_name = |input: &Input| match input {
-        Input::Path(path) => Format::from_path(path),
-        Input::Stdin => None,
-    };
-    if by_name(input) == Some(Format::SafetensorsIndex) {
-        return open_source(input.clone(), &file.options(input)?).map_err(refused);
+    if file.format_of(input) == Some(Format::SafetensorsIndex) {
+        return open_source(input.clone(), &raw_options(input, file)?).map_err(refused);
     }
     let mut content = Stream::open(input)?.into_file()?;
     let mut head = Vec::new();
-    (&mut content).take(MAGIC.len() as u64).read_to_end(&mut head)?;
+    (&mut content).take(HEAD).read_to_end(&mut head)?;
     content.rewind()?;
-    if head == MAGIC {
+    if fedpress::is_stream(&head) {
         return Ok(Box::new(StreamSource::open(content, options)?));
     }
     let bytes = Bytes::file(content, stream::place_of(input))?;
-    open_bytes(bytes, &file.options(input)?).map_err(refused)
+    open_bytes(bytes, &raw_options(input, file)?).map_err(refused)
 }
 
-/// A stream as a source: quick in its own order, with a new start for each step back.
+/// Both sides share the options for raw bytes; they mean nothing to a side that is something else.
+fn raw_options(input: &Input, file: &TensorFile) -> Result<RawOptions> {
+    match file.format_of(input) {
+        Some(format) if format != Format::Raw => {
+            Ok(RawOptions { format: file.format, name: file.name.clone(), ..RawOptions::default() })
+        }
+        _ => file.options(input),
+    }
+}
+
+/// A stream as a source: read on in its own order, and by name in any other.
 struct StreamSource {
     file: File,
     options: DecodeOptions,
     tensors: Vec<TensorInfo>,
     metadata: BTreeMap<String, String>,
+    /// The last tensor of each name, which is the one that is found by its name.
+    last: HashMap<String, usize>,
     reader: Reader<File>,
-    /// The tensor that the reader comes to next.
-    next: usize,
+    /// Whether it is one stream rather than several.
+    is_single: bool,
+    /// The tensor that the reader comes to next, as long as it can go on.
+    next: Option<usize>,
 }
 
 impl StreamSource {
     fn open(mut file: File, options: &DecodeOptions) -> Result<Self> {
         let summary = fedpress::summarize(&mut file, options)?;
+        let tensors: Vec<_> = summary.tensors.iter().map(info_of).collect();
         file.rewind()?;
         Ok(Self {
             reader: Reader::new(file.try_clone()?, options.clone()),
             file,
             options: options.clone(),
-            tensors: summary.tensors.iter().map(info_of).collect(),
+            last: tensors.iter().enumerate().map(|(i, info)| (info.name.clone(), i)).collect(),
+            tensors,
+            is_single: summary.n_streams == 1,
             metadata: summary.metadata,
-            next: 0,
+            next: Some(0),
         })
+    }
+
+    /// Makes the tensor the next one of the reader.
+    fn go_to(&mut self, index: usize) -> Result<()> {
+        if self.next == Some(index) {
+            return Ok(());
+        }
+        let name = &self.tensors.get(index).context("no such tensor")?.name;
+        if self.last.get(name) == Some(&index) {
+            self.reader = fedpress::seek_tensor(self.file.try_clone()?, name, &self.options)?;
+            // Such a reader knows where it is, but not the totals at the end of a stream.
+            self.next = self.is_single.then_some(index);
+            return Ok(());
+        }
+        // A later stream has another tensor of that name: this one is counted off.
+        let next = match self.next {
+            Some(next) if next < index => next,
+            _ => {
+                self.file.rewind()?;
+                self.reader = Reader::new(self.file.try_clone()?, self.options.clone());
+                0
+            }
+        };
+        for _ in next..index {
+            self.reader.next_tensor()?;
+        }
+        self.next = Some(index);
+        Ok(())
     }
 }
 
@@ -73,16 +113,8 @@ impl Source for StreamSource {
     }
 
     fn read(&mut self, index: usize) -> Result<Box<dyn Read + '_>> {
-        if index < self.next {
-            self.file.rewind()?;
-            self.reader = Reader::new(self.file.try_clone()?, self.options.clone());
-            self.next = 0;
-        }
-        while self.next < index {
-            self.reader.next_tensor()?;
-            self.next += 1;
-        }
-        self.next += 1;
+        self.go_to(index)?;
+        self.next = self.next.map(|next| next + 1);
         let tensor = self.reader.next_tensor()?.context("the stream changed while it was read")?;
         Ok(Box::new(Elements { tensor, chunk: Vec::new(), taken: 0 }))
     }

@@ -48,7 +48,7 @@ impl<'a> Job<'a> {
             false => byte_len(info.dtype, &info.shape),
         });
         Self {
-            progress: console.progress(sizes.sum()),
+            progress: console.progress(sizes.reduce(add).flatten()),
             options,
             source,
             rules: Rules::new(&pipeline.rules, &pipeline.spec),
@@ -134,6 +134,11 @@ impl<'a> Job<'a> {
         }
         Ok(spec)
     }
+}
+
+/// A hostile directory may claim any sizes.
+fn add(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    a?.checked_add(b?)
 }
 
 fn desc_of(info: &TensorInfo) -> TensorDesc {

@@ -99,6 +99,9 @@ pub(super) fn detect(bytes: &Bytes, options: &RawOptions) -> Result<Format> {
         [b'P', b'K', 3, 4, ..] => Ok(Format::Npz),
         [0x80, 2..=5, ..] => Err(pickle_refusal(place)),
         [b'{', ..] => Ok(Format::SafetensorsIndex),
+        head if fedpress::is_stream(head) => {
+            bail!("{}: this is a stream already; decode gets its tensors back", place.display())
+        }
         _ => bail!(
             "{}: neither its name nor its first bytes say what it is; raw bytes need a dtype and a \
              shape",
@@ -162,6 +165,7 @@ mod tests {
         assert_eq!(detect(b"{\"weight_map\": {}}").unwrap(), Format::SafetensorsIndex);
         assert!(detect(b"\x80\x02}q\x00.").unwrap_err().to_string().contains("torch.load"));
         assert!(detect(b"").is_err());
+        assert!(detect(b"\x89FDP\r\n\x1a\n\0\x01").unwrap_err().to_string().contains("stream"));
         assert!(detect(b"\0\0\0\0\0\0\0\0\0").unwrap_err().to_string().contains("raw bytes"));
     }
 

@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn types_that_numpy_lacks_are_refused_by_name() {
-        for dtype in DType::ALL {
+        for dtype in DType::ALL.iter().copied() {
             let header = header_bytes("the weights", dtype, &[]);
             assert_eq!(header.is_ok(), DESCRS.iter().any(|(known, _)| *known == dtype));
             if let Err(error) = header.map_err(|e| e.to_string()) {

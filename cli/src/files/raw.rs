@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn every_dtype_survives_raw() {
-        for dtype in DType::ALL {
+        for dtype in DType::ALL.iter().copied() {
             let tensor = sample("tensor", dtype, &[3, 5]);
             let list = std::slice::from_ref(&tensor);
             for seekable in [false, true] {

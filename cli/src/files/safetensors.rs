@@ -232,7 +232,8 @@ mod tests {
     #[test]
     fn every_dtype_survives_safetensors() {
         let tensors: Vec<_> = DType::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .map(|d| sample(&format!("ä \"{d}\"/x"), d, &[3, 1, 5]))
             .chain([
                 sample("scalar", DType::F32, &[]),

@@ -110,6 +110,30 @@ fn one_tensor_is_decoded_with_and_without_an_index() {
 }
 
 #[test]
+fn one_tensor_is_decoded_in_less_memory_than_it_takes() {
+    let room = Room::new();
+    let values = bytes(&weights("w", 2_000_000));
+    let small = bytes(&weights("small", 10));
+    let stream = "encode - --dtype f32 --chunk-values 4K -s lossless";
+    let closed = room.pipe(&format!("{stream} --shape 2000000 --name w"), &values).stdout;
+    let open = room.pipe(&format!("{stream} --shape -1,2 --name w"), &values).stdout;
+    let small = room.pipe(&format!("{stream} --shape 10 --name small"), &small).stdout;
+    for (name, middle) in [("closed.fp", closed), ("open.fp", open)] {
+        room.write(name, &[&small[..], &middle, &small].concat());
+        for format in ["raw", "npy", "npz", "safetensors"] {
+            let out = format!("{name}.{format}");
+            room.ok(&format!("decode {name} --tensor w -o {out} --memory-limit 1M"));
+            let found = room.read(&out).windows(4096).any(|w| w == &values[values.len() - 4096..]);
+            assert!(found, "{out}");
+        }
+        assert_eq!(room.read(&format!("{name}.raw")), values);
+        let npy = room.run(&format!("decode {name} --tensor w --to npy -c")).stdout;
+        assert_eq!(npy, room.read(&format!("{name}.npy")));
+    }
+    assert_eq!(room.json("diff open.fp.npz open.fp.safetensors")["total"]["different"], 0);
+}
+
+#[test]
 fn with_an_index_damage_elsewhere_does_not_matter() {
     let room = Room::with_model();
     room.ok("encode model.safetensors -o m.fp --spec lossless --index");

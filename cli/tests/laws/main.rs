@@ -7,6 +7,8 @@ mod demo;
 #[cfg(test)]
 mod exit_codes;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod manual;
 #[cfg(test)]
 mod outputs;

@@ -75,8 +75,85 @@ fn new_files_have_ordinary_permissions() {
     let room = Room::with_model();
     room.ok("encode model.safetensors -o m.fp");
     room.write("plain", b"");
-    let mode = |name: &str| std::fs::metadata(room.path(name)).unwrap().permissions().mode();
-    assert_eq!(mode("m.fp"), mode("plain"));
+    assert_eq!(room.mode("m.fp"), room.mode("plain"));
+}
+
+#[test]
+fn a_replaced_file_keeps_its_permissions() {
+    let room = Room::with_model();
+    room.write("m.fp", b"private");
+    std::fs::set_permissions(room.path("m.fp"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    room.ok("encode model.safetensors -o m.fp -f");
+    assert_eq!(room.mode("m.fp"), 0o600);
+    room.ok("verify m.fp");
+}
+
+#[test]
+fn the_input_is_never_the_output() {
+    let room = Room::with_model();
+    room.ok("encode model.safetensors -o m.fp");
+    std::fs::hard_link(room.path("model.safetensors"), room.path("hard")).unwrap();
+    symlink("model.safetensors", room.path("soft")).unwrap();
+    symlink("hard", room.path("both")).unwrap();
+    for name in ["model.safetensors", "./model.safetensors", "hard", "soft", "both"] {
+        let output = room.run(&format!("encode model.safetensors -o {name} -f"));
+        assert_eq!(code(&output), 2, "{name}");
+        assert!(said(&output).contains("input itself"), "{}", said(&output));
+    }
+    assert_eq!(code(&room.run("decode m.fp -o m.fp -f")), 2);
+    assert_eq!(code(&room.run("decode m.fp --tensor steps -o m.fp -f")), 2);
+    assert_eq!(room.read("model.safetensors"), model());
+    room.ok("verify m.fp");
+}
+
+#[test]
+fn the_name_of_a_folder_is_no_file() {
+    let room = Room::with_model();
+    std::fs::create_dir(room.path("folder")).unwrap();
+    for line in [
+        "encode model.safetensors -o folder",
+        "encode model.safetensors -o new/",
+        "encode folder -o x",
+        "encode folder --non-finite lossless -o x",
+        "decode folder -o x",
+        "inspect folder",
+        "diff folder model.safetensors",
+        "bench folder",
+    ] {
+        let output = room.run(line);
+        assert_eq!(code(&output), 2, "{line}: {}", said(&output));
+        assert!(said(&output).contains("folder"), "{line}: {}", said(&output));
+    }
+}
+
+#[test]
+fn nohup_is_respected() {
+    if !Path::new("/proc/self/status").exists() {
+        return println!("skipped: no /proc here");
+    }
+    let room = Room::new();
+    let script = "trap '' HUP; exec \"$0\" encode - --dtype f32 --shape -1 -o x.fp";
+    let mut child = Command::new("sh")
+        .args(["-c", script, FEDPRESS])
+        .current_dir(room.path(""))
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(&[0; 1 << 16]).unwrap();
+    let start = Instant::now();
+    while room.files().is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(20), "no temporary file appears");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut kill = Command::new("kill");
+    assert!(kill.args(["-HUP", &child.id().to_string()]).status().unwrap().success());
+    std::thread::sleep(Duration::from_millis(100));
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+    assert_eq!(room.files(), ["x.fp"]);
+    room.ok("verify x.fp");
 }
 
 #[test]

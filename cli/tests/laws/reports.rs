@@ -95,6 +95,15 @@ fn diff_matches_tensors_by_name_in_any_order() {
     let piped = room.pipe("diff - ba.fp", &room.read("ab.fp"));
     assert_eq!(code(&piped), 0, "{}", said(&piped));
 
+    // One stream in the other order, read by its index and by its headers.
+    room.ok("decode ba.fp -o ba.npz");
+    for more in ["", " --index"] {
+        room.ok(&format!("encode ba.npz -o one.fp -f -s lossless{more}"));
+        for line in ["diff ab.fp one.fp", "diff one.fp ab.fp", "diff one.fp one.fp"] {
+            assert_eq!(room.json(line)["total"]["different"], 0, "{line}{more}");
+        }
+    }
+
     let only = room.run("diff ab.fp a.fp");
     assert_eq!(code(&only), 1);
     assert!(String::from_utf8_lossy(&only.stdout).contains("only in A: \"b\""));
@@ -103,6 +112,22 @@ fn diff_matches_tensors_by_name_in_any_order() {
     let text = String::from_utf8(output.stdout.clone()).unwrap();
     assert_eq!(code(&output), 1);
     assert!(text.contains("F32 [2000] in A, F32 [2001] in B") && text.contains("total"), "{text}");
+}
+
+#[test]
+fn diff_takes_the_options_for_raw_bytes_to_the_side_that_is_raw() {
+    let room = Room::new();
+    let data = bytes(&weights("w", 2000));
+    room.write("w.raw", &data);
+    room.write("w.safetensors", &file_of(&[("w", DType::F32, &[2000], &data)]));
+    room.ok("encode w.safetensors -o w.fp -s lossless");
+    for line in ["w.raw w.safetensors", "w.safetensors w.raw", "w.raw w.fp", "w.fp w.raw"] {
+        let diff = room.json(&format!("diff {line} --dtype f32 --shape 2000 --name w"));
+        assert_eq!(
+            (&diff["total"]["values"], &diff["total"]["different"]),
+            (&2000.into(), &0.into())
+        );
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A folder of its own for each test, with the program in it.
 
 use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -47,6 +48,11 @@ impl Room {
             .collect();
         names.sort();
         names
+    }
+
+    /// Permissions of a file.
+    pub fn mode(&self, name: &str) -> u32 {
+        std::fs::metadata(self.path(name)).unwrap().permissions().mode() & 0o777
     }
 
     /// Runs the program, as words between blanks.
@@ -115,6 +121,7 @@ pub fn file_of(tensors: &[(&str, DType, &[usize], &[u8])]) -> Vec<u8> {
         let dtype = match dtype {
             DType::F32 => safetensors::Dtype::F32,
             DType::I64 => safetensors::Dtype::I64,
+            DType::BF16 => safetensors::Dtype::BF16,
             other => panic!("no tests with {other}"),
         };
         (*name, TensorView::new(dtype, shape.to_vec(), data).unwrap())
