@@ -395,7 +395,7 @@ impl Encoder {
                     .into_iter()
                     .zip(&mut self.scratch)
                     .map(|((i, elements), scratch)| {
-                        scope.spawn(move || {
+                        std::thread::Builder::new().spawn_scoped(scope, move || {
                             let mut out = Vec::new();
                             put(scratch, i, elements, &mut out).map(|()| out)
                         })
@@ -413,9 +413,12 @@ impl Encoder {
     }
 }
 
-/// The result of a worker; its panic, which would be a bug here, goes on in the caller.
-pub(crate) fn join<T>(worker: std::thread::ScopedJoinHandle<'_, T>) -> T {
-    match worker.join() {
+/// The result of a worker, or why it could not be started; its panic, which would be a bug here,
+/// goes on in the caller.
+pub(crate) fn join<T>(
+    worker: std::io::Result<std::thread::ScopedJoinHandle<'_, Result<T>>>,
+) -> Result<T> {
+    match worker?.join() {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic),
     }

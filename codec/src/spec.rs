@@ -163,7 +163,9 @@ impl Spec {
 
     /// Whether decoding needs the shared seed.
     pub(crate) fn is_seeded(&self) -> bool {
-        self.transform != Transform::Identity || self.subsample.is_some()
+        self.transform.is_seeded()
+            || self.subsample.is_some()
+            || self.quantizer.as_ref().is_some_and(Quantizer::is_seeded)
     }
 
     /// The stages on the wire: a count, then each number with its parameters.
@@ -223,9 +225,6 @@ pub(crate) fn put<S: Stage>(stage: Option<&S>, out: &mut Vec<u8>) -> u8 {
     1
 }
 
-const KNOWN: &str =
-    "identity, hadamard, kashin, subsample, q, shuffle, zstd, none, and the preset names";
-
 impl FromStr for Spec {
     type Err = Error;
 
@@ -257,35 +256,29 @@ impl FromStr for Spec {
 impl Spec {
     /// Parses one stage into its place; returns the place.
     fn parse_stage(&mut self, options: &mut Options<'_>) -> Result<u8> {
-        match options.name {
-            "identity" => {
-                options.end("nothing")?;
-                Ok(1)
-            }
-            Hadamard::NAME => {
-                self.transform = Transform::Hadamard(Hadamard::parse(options)?);
-                Ok(1)
-            }
-            Kashin::NAME => {
-                self.transform = Transform::Kashin(Kashin::parse(options)?);
-                Ok(1)
-            }
-            Subsample::NAME => {
-                self.subsample = Some(Subsample::parse(options)?);
-                Ok(2)
-            }
-            Uniform::NAME => {
-                self.quantizer = Some(Quantizer::Uniform(Uniform::parse(options)?));
-                Ok(3)
-            }
-            _ => match self.lossless.parse(options)? {
-                Some(slot) => Ok(slot),
-                None => Err(Error::invalid(format!(
-                    "unknown stage {:?}; the stages are {KNOWN}",
-                    options.name
-                ))),
-            },
+        if let Some(transform) = Transform::parse(options)? {
+            self.transform = transform;
+            return Ok(1);
         }
+        if options.name == Subsample::NAME {
+            self.subsample = Some(Subsample::parse(options)?);
+            return Ok(2);
+        }
+        if let Some(quantizer) = Quantizer::parse(options)? {
+            self.quantizer = Some(quantizer);
+            return Ok(3);
+        }
+        self.lossless.parse(options)?.ok_or_else(|| {
+            let stages =
+                [Transform::NAMES, &[Subsample::NAME], Quantizer::NAMES, Lossless::NAMES].concat();
+            let presets: Vec<_> = PRESETS.iter().map(|p| p.name).collect();
+            Error::invalid(format!(
+                "unknown stage {:?}; the stages are {}; a spec may also be \"none\" or a preset: {}",
+                options.name,
+                stages.join(", "),
+                presets.join(", ")
+            ))
+        })
     }
 }
 

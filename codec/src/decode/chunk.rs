@@ -139,7 +139,8 @@ pub(crate) fn decode_all(
         return jobs.try_for_each(|mut job| job());
     }
     std::thread::scope(|scope| {
-        let workers: Vec<_> = jobs.map(|job| scope.spawn(job)).collect();
+        let workers: Vec<_> =
+            jobs.map(|job| std::thread::Builder::new().spawn_scoped(scope, job)).collect();
         // The first error in stream order, however the threads finished.
         workers.into_iter().try_for_each(join)
     })

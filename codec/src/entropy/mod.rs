@@ -25,6 +25,9 @@ const LEVELS: std::ops::RangeInclusive<i8> = -7..=22;
 const DEFAULT_LEVEL: i8 = 1;
 
 impl Lossless {
+    /// The names of lossless stages in a spec.
+    pub(crate) const NAMES: &[&str] = &["shuffle", "zstd", "lossless"];
+
     pub(crate) fn level(level: i8) -> Result<i8> {
         if LEVELS.contains(&level) {
             return Ok(level);

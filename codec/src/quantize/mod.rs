@@ -7,7 +7,7 @@ pub(crate) use uniform::Uniform;
 use crate::Result;
 use crate::bytes::Cursor;
 use crate::spec::put;
-use crate::stage::Stage;
+use crate::stage::{Options, Stage};
 use std::fmt;
 use std::ops::Range;
 
@@ -34,6 +34,24 @@ impl Quantizer {
     pub(crate) fn is_biased(&self) -> bool {
         match self {
             Self::Uniform(uniform) => uniform.nearest,
+        }
+    }
+
+    /// The names of quantizers in a spec.
+    pub(crate) const NAMES: &[&str] = &[Uniform::NAME];
+
+    /// The quantizer of that name, or `None` if the name is not one of a quantizer.
+    pub(crate) fn parse(options: &mut Options<'_>) -> Result<Option<Self>> {
+        Ok(match options.name {
+            Uniform::NAME => Some(Self::Uniform(Uniform::parse(options)?)),
+            _ => None,
+        })
+    }
+
+    /// Whether decoding draws from the shared seed.
+    pub(crate) fn is_seeded(&self) -> bool {
+        match self {
+            Self::Uniform(_) => false,
         }
     }
 

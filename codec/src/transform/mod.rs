@@ -15,7 +15,7 @@ use crate::bytes::Cursor;
 use crate::kernel::Kernel;
 use crate::random::Keys;
 use crate::spec::put;
-use crate::stage::Stage;
+use crate::stage::{Options, Stage};
 use std::fmt;
 use std::ops::Range;
 
@@ -118,6 +118,30 @@ impl Transform {
         match self {
             Self::Identity | Self::Hadamard(_) => values.copy_from_slice(coefficients),
             Self::Kashin(kashin) => kashin.gather(coefficients, values),
+        }
+    }
+
+    /// The names of transforms in a spec.
+    pub(crate) const NAMES: &[&str] = &["identity", Hadamard::NAME, Kashin::NAME];
+
+    /// The transform of that name, or `None` if the name is not one of a transform.
+    pub(crate) fn parse(options: &mut Options<'_>) -> Result<Option<Self>> {
+        Ok(match options.name {
+            "identity" => {
+                options.end("nothing")?;
+                Some(Self::Identity)
+            }
+            Hadamard::NAME => Some(Self::Hadamard(Hadamard::parse(options)?)),
+            Kashin::NAME => Some(Self::Kashin(Kashin::parse(options)?)),
+            _ => None,
+        })
+    }
+
+    /// Whether it draws from the shared seed.
+    pub(crate) fn is_seeded(&self) -> bool {
+        match self {
+            Self::Identity => false,
+            Self::Hadamard(_) | Self::Kashin(_) => true,
         }
     }
 
