@@ -136,8 +136,10 @@ message says how to convert them.";
 
 const SEEDS: &str = "\
 Seeds:
-  --seed is shared: all clients of a round use the same, and with --round it decides rotation and \
-subsampling. It is stored in the stream.
+  --seed is shared: it is stored in the stream, and with --round it decides rotation and \
+subsampling. If all clients of a round use the same one, a server can add what they sent before it \
+rotates back; with subsample, give each client its own, or all of them leave out the same values and \
+the average does, too.
   The private seed decides which way each value is rounded. It must differ between clients and \
 rounds, so it is drawn from the operating system; with the same one everywhere the errors would add \
 up instead of cancelling. --private-seed repeats a run bit by bit; -v and --json tell which one \

@@ -10,8 +10,8 @@ use fedpress::Seeds;
 pub struct SeedArguments {
     /// Shared seed: which rotation, and which coefficients are kept
     ///
-    /// All clients of a round use the same one. It is written into the stream, so that the receiver
-    /// needs no agreement.
+    /// It is written into the stream, so that the receiver needs no agreement. Clients of a round
+    /// may share it; with subsample, give each its own, or all of them leave out the same values.
     #[arg(long, value_name = "N", default_value = "0", value_parser = parse)]
     seed: u64,
     /// Number of the training round; every round rotates differently
