@@ -24,6 +24,12 @@ ENCODE = ["encode", "values.raw", *RAW, "--spec", "hadamard|q=4|zstd", "--privat
 DECODE = ["decode", "stream.fp", "--to", "raw"]
 
 
+def listen():
+    """What the child begins with, however this script was started: no signal is ignored."""
+    for number in [signal.SIGHUP, signal.SIGINT, signal.SIGTERM]:
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Faults:
     """A folder with a large tensor, its stream, an output to replace, and what was found wrong."""
 
@@ -110,6 +116,7 @@ class Faults:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
+                preexec_fn=listen,
             )
             time.sleep(delay)
             child.send_signal(number)

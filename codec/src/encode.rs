@@ -185,6 +185,40 @@ impl Encoder {
         Ok(())
     }
 
+    /// A record of an application, between tensors: `kind` is 0x20 to 0x3F, or 0xA0 to 0xBF for one
+    /// that other readers may pass over (FORMAT.md, section 3). At most 2^24 bytes.
+    ///
+    /// ```
+    /// use fedpress::{Decoder, Encoder, EncodeOptions, Event, Seeds};
+    /// let seeds = Seeds { shared: 7, private: 0x5eed, round: 0, client: 0 };
+    /// let mut encoder = Encoder::new(EncodeOptions::new(seeds))?;
+    /// encoder.record(0xA0, b"from client 3")?;
+    /// encoder.finish()?;
+    ///
+    /// let mut decoder = Decoder::with_records(Default::default());
+    /// let mut bytes = encoder.output();
+    /// let mut found = Vec::new();
+    /// while let Some(event) = decoder.next(&mut bytes)? {
+    ///     if let Event::Record { kind: 0xA0, body } = event {
+    ///         found = body;
+    ///     }
+    /// }
+    /// assert_eq!(found, b"from client 3");
+    /// # Ok::<(), fedpress::Error>(())
+    /// ```
+    pub fn record(&mut self, kind: u8, body: &[u8]) -> Result<()> {
+        self.check_between()?;
+        if !kind::is_application(kind) {
+            return Err(Error::invalid(format!(
+                "record {kind:#04x}: applications have 0x20 to 0x3f and 0xa0 to 0xbf"
+            )));
+        }
+        put_record(kind, &mut self.out, |out| {
+            out.extend_from_slice(body);
+            Ok(())
+        })
+    }
+
     fn head(&self, kind: u8) -> Result<()> {
         match self.state {
             State::Head(last) if last < kind => Ok(()),
@@ -227,13 +261,18 @@ impl Encoder {
         Ok(())
     }
 
-    fn check_begin(&self, desc: &TensorDesc) -> Result<()> {
+    /// Whether something new may begin here.
+    fn check_between(&self) -> Result<()> {
         match self.state {
-            State::Head(_) | State::Between => {}
-            State::Open(_) => return Err(Error::invalid("the previous tensor has not been ended")),
-            State::Finished => return Err(Error::invalid("the stream is finished")),
-            State::Poisoned => return Err(Error::poisoned()),
+            State::Head(_) | State::Between => Ok(()),
+            State::Open(_) => Err(Error::invalid("the previous tensor has not been ended")),
+            State::Finished => Err(Error::invalid("the stream is finished")),
+            State::Poisoned => Err(Error::poisoned()),
         }
+    }
+
+    fn check_begin(&self, desc: &TensorDesc) -> Result<()> {
+        self.check_between()?;
         desc.check()?;
         if self.names.contains(&desc.name) {
             return Err(Error::invalid("a second tensor of that name"));
@@ -321,12 +360,7 @@ impl Encoder {
 
     /// Ends the stream: index, if asked for, and end record.
     pub fn finish(&mut self) -> Result<()> {
-        match self.state {
-            State::Head(_) | State::Between => {}
-            State::Open(_) => return Err(Error::invalid("the last tensor has not been ended")),
-            State::Finished => return Err(Error::invalid("the stream is finished")),
-            State::Poisoned => return Err(Error::poisoned()),
-        }
+        self.check_between()?;
         if self.manifest.as_ref().is_some_and(|m| m.len() as u64 != self.n_tensors) {
             return Err(Error::invalid("fewer tensors than the manifest announces"));
         }

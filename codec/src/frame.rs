@@ -16,6 +16,11 @@ pub(crate) mod kind {
     pub(crate) const MANIFEST: u8 = 0x82;
     pub(crate) const INDEX: u8 = 0x83;
     pub(crate) const SKIPPABLE: u8 = 0x80;
+
+    /// Whether a kind belongs to applications, whatever its skippable bit.
+    pub(crate) fn is_application(kind: u8) -> bool {
+        matches!(kind & !SKIPPABLE, 0x20..=0x3F)
+    }
 }
 
 /// Kind, length, check.

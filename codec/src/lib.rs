@@ -88,7 +88,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use group::first_non_finite;
 pub use kernel::Simd;
 pub use meta::{IndexEntry, TensorDesc, TensorMeta, is_stream};
-pub use random::Seeds;
+pub use random::{Seeds, derive_key};
 pub use read::{Reader, TensorReader};
 pub use seek::{Summary, TensorSummary, read_tensor, seek_tensor, summarize, summarize_stream};
 pub use spec::{PRESETS, Preset, Spec};

@@ -33,6 +33,17 @@ fn absorb(hash: u64, value: u64) -> u64 {
     mix(hash ^ mix(value.wrapping_add(INCREMENT)))
 }
 
+/// A 64-bit key that is a hash of a list of numbers (FORMAT.md, "Keys"): for applications that need
+/// seeds per round, client or purpose of their own. Never add numbers to make a seed.
+///
+/// ```
+/// let of = |round, client| fedpress::derive_key(&[7, round, client]);
+/// assert_ne!(of(1, 2), of(2, 1));
+/// ```
+pub fn derive_key(parts: &[u64]) -> u64 {
+    parts.iter().copied().fold(DOMAIN, absorb)
+}
+
 /// The tensor key of a name: a hash of its UTF-8 bytes.
 pub(crate) fn name_key(name: &str) -> u64 {
     let length = absorb(DOMAIN, name.len() as u64);
@@ -77,7 +88,7 @@ pub(crate) struct Keys(u64);
 
 impl Keys {
     pub(crate) fn new(seed: u64, round: u64, client: u64, tensor: u64, purpose: Purpose) -> Self {
-        Self([seed, round, client, tensor, purpose as u64].into_iter().fold(DOMAIN, absorb))
+        Self(derive_key(&[seed, round, client, tensor, purpose as u64]))
     }
 
     /// The key of a block of a group: block numbers stay below 2^16.

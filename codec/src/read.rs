@@ -93,7 +93,7 @@ impl<R: Read> Reader<R> {
                     }));
                 }
                 Event::TensorEnd { .. } => self.inside = false,
-                Event::Chunk(_) | Event::Index(_) | Event::End { .. } => {}
+                Event::Chunk(_) | Event::Index(_) | Event::Record { .. } | Event::End { .. } => {}
             }
         }
         Ok(None)

@@ -179,7 +179,10 @@ impl Walk {
                 }
             }
             Event::Index(_) => summary.has_index = true,
-            Event::Manifest(_) | Event::TensorEnd { .. } | Event::End { .. } => {}
+            Event::Manifest(_)
+            | Event::Record { .. }
+            | Event::TensorEnd { .. }
+            | Event::End { .. } => {}
         }
         Ok(())
     }

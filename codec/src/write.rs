@@ -61,6 +61,12 @@ impl<W: Write> Writer<W> {
         self.flush_output()
     }
 
+    /// See [`Encoder::record`].
+    pub fn record(&mut self, kind: u8, body: &[u8]) -> Result<()> {
+        self.encoder.record(kind, body)?;
+        self.flush_output()
+    }
+
     /// See [`Encoder::begin`].
     pub fn begin(&mut self, desc: &TensorDesc, spec: &Spec) -> Result<()> {
         self.encoder.begin(desc, spec)?;

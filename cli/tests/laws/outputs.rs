@@ -187,8 +187,18 @@ fn a_folder_that_cannot_be_written_is_an_i_o_error() {
     assert!(said(&output).contains("locked/x.fp"));
 }
 
+/// Whether this process was started under `nohup`, which the command respects.
+fn under_nohup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|m| m & 1 != 0)
+}
+
 #[test]
 fn an_interrupt_removes_the_temporary_file() {
+    if under_nohup() {
+        return println!("skipped: these tests run under nohup");
+    }
     for signal in ["INT", "TERM"] {
         let room = Room::new();
         let mut child = Command::new(FEDPRESS)

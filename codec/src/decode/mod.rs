@@ -58,6 +58,14 @@ pub enum Event {
     Tensor(Arc<TensorMeta>),
     /// A group of its values, checked and still coded. In headers-only mode its payload is empty.
     Chunk(EncodedChunk),
+    /// A record of an application; only from a decoder that was asked for them
+    /// ([`Decoder::with_records`]).
+    Record {
+        /// Its number: 0x20 to 0x3F, or 0xA0 to 0xBF for those that may be passed over.
+        kind: u8,
+        /// Its verified bytes.
+        body: Vec<u8>,
+    },
     /// The tensor is complete.
     TensorEnd {
         /// How many values it has.
@@ -96,6 +104,8 @@ pub enum Event {
 pub struct Decoder {
     options: DecodeOptions,
     headers_only: bool,
+    /// Whether the records of applications are events.
+    records: bool,
     allowance: Allowance,
     /// Bytes taken from the input.
     taken: u64,
@@ -129,6 +139,7 @@ impl Decoder {
             allowance: Allowance::new(options.memory),
             options,
             headers_only: false,
+            records: false,
             taken: 0,
             record_len: 0,
             buffer: Vec::new(),
@@ -142,6 +153,12 @@ impl Decoder {
     /// [skipped](Self::skippable), and are not verified.
     pub fn headers_only(options: DecodeOptions) -> Self {
         Self { headers_only: true, ..Self::new(options) }
+    }
+
+    /// A decoder that also hands out the records of applications ([`Event::Record`]), for messages
+    /// that carry tensors. Others pass over those that may be passed over, and refuse the rest.
+    pub fn with_records(options: DecodeOptions) -> Self {
+        Self { records: true, ..Self::new(options) }
     }
 
     /// A decoder at a tensor record at this offset of the input, for seekable readers. What the
@@ -318,13 +335,14 @@ impl Decoder {
             }
             kind::TENSOR | kind::END | kind::METADATA | kind::MANIFEST | kind::INDEX => {
                 self.check_place(header.kind)?;
-                if len > MAX_BODY {
-                    return Err(Error::corrupt(format!(
-                        "record of {len} bytes, at most {MAX_BODY} are allowed"
-                    )));
-                }
+                check_body_len(len)?;
                 // Its parsed form takes a small multiple of its bytes.
                 self.allowance.check("a record", 4 * u64::from(len))?;
+            }
+            application if self.records && kind::is_application(application) => {
+                self.stream.check_not_after_index()?;
+                check_body_len(len)?;
+                self.allowance.check("a record", u64::from(len))?;
             }
             unknown if unknown & kind::SKIPPABLE != 0 => {
                 self.stream.check_not_after_index()?;
@@ -384,6 +402,7 @@ impl Decoder {
             kind::TENSOR => self.tensor(&body).map(Some),
             kind::END => self.end(&body).map(Some),
             kind::INDEX => self.index(&body).map(Some),
+            kind if kind::is_application(kind) => Ok(Some(Event::Record { kind, body })),
             head => self.head(head, &body).map(Some),
         }
     }
@@ -394,4 +413,14 @@ impl Decoder {
         self.stream.spent += bytes;
         Ok(())
     }
+}
+
+/// Of records other than chunks.
+fn check_body_len(len: u32) -> Result<()> {
+    if len > MAX_BODY {
+        return Err(Error::corrupt(format!(
+            "record of {len} bytes, at most {MAX_BODY} are allowed"
+        )));
+    }
+    Ok(())
 }
