@@ -1,0 +1,85 @@
+//! The error of this crate: the codec's kinds, and where in a federation it happened.
+
+use fedpress::ErrorKind;
+use std::fmt;
+
+/// What this crate returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Something went wrong. [`kind`](Self::kind) says whose fault it is, by the codec's rules; what a
+/// client did wrong is not an error but a [`Rejection`](crate::Rejection), and the round goes on.
+#[derive(Debug)]
+pub struct Error(Box<Detail>);
+
+#[derive(Debug)]
+struct Detail {
+    kind: ErrorKind,
+    message: String,
+    parameter: Option<String>,
+    source: Option<fedpress::Error>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self(Box::new(Detail { kind, message, parameter: None, source: None }))
+    }
+
+    /// The caller's mistake.
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidArgument, message)
+    }
+
+    /// Bytes that contradict what they should be.
+    pub(crate) fn corrupt(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Corrupt, message)
+    }
+
+    /// The parameter it is about.
+    pub(crate) fn in_parameter(mut self, name: &str) -> Self {
+        self.0.parameter.get_or_insert_with(|| name.to_owned());
+        self
+    }
+
+    /// Who is to blame.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0.kind
+    }
+
+    /// The parameter or tensor it is about.
+    pub fn parameter(&self) -> Option<&str> {
+        self.0.parameter.as_deref().or_else(|| self.0.source.as_ref()?.tensor())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = &self.0.parameter {
+            write!(f, "parameter {name:?}: ")?;
+        }
+        match &self.0.source {
+            Some(source) if self.0.message.is_empty() => write!(f, "{source}"),
+            Some(source) => write!(f, "{}: {source}", self.0.message),
+            None => f.write_str(&self.0.message),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        // Already part of the message; what lies behind it is not.
+        std::error::Error::source(self.0.source.as_ref()?)
+    }
+}
+
+impl From<fedpress::Error> for Error {
+    fn from(source: fedpress::Error) -> Self {
+        let kind = source.kind().clone();
+        Self(Box::new(Detail {
+            kind,
+            message: String::new(),
+            parameter: None,
+            source: Some(source),
+        }))
+    }
+}

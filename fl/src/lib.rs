@@ -1,0 +1,62 @@
+//! Federated learning on compressed traffic: Federated Dropout and FedAvg (Caldas et al. 2018;
+//! McMahan et al. 2017) whose messages are [`fedpress`] streams.
+//!
+//! # One round
+//! 1. The server's [`Coordinator`] picks clients, and for each (or for all) a [`Selection`] of units.
+//! 2. [`pack`] gathers the kept units of every parameter into a smaller dense model.
+//! 3. [`Broadcast`] encodes it; the bytes go to the client.
+//! 4. The client decodes, trains what it got, and subtracts what it got: the update is a delta
+//!    against the *decoded* download, so that noise of the download never accumulates.
+//! 5. [`Update`] encodes the delta; the bytes go back.
+//! 6. The [`Aggregator`] checks each update, folds it into exact sums over the coordinates of the
+//!    full model, and a [`ServerOptimizer`] moves the server's full-precision weights.
+//!
+//! Nothing here does I/O, reads a clock or starts a thread: bytes and time come in, bytes and
+//! decisions go out.
+//!
+//! # The design
+//! **A model** is a list of named f32 tensors ([`Parameter`]).
+//!
+//! **A layout** ([`Layout`]) says which axis of which parameter belongs to which group of units. An
+//! axis is a list of segments `outer * group * inner`: a dense layer's output is one segment
+//! `fc1`, its input behind a flattened convolution `conv2*49` (channel first) or `49*conv2`
+//! (channel last), fused attention heads are `3*heads*64`, a concatenation is `a+b`, and what is
+//! never dropped is a plain number. Residual sums share a group. So convolutions, grouped and
+//! depthwise ones, norms, embeddings and heads are one gather along each axis.
+//!
+//! **A selection** ([`Selection`]) keeps some units of each group; a [`Choice`] (rule, seed and
+//! fractions kept) is what travels and makes the same selection on both sides.
+//!
+//! **Messages** are codec streams whose first record (0xA0, which other readers pass over) is a
+//! typed header: `fedpress inspect` and `fedpress decode` work on an update as on any file.
+//!
+//! **Sums** are integers: each coordinate adds `weight * delta`, in units of 2^-60, to 128 bits.
+//! Addition of integers commutes and associates, so the order of arrival, the number of threads
+//! and the shape of a tree of aggregators cannot show in the model; folding floats in client order
+//! would have to hold back early arrivals, and could not be split over a tree.
+//!
+//! **Randomness** is derived by hashing (seed, round, client, purpose) and never by drawing from
+//! shared state, so a saved state has no generator in it.
+
+mod aggregate;
+mod bytes;
+mod error;
+mod feedback;
+mod layout;
+pub mod message;
+mod optimize;
+mod parameter;
+mod round;
+mod select;
+mod submodel;
+
+pub use aggregate::{Aggregator, AggregatorOptions, Averaging, Received, Weighting};
+pub use error::{Error, Result};
+pub use feedback::Feedback;
+pub use layout::{Axis, Convention, Group, Layout, ParamLayout, Role, Segment};
+pub use message::{Broadcast, Digest, Download, Reason, Rejection, Update};
+pub use optimize::{ServerOptimizer, ServerRule};
+pub use parameter::Parameter;
+pub use round::{Action, Coordinator, RoundOptions, RoundSummary};
+pub use select::{Choice, Keep, Policy, Rule, Scope, Selection, Strategy};
+pub use submodel::{Gather, merge, pack, scale};

@@ -1,0 +1,147 @@
+//! [`Broadcast`]: the model a client is to train, and [`Download`]: what the client makes of it.
+
+use super::{Digest, Header, Update, decode, encode};
+use crate::feedback::Feedback;
+use crate::{Choice, Error, Layout, Parameter, Result};
+use fedpress::{DecodeOptions, Seeds, Spec};
+
+/// What a broadcast says beside the tensors of the model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Broadcast {
+    /// Which training this is; an update of another run is refused.
+    pub run: u64,
+    /// The round of training.
+    pub round: u64,
+    /// For whom it is; none: for everyone of the round.
+    pub client: Option<u64>,
+    /// The seed that rotation and subsampling derive from, both ways.
+    pub seed: u64,
+    /// Which submodel it is. A client that trains what it gets need not look at it.
+    pub choice: Choice,
+    /// Whether weights were multiplied by full over kept inputs ([`crate::scale`]).
+    pub scaled: bool,
+    /// How the update is to be encoded.
+    pub up: Spec,
+    /// What else the client has to know, in the words of the training code; may be empty.
+    pub task: String,
+    /// Tensors that travel losslessly both ways, whatever the specs say: running statistics.
+    pub exact: Vec<String>,
+}
+
+impl Broadcast {
+    /// Encodes the message. `private` is the server's seed for rounding: drawn, not chosen.
+    ///
+    /// # Errors
+    /// What encoding refuses: duplicate names, shapes that do not match.
+    pub fn encode(&self, model: &[Parameter], down: &Spec, private: u64) -> Result<Vec<u8>> {
+        // Rounding is the same for everyone who gets the same bytes.
+        let client = self.client.unwrap_or(u64::MAX);
+        let seeds = Seeds { shared: self.seed, private, round: self.round, client };
+        encode(&Header::Broadcast(self.clone()), model, down, &self.exact, seeds)
+    }
+}
+
+/// A broadcast as its receiver holds it.
+#[derive(Debug, Clone)]
+pub struct Download {
+    /// What it says.
+    pub header: Broadcast,
+    /// The decoded model: where training starts, and what the update is measured against.
+    pub base: Vec<Parameter>,
+    /// What an update refers to.
+    pub digest: Digest,
+}
+
+impl Download {
+    /// Takes a message apart.
+    ///
+    /// # Errors
+    /// As [`decode`], and `Corrupt` where the message is not a broadcast.
+    pub fn decode(message: &[u8], options: &DecodeOptions) -> Result<Self> {
+        match decode(message, options)? {
+            (Header::Broadcast(header), base) => {
+                Ok(Self { header, base, digest: Digest::of(message) })
+            }
+            (other, _) => {
+                Err(Error::corrupt(format!("expected a broadcast, found {}", other.name())))
+            }
+        }
+    }
+
+    /// The update message of a client that trained the model to `trained` on `samples` examples.
+    /// `private` is its seed for rounding: drawn, not chosen.
+    ///
+    /// Rotation and subsampling get a shared seed of the client's own, which travels with the
+    /// tensors: what one client's subsampling leaves out, another's keeps, so the mean of the
+    /// clients has less error than each.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if `trained` has other names, shapes or order than the base.
+    pub fn update(
+        &self,
+        client: u64,
+        trained: &[Parameter],
+        samples: u64,
+        private: u64,
+    ) -> Result<Vec<u8>> {
+        let delta = self.delta(trained)?;
+        self.encode_update(client, &delta, samples, private)
+    }
+
+    /// The same with error feedback: what the encoding of this update loses is added to the next
+    /// (Seide et al. 2014; Karimireddy et al. 2019). For biased specs; an unbiased spec needs none.
+    ///
+    /// # Errors
+    /// As [`update`](Self::update); also if layout or feedback belong to another model.
+    pub fn update_with_feedback(
+        &self,
+        client: u64,
+        trained: &[Parameter],
+        samples: u64,
+        private: u64,
+        layout: &Layout,
+        feedback: &mut Feedback,
+    ) -> Result<Vec<u8>> {
+        let selection = self.header.choice.select(layout)?;
+        let mut delta = self.delta(trained)?;
+        feedback.add_to(layout, &selection, &mut delta)?;
+        let message = self.encode_update(client, &delta, samples, private)?;
+        let (_, sent) = decode(&message, &DecodeOptions::default())?;
+        feedback.keep(layout, &selection, &delta, &sent)?;
+        Ok(message)
+    }
+
+    fn delta(&self, trained: &[Parameter]) -> Result<Vec<Parameter>> {
+        if trained.len() != self.base.len() {
+            let (expected, found) = (self.base.len(), trained.len());
+            return Err(Error::invalid(format!("expected {expected} parameters, found {found}")));
+        }
+        let delta = |(trained, base): (&Parameter, &Parameter)| {
+            let same = trained.name == base.name && trained.shape == base.shape;
+            if !same || trained.values.len() != base.values.len() {
+                return Err(Error::invalid(format!(
+                    "expected {:?} of shape {:?}, found {:?}",
+                    base.name, base.shape, trained.shape
+                ))
+                .in_parameter(&trained.name));
+            }
+            let values = trained.values.iter().zip(&base.values).map(|(t, b)| t - b).collect();
+            Ok(Parameter { name: base.name.clone(), shape: base.shape.clone(), values })
+        };
+        trained.iter().zip(&self.base).map(delta).collect()
+    }
+
+    fn encode_update(
+        &self,
+        client: u64,
+        delta: &[Parameter],
+        samples: u64,
+        private: u64,
+    ) -> Result<Vec<u8>> {
+        let Broadcast { run, round, seed, up, exact, .. } = &self.header;
+        let update = Update { run: *run, round: *round, client, base: self.digest, samples };
+        let shared = fedpress::derive_key(&[*seed, client]);
+        let seeds = Seeds { shared, private, round: *round, client };
+        encode(&Header::Update(update), delta, up, exact, seeds)
+    }
+}

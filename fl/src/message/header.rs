@@ -1,0 +1,133 @@
+//! The typed record at the head of a message (MESSAGES.md).
+
+use super::{Broadcast, Digest, Reason, Rejection, Update};
+use crate::bytes::{Fields, put_text};
+use crate::{Choice, Error, Result};
+use fedpress::ErrorKind;
+
+/// The codec record that holds a header: other readers of the stream pass over it.
+pub(crate) const RECORD: u8 = 0xA0;
+
+/// Version of the headers; another one is unsupported.
+const VERSION: u8 = 0;
+
+/// What a broadcast to everyone has in place of a client.
+const EVERYONE: u64 = u64::MAX;
+
+/// A message without its tensors.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Header {
+    /// Server to client: a model to train.
+    Broadcast(Broadcast),
+    /// Client to server: what training changed.
+    Update(Update),
+    /// Server to client: why an update was not taken.
+    Rejection(Rejection),
+}
+
+impl Header {
+    /// The body of the record.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let (kind, run, round, client) = match self {
+            Self::Broadcast(b) => (1, b.run, b.round, b.client.unwrap_or(EVERYONE)),
+            Self::Update(u) => (2, u.run, u.round, u.client),
+            Self::Rejection(r) => (3, r.run, r.round, r.client),
+        };
+        let mut out = vec![VERSION, kind];
+        [run, round, client].iter().for_each(|field| out.extend_from_slice(&field.to_le_bytes()));
+        match self {
+            Self::Broadcast(broadcast) => write_broadcast(broadcast, &mut out),
+            Self::Update(update) => {
+                out.extend_from_slice(&update.base.0);
+                out.extend_from_slice(&update.samples.to_le_bytes());
+            }
+            Self::Rejection(rejection) => {
+                out.push(rejection.reason as u8);
+                put_text(&rejection.detail, &mut out);
+            }
+        }
+        out
+    }
+
+    /// Reads the body of the record.
+    pub(crate) fn from_bytes(body: &[u8]) -> Result<Self> {
+        let mut fields = Fields(body);
+        let version = fields.u8("version of the header")?;
+        if version != VERSION {
+            return Err(unsupported("version", version, "version 0"));
+        }
+        let kind = fields.u8("kind of message")?;
+        let run = fields.u64("run")?;
+        let round = fields.u64("round")?;
+        let client = fields.u64("client")?;
+        let header = match kind {
+            1 => {
+                let client = (client != EVERYONE).then_some(client);
+                Self::Broadcast(read_broadcast(&mut fields, run, round, client)?)
+            }
+            2 => {
+                let base = Digest(fields.array("digest of the base")?);
+                Self::Update(Update { run, round, client, base, samples: fields.u64("samples")? })
+            }
+            3 => {
+                let reason = fields.u8("reason")?;
+                let unknown = || unsupported("reason", reason, "reasons 1 to 12");
+                let reason = Reason::from_u8(reason).ok_or_else(unknown)?;
+                let detail = fields.text("detail")?;
+                Self::Rejection(Rejection { run, round, client, reason, detail })
+            }
+            _ => return Err(unsupported("kind of message", kind, "kinds 1 to 3")),
+        };
+        fields.finish()?;
+        Ok(header)
+    }
+
+    /// What it is called in errors.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Broadcast(_) => "a broadcast",
+            Self::Update(_) => "an update",
+            Self::Rejection(_) => "a rejection",
+        }
+    }
+}
+
+fn unsupported(what: &str, found: u8, supported: &str) -> Error {
+    let found = format!("{what} {found}");
+    let message = format!("message header: found {found}, this reader knows {supported}");
+    Error::new(ErrorKind::Unsupported { found, supported: supported.to_owned() }, message)
+}
+
+fn write_broadcast(broadcast: &Broadcast, out: &mut Vec<u8>) {
+    out.extend_from_slice(&broadcast.seed.to_le_bytes());
+    broadcast.choice.write_to(out);
+    out.push(u8::from(broadcast.scaled));
+    put_text(&broadcast.up.to_string(), out);
+    put_text(&broadcast.task, out);
+    out.extend_from_slice(&(broadcast.exact.len() as u32).to_le_bytes());
+    broadcast.exact.iter().for_each(|name| put_text(name, out));
+}
+
+fn read_broadcast(
+    fields: &mut Fields<'_>,
+    run: u64,
+    round: u64,
+    client: Option<u64>,
+) -> Result<Broadcast> {
+    let seed = fields.u64("seed")?;
+    let choice = Choice::read_from(&mut fields.0)?;
+    let scaled = match fields.u8("whether inputs are scaled")? {
+        0 => false,
+        1 => true,
+        other => return Err(Error::corrupt(format!("scaled: expected 0 or 1, found {other}"))),
+    };
+    let up = fields.text("spec of the update")?;
+    let up = up.parse().map_err(|e| Error::corrupt(format!("spec of the update: {e}")))?;
+    let task = fields.text("task")?;
+    let n_exact = fields.u32("number of exact tensors")?;
+    // Each takes its four bytes of length at least, so a false number ends soon.
+    let exact = (0..n_exact).map(|_| fields.text("name of an exact tensor"));
+    let exact = exact.collect::<Result<_>>()?;
+    Ok(Broadcast { run, round, client, seed, choice, scaled, up, task, exact })
+}

@@ -1,0 +1,116 @@
+//! Messages between server and clients: codec streams whose first record is a typed header.
+//!
+//! Tensors follow as in any stream. MESSAGES.md beside this crate defines the headers.
+
+mod broadcast;
+mod digest;
+mod header;
+mod rejection;
+mod update;
+
+pub use broadcast::{Broadcast, Download};
+pub use digest::Digest;
+pub use header::Header;
+pub use rejection::{Reason, Rejection};
+pub use update::Update;
+
+pub(crate) use header::RECORD;
+
+use crate::{Error, Parameter, Result};
+use fedpress::{DecodeOptions, Decoder, EncodeOptions, Event, NonFinite, Seeds, Spec, Writer};
+
+/// Encodes header and parameters. Those named in `exact` travel losslessly, whatever the spec.
+fn encode(
+    header: &Header,
+    parameters: &[Parameter],
+    spec: &Spec,
+    exact: &[String],
+    seeds: Seeds,
+) -> Result<Vec<u8>> {
+    let mut options = EncodeOptions::new(seeds);
+    // A client whose training diverged is told so by the server; it must not fail here.
+    options.non_finite = NonFinite::Lossless;
+    let mut writer = Writer::new(Vec::new(), options)?;
+    writer.record(RECORD, &header.to_bytes())?;
+    let lossless = Spec::lossless();
+    for parameter in parameters {
+        let dims = parameter.dims();
+        let exact = exact.contains(&parameter.name);
+        writer.tensor(&parameter.view(&dims), if exact { &lossless } else { spec })?;
+    }
+    Ok(writer.finish()?)
+}
+
+/// Takes a whole message apart.
+///
+/// # Errors
+/// `Truncated`, `Corrupt` and so on as for any stream; `Corrupt` also where the first record is not
+/// a header, or a second message follows.
+pub fn decode(message: &[u8], options: &DecodeOptions) -> Result<(Header, Vec<Parameter>)> {
+    let mut decoder = Decoder::with_records(options.clone());
+    let mut workers = fedpress::ChunkDecoder::new(options);
+    let (mut header, mut parameters) = (None, Vec::<Parameter>::new());
+    let mut memory = options.memory;
+    let mut input = message;
+    while let Some(event) = decoder.next(&mut input)? {
+        match event {
+            Event::Record { kind: RECORD, body } if header.is_none() => {
+                header = Some(Header::from_bytes(&body)?);
+            }
+            Event::Tensor(_) if header.is_none() => return Err(no_header()),
+            Event::Tensor(meta) => parameters.push(empty(&meta, &mut memory)?),
+            Event::Chunk(chunk) => {
+                if let Some(parameter) = parameters.last_mut() {
+                    let at = parameter.values.len();
+                    parameter.values.resize(at + chunk.n_values(), 0.0);
+                    chunk.add_into(&mut workers, &mut parameter.values[at..], 1.0)?;
+                }
+            }
+            Event::End { .. } if !input.is_empty() => {
+                return Err(Error::corrupt(format!("{} bytes behind the message", input.len())));
+            }
+            Event::Record { kind, .. } => check_record(kind)?,
+            _ => {}
+        }
+    }
+    decoder.finish()?;
+    Ok((header.ok_or_else(no_header)?, parameters))
+}
+
+/// A parameter whose values are still to come, paid for out of `memory`.
+fn empty(meta: &fedpress::TensorMeta, memory: &mut u64) -> Result<Parameter> {
+    let refuse = |message: String| Err(Error::corrupt(message).in_parameter(meta.name()));
+    if !meta.dtype().is_lossy_capable() {
+        return refuse(format!("expected f32, f16 or bf16, found {}", meta.dtype()));
+    }
+    let Some(n) = meta.n_values() else {
+        return refuse("an open first dimension in a message".into());
+    };
+    let needed = n.saturating_mul(4);
+    let Some(left) = memory.checked_sub(needed) else {
+        let kind = fedpress::ErrorKind::LimitExceeded { limit: *memory, needed };
+        let message = format!("{needed} bytes of values, {memory} are left of the limit");
+        return Err(Error::new(kind, message).in_parameter(meta.name()));
+    };
+    *memory = left;
+    let shape = meta.desc().shape.iter().map(|n| *n as usize).collect();
+    Ok(Parameter { name: meta.name().to_owned(), shape, values: Vec::new() })
+}
+
+/// A record of another number than the header's: fine if it may be passed over.
+pub(crate) fn check_record(kind: u8) -> Result<()> {
+    match kind {
+        RECORD => Err(Error::corrupt("a second header")),
+        kind if kind >= 0x80 => Ok(()),
+        kind => {
+            let found = format!("record {kind:#04x}");
+            let supported = format!("record {RECORD:#04x}");
+            let message = format!("found {found}, this reader knows {supported}");
+            Err(Error::new(fedpress::ErrorKind::Unsupported { found, supported }, message))
+        }
+    }
+}
+
+pub(crate) fn no_header() -> Error {
+    Error::corrupt("not a federated message: the stream does not begin with a header record")
+}

@@ -1,0 +1,44 @@
+//! [`Parameter`]: one named tensor of a model.
+
+use crate::{Error, Result};
+use fedpress::{Tensor, TensorView};
+
+/// One named tensor of a model: f32 values in C order. A model is a list of them, in a fixed order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parameter {
+    /// Unique in the model.
+    pub name: String,
+    /// Dimensions; none for a scalar.
+    pub shape: Vec<usize>,
+    /// As many as the product of the dimensions.
+    pub values: Vec<f32>,
+}
+
+impl Parameter {
+    /// All zeros.
+    pub fn zeros(name: impl Into<String>, shape: &[usize]) -> Self {
+        let values = vec![0.0; shape.iter().product()];
+        Self { name: name.into(), shape: shape.to_vec(), values }
+    }
+
+    /// From a decoded tensor; f16 and bf16 widen, other types are refused.
+    pub fn from_tensor(tensor: &Tensor) -> Result<Self> {
+        let refused = || {
+            Error::invalid(format!("expected f32, f16 or bf16, found {}", tensor.dtype))
+                .in_parameter(&tensor.name)
+        };
+        let values = tensor.to_f32().ok_or_else(refused)?;
+        let shape = tensor.shape.iter().map(|n| *n as usize).collect();
+        Ok(Self { name: tensor.name.clone(), shape, values })
+    }
+
+    /// The dimensions as the codec wants them.
+    pub fn dims(&self) -> Vec<u64> {
+        self.shape.iter().map(|n| *n as u64).collect()
+    }
+
+    /// What the codec encodes; `dims` are those of [`dims`](Self::dims).
+    pub fn view<'a>(&'a self, dims: &'a [u64]) -> TensorView<'a> {
+        TensorView::f32(&self.name, dims, &self.values)
+    }
+}

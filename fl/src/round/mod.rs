@@ -1,0 +1,333 @@
+//! [`Coordinator`]: rounds of training as a state machine without clock, threads or I/O.
+
+mod options;
+mod state;
+
+pub use options::RoundOptions;
+
+use crate::{
+    Aggregator, Broadcast, Choice, Digest, Error, Layout, Parameter, Reason, Received, Rejection,
+    Result, Role, Scope, ServerOptimizer, pack, scale,
+};
+use rand_pcg::Pcg64Mcg;
+use rand_pcg::rand_core::Rng;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// What the caller is to do, or to know.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Send this broadcast to this client.
+    Send {
+        /// To whom.
+        client: u64,
+        /// The same bytes for all clients that get the same submodel.
+        message: Arc<[u8]>,
+    },
+    /// An update was folded.
+    Taken {
+        /// Whose.
+        client: u64,
+        /// Its examples.
+        samples: u64,
+    },
+    /// Bytes of a client were not taken; [`Rejection::encode`] makes the message that says so.
+    Reject(Rejection),
+    /// The round is complete and the model has moved.
+    Committed(RoundSummary),
+    /// Too few updates came in time; the model is as it was. The next round has a new number, so
+    /// that what comes late is not taken for an answer to it.
+    Abandoned(RoundSummary),
+}
+
+/// How a round ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoundSummary {
+    /// Its number.
+    pub round: u64,
+    /// Clients that were asked.
+    pub n_asked: usize,
+    /// Updates that were folded.
+    pub n_folded: usize,
+    /// Sum of their weights.
+    pub weight: u64,
+}
+
+/// The server's side of training: select, broadcast, collect, aggregate, commit.
+///
+/// The caller brings bytes, time and the list of clients that are there, and does what the returned
+/// [`Action`]s say. [`save`](Self::save) works at any moment.
+///
+/// ```
+/// use fedpress_fl::{Action, Coordinator, Download, Layout, Parameter, RoundOptions};
+/// let layout = Layout::from_toml("[groups]\n[[parameters]]\nname = \"w\"\naxes = [\"2\"]\n")?;
+/// let model = vec![Parameter { name: "w".into(), shape: vec![2], values: vec![1.0, 2.0] }];
+/// let mut options = RoundOptions::new(1, 7, 0x5eed);
+/// (options.n_updates, options.min_updates) = (2, 2);
+/// let mut server = Coordinator::new(layout, model, options)?;
+///
+/// for action in server.begin(&[10, 11, 12], 0)? {
+///     let Action::Send { client, message } = action else { continue };
+///     let download = Download::decode(&message, &Default::default())?;
+///     let mut trained = download.base.clone();
+///     trained[0].values[0] += 1.0;
+///     server.receive(client, &download.update(client, &trained, 5, client)?, 1)?;
+/// }
+/// assert_eq!(server.model()[0].values, [2.0, 2.0]);
+/// # Ok::<(), fedpress_fl::Error>(())
+/// ```
+pub struct Coordinator {
+    options: RoundOptions,
+    layout: Arc<Layout>,
+    model: Vec<Parameter>,
+    optimizer: ServerOptimizer,
+    /// The number of the open round, or of the next.
+    round: u64,
+    open: Option<Open>,
+}
+
+/// A round that is collecting.
+struct Open {
+    aggregator: Aggregator,
+    ends_at: u64,
+    /// Clients that will not answer any more.
+    gone: BTreeSet<u64>,
+    n_asked: usize,
+}
+
+impl Coordinator {
+    /// Before the first round.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the model does not fit the layout, or options contradict each other.
+    pub fn new(layout: Layout, model: Vec<Parameter>, options: RoundOptions) -> Result<Self> {
+        options.check()?;
+        layout.check(&model)?;
+        options.policy.keep.check(&layout)?;
+        let optimizer = ServerOptimizer::new(options.rule, &model);
+        Ok(Self { options, layout: Arc::new(layout), model, optimizer, round: 0, open: None })
+    }
+
+    /// The server's model in full precision.
+    pub fn model(&self) -> &[Parameter] {
+        &self.model
+    }
+
+    /// Its layout.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// How rounds are run.
+    pub fn options(&self) -> &RoundOptions {
+        &self.options
+    }
+
+    /// The number of the open round, or of the next.
+    pub fn round(&self) -> u64 {
+        self.round
+    }
+
+    /// Whether a round is collecting.
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Opens a round among the clients that are there; returns what to send.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if a round is open, or fewer clients are there than a round needs.
+    pub fn begin(&mut self, available: &[u64], now: u64) -> Result<Vec<Action>> {
+        if self.open.is_some() {
+            return Err(Error::invalid(format!("round {} is open", self.round)));
+        }
+        let available: BTreeSet<u64> = available.iter().copied().collect();
+        if available.len() < self.options.min_updates {
+            let (there, needed) = (available.len(), self.options.min_updates);
+            return Err(Error::invalid(format!("{there} clients, a round needs {needed}")));
+        }
+        let asked = self.sample(available.into_iter().collect());
+        let mut aggregator = Aggregator::new(
+            self.layout.clone(),
+            self.options.run,
+            self.round,
+            self.options.aggregator.clone(),
+        )?;
+        let actions = self.broadcasts(&asked)?;
+        for action in &actions {
+            let Action::Send { client, message } = action else { continue };
+            let choice = self.choice(*client);
+            aggregator.expect(*client, Digest::of(message), &choice, self.options.scaled)?;
+        }
+        let ends_at = now.saturating_add(self.options.deadline);
+        let n_asked = asked.len();
+        self.open = Some(Open { aggregator, ends_at, gone: BTreeSet::new(), n_asked });
+        Ok(actions)
+    }
+
+    /// Draws who is asked, without replacement, by seed and round.
+    fn sample(&self, mut clients: Vec<u64>) -> Vec<u64> {
+        const CLIENTS: u64 = 0x636c_6965_6e74_7300;
+        let state = |part| fedpress::derive_key(&[self.options.seed, self.round, CLIENTS, part]);
+        let mut generator = Pcg64Mcg::new(u128::from(state(0)) << 64 | u128::from(state(1)));
+        let n = self.options.n_asked().min(clients.len());
+        for i in 0..n {
+            let left = (clients.len() - i) as u128;
+            let draw = ((u128::from(generator.next_u64()) * left) >> 64) as usize;
+            clients.swap(i, i + draw);
+        }
+        clients.truncate(n);
+        clients.sort_unstable();
+        clients
+    }
+
+    fn choice(&self, client: u64) -> Choice {
+        self.options.policy.choice(self.options.seed, self.round, client)
+    }
+
+    /// The messages for these clients; encoded once for all that get the same.
+    fn broadcasts(&self, clients: &[u64]) -> Result<Vec<Action>> {
+        let mut made: Vec<(Choice, Arc<[u8]>)> = Vec::new();
+        let own = self.options.policy.scope == Scope::Client;
+        let mut actions = Vec::with_capacity(clients.len());
+        for &client in clients {
+            let choice = self.choice(client);
+            let known = made.iter().find(|(made, _)| !own && *made == choice);
+            let message = match known {
+                Some((_, message)) => message.clone(),
+                None => {
+                    let message = self.broadcast(&choice, own.then_some(client))?;
+                    if !own {
+                        made.push((choice, message.clone()));
+                    }
+                    message
+                }
+            };
+            actions.push(Action::Send { client, message });
+        }
+        Ok(actions)
+    }
+
+    fn broadcast(&self, choice: &Choice, client: Option<u64>) -> Result<Arc<[u8]>> {
+        let options = &self.options;
+        let selection = choice.select(&self.layout)?;
+        let mut submodel = pack(&self.layout, &selection, &self.model)?;
+        if options.scaled {
+            for (i, parameter) in submodel.iter_mut().enumerate() {
+                let factor = scale(&self.layout, &selection, i) as f32;
+                parameter.values.iter_mut().for_each(|v| *v *= factor);
+            }
+        }
+        let statistic = |p: &&crate::ParamLayout| p.role == Role::Statistic;
+        let exact = self.layout.params().iter().filter(statistic).map(|p| p.name.clone());
+        let header = Broadcast {
+            run: options.run,
+            round: self.round,
+            client,
+            seed: fedpress::derive_key(&[options.seed, self.round]),
+            choice: choice.clone(),
+            scaled: options.scaled,
+            up: options.up.clone(),
+            task: options.task.clone(),
+            exact: exact.collect(),
+        };
+        Ok(header.encode(&submodel, &options.down, options.private)?.into())
+    }
+
+    /// The broadcasts of those whose update is still expected, once more: after
+    /// [`restore`](Self::restore), or for a client that lost its own. The same bytes as before.
+    ///
+    /// # Errors
+    /// As encoding; none that did not already end [`begin`](Self::begin).
+    pub fn resend(&self) -> Result<Vec<Action>> {
+        let Some(open) = &self.open else { return Ok(Vec::new()) };
+        let missing = open.aggregator.missing().filter(|client| !open.gone.contains(client));
+        self.broadcasts(&missing.collect::<Vec<_>>())
+    }
+
+    /// Bytes of a client, whose identity the transport vouches for; cut anywhere.
+    ///
+    /// # Errors
+    /// None that bytes can cause; those of [`ServerOptimizer::step`].
+    pub fn receive(&mut self, client: u64, bytes: &[u8], now: u64) -> Result<Vec<Action>> {
+        let mut actions = self.tick(now)?;
+        let Some(open) = &mut self.open else {
+            actions.push(Action::Reject(Rejection {
+                run: self.options.run,
+                round: self.round,
+                client,
+                reason: Reason::Late,
+                detail: "no round is open".into(),
+            }));
+            return Ok(actions);
+        };
+        open.gone.remove(&client);
+        match open.aggregator.receive(client, bytes) {
+            Received::More => {}
+            Received::Rejected(rejection) => actions.push(Action::Reject(rejection)),
+            Received::Folded { samples } => {
+                actions.push(Action::Taken { client, samples });
+                if open.aggregator.n_folded() >= self.options.n_updates {
+                    actions.push(self.close()?);
+                }
+            }
+        }
+        actions.extend(self.close_if_nobody_is_left()?);
+        Ok(actions)
+    }
+
+    /// A client has vanished. It may come back while the round is open.
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive).
+    pub fn gone(&mut self, client: u64, now: u64) -> Result<Vec<Action>> {
+        let mut actions = self.tick(now)?;
+        if let Some(open) = &mut self.open {
+            open.aggregator.forget(client);
+            open.gone.insert(client);
+        }
+        actions.extend(self.close_if_nobody_is_left()?);
+        Ok(actions)
+    }
+
+    /// Time passes; call it at least when [`ends_at`](Self::ends_at) comes.
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive).
+    pub fn tick(&mut self, now: u64) -> Result<Vec<Action>> {
+        match &self.open {
+            Some(open) if now >= open.ends_at => Ok(vec![self.close()?]),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// When the open round ends.
+    pub fn ends_at(&self) -> Option<u64> {
+        self.open.as_ref().map(|open| open.ends_at)
+    }
+
+    fn close_if_nobody_is_left(&mut self) -> Result<Option<Action>> {
+        let Some(open) = &self.open else { return Ok(None) };
+        let left = open.aggregator.missing().any(|client| !open.gone.contains(&client));
+        if left { Ok(None) } else { self.close().map(Some) }
+    }
+
+    /// Ends the round: the model moves if enough was folded.
+    fn close(&mut self) -> Result<Action> {
+        let Some(open) = self.open.take() else {
+            return Err(Error::invalid("no round is open"));
+        };
+        let summary = RoundSummary {
+            round: self.round,
+            n_asked: open.n_asked,
+            n_folded: open.aggregator.n_folded(),
+            weight: open.aggregator.weight(),
+        };
+        self.round += 1;
+        if summary.n_folded < self.options.min_updates {
+            return Ok(Action::Abandoned(summary));
+        }
+        self.optimizer.step(&mut self.model, &open.aggregator)?;
+        Ok(Action::Committed(summary))
+    }
+}

@@ -1,0 +1,81 @@
+//! How rounds are run.
+
+use crate::{AggregatorOptions, Error, Policy, Result, ServerRule};
+use fedpress::Spec;
+
+/// How rounds are run. Times are in whatever unit the caller's clock has.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoundOptions {
+    /// Which training this is; travels in every message.
+    pub run: u64,
+    /// What the choice of clients and submodels, rotations and subsampling derive from. Public.
+    pub seed: u64,
+    /// What the rounding of broadcasts derives from: drawn, not chosen.
+    pub private: u64,
+    /// Updates that complete a round.
+    pub n_updates: usize,
+    /// Clients asked beyond that, as a fraction of it, for those that will not answer in time.
+    pub over_selection: f64,
+    /// Updates without which a round is abandoned at its deadline.
+    pub min_updates: usize,
+    /// How long a round may take.
+    pub deadline: u64,
+    /// Which submodel each client gets.
+    pub policy: Policy,
+    /// How broadcasts are encoded.
+    pub down: Spec,
+    /// How updates are to be encoded.
+    pub up: Spec,
+    /// Whether weights are multiplied by full over kept inputs in submodels (Diao et al. 2021).
+    pub scaled: bool,
+    /// What clients have to know beside the model, in the words of the training code.
+    pub task: String,
+    /// How updates are checked and averaged.
+    pub aggregator: AggregatorOptions,
+    /// How the server moves along their mean.
+    pub rule: ServerRule,
+}
+
+impl RoundOptions {
+    /// Ten updates a round, all of them needed, no deadline, the full model, lossless both ways,
+    /// FedAvg.
+    pub fn new(run: u64, seed: u64, private: u64) -> Self {
+        Self {
+            run,
+            seed,
+            private,
+            n_updates: 10,
+            over_selection: 0.0,
+            min_updates: 10,
+            deadline: u64::MAX,
+            policy: Policy::full(),
+            down: Spec::lossless(),
+            up: Spec::lossless(),
+            scaled: false,
+            task: String::new(),
+            aggregator: AggregatorOptions::default(),
+            rule: ServerRule::default(),
+        }
+    }
+
+    /// Clients to ask for a round.
+    pub(super) fn n_asked(&self) -> usize {
+        (self.n_updates as f64 * (1.0 + self.over_selection)).ceil() as usize
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        if self.n_updates == 0 || self.min_updates == 0 || self.min_updates > self.n_updates {
+            let (least, most) = (self.min_updates, self.n_updates);
+            return Err(Error::invalid(format!(
+                "min_updates {least} and n_updates {most}: expected 1 <= min <= n"
+            )));
+        }
+        if !(0.0..=100.0).contains(&self.over_selection) {
+            let found = self.over_selection;
+            return Err(Error::invalid(format!(
+                "over_selection: expected 0 to 100, found {found}"
+            )));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,168 @@
+//! The state of a coordinator as bytes.
+
+use super::{Coordinator, Open, RoundOptions};
+use crate::bytes::Fields;
+use crate::message::Digest;
+use crate::{Aggregator, Error, Layout, Parameter, Result};
+use fedpress::{DecodeOptions, Decoder, EncodeOptions, Event, Seeds, Spec, Writer};
+use std::collections::BTreeSet;
+
+/// The codec record that holds everything but tensors.
+const RECORD: u8 = 0xA2;
+
+/// Version of that record.
+const VERSION: u8 = 0;
+
+impl Coordinator {
+    /// Everything: model, running means of the optimizer, and the open round with what was folded.
+    /// A codec stream, followed by that of the aggregator if a round is open (MESSAGES.md, "State").
+    ///
+    /// # Errors
+    /// As [`Aggregator::save`].
+    pub fn save(&self) -> Result<Vec<u8>> {
+        let seeds = Seeds { shared: 0, private: 0, round: self.round, client: 0 };
+        let mut writer = Writer::new(Vec::new(), EncodeOptions::new(seeds))?;
+        writer.record(RECORD, &self.head())?;
+        let lossless = Spec::lossless();
+        let mut put = |kind: &str, like: &Parameter, values: &[f32]| {
+            let name = format!("{kind}/{}", like.name);
+            let dims = if values.is_empty() { vec![0] } else { like.dims() };
+            writer.tensor(&fedpress::TensorView::f32(&name, &dims, values), &lossless)
+        };
+        for (i, parameter) in self.model.iter().enumerate() {
+            put("model", parameter, &parameter.values)?;
+            put("first", parameter, &self.optimizer.first[i])?;
+            put("second", parameter, &self.optimizer.second[i])?;
+        }
+        let mut bytes = writer.finish()?;
+        if let Some(open) = &self.open {
+            bytes.extend(open.aggregator.save()?);
+        }
+        Ok(bytes)
+    }
+
+    fn head(&self) -> Vec<u8> {
+        let mut out = vec![VERSION, u8::from(self.open.is_some())];
+        out.extend_from_slice(&self.options.run.to_le_bytes());
+        out.extend_from_slice(&self.round.to_le_bytes());
+        out.extend_from_slice(&self.layout.digest().0);
+        if let Some(open) = &self.open {
+            for field in [open.ends_at, open.n_asked as u64, open.gone.len() as u64] {
+                out.extend_from_slice(&field.to_le_bytes());
+            }
+            open.gone.iter().for_each(|client| out.extend_from_slice(&client.to_le_bytes()));
+        }
+        out
+    }
+
+    /// Goes on where [`save`](Self::save) was called. `options` need not be those of before, but
+    /// what clients of an open round were sent depends on seeds, policy and specs.
+    ///
+    /// # Errors
+    /// As decoding; `InvalidArgument` if the state is of another run or layout.
+    pub fn restore(
+        bytes: &[u8],
+        layout: Layout,
+        options: RoundOptions,
+        decode: &DecodeOptions,
+    ) -> Result<Self> {
+        let (head, first, rest) = split(bytes, decode)?;
+        let shape = |(i, p): (usize, &crate::ParamLayout)| {
+            Parameter::zeros(p.name.clone(), &layout.shape(i))
+        };
+        let model = layout.params().iter().enumerate().map(shape).collect();
+        let mut coordinator = Self::new(layout, model, options)?;
+        let mut fields = Fields(&head);
+        let (round, open) = coordinator.read_head(&mut fields)?;
+        coordinator.round = round;
+        coordinator.read_tensors(first, decode)?;
+        if let Some((ends_at, n_asked, gone)) = open {
+            let layout = coordinator.layout.clone();
+            let options = coordinator.options.aggregator.clone();
+            let aggregator = Aggregator::restore(rest, layout, options, decode)?;
+            coordinator.open = Some(Open { aggregator, ends_at, gone, n_asked });
+        } else if !rest.is_empty() {
+            return Err(Error::corrupt("a second stream, and no round is open"));
+        }
+        fields.finish()?;
+        Ok(coordinator)
+    }
+
+    #[expect(clippy::type_complexity, reason = "three fields, taken apart by its one caller")]
+    fn read_head(
+        &self,
+        fields: &mut Fields<'_>,
+    ) -> Result<(u64, Option<(u64, usize, BTreeSet<u64>)>)> {
+        let version = fields.u8("version of the state")?;
+        if version != VERSION {
+            return Err(Error::corrupt(format!("expected state version 0, found {version}")));
+        }
+        let open = fields.u8("whether a round is open")?;
+        let (expected, found) = (self.options.run, fields.u64("run")?);
+        if expected != found {
+            return Err(Error::invalid(format!("run: expected {expected}, found {found}")));
+        }
+        let round = fields.u64("round")?;
+        let (expected, found) = (self.layout.digest(), Digest(fields.array("layout")?));
+        if expected != found {
+            return Err(Error::invalid(format!("layout: expected {expected}, found {found}")));
+        }
+        if open == 0 {
+            return Ok((round, None));
+        }
+        let (ends_at, n_asked) = (fields.u64("end of the round")?, fields.u64("clients asked")?);
+        let n_gone = fields.u64("clients gone")?;
+        let gone = (0..n_gone).map(|_| fields.u64("a client that is gone")).collect::<Result<_>>();
+        Ok((round, Some((ends_at, n_asked as usize, gone?))))
+    }
+
+    fn read_tensors(&mut self, stream: &[u8], decode: &DecodeOptions) -> Result<()> {
+        let tensors = fedpress::decode(stream, decode)?;
+        let (expected, found) = (3 * self.model.len(), tensors.len());
+        if expected != found {
+            return Err(Error::corrupt(format!("expected {expected} tensors, found {found}")));
+        }
+        let lists = [&mut self.optimizer.first, &mut self.optimizer.second];
+        let [first, second] = lists;
+        for (i, triple) in tensors.chunks_exact(3).enumerate() {
+            let parameter = &mut self.model[i];
+            let places = [
+                ("model", &mut parameter.values),
+                ("first", &mut first[i]),
+                ("second", &mut second[i]),
+            ];
+            for ((kind, place), tensor) in places.into_iter().zip(triple) {
+                let values = tensor.to_f32().unwrap_or_default();
+                let name = format!("{kind}/{}", parameter.name);
+                if tensor.name != name || values.len() != place.len() {
+                    let (expected, found) = (place.len(), values.len());
+                    return Err(Error::corrupt(format!(
+                        "expected {name:?} of {expected} values, found {:?} of {found}",
+                        tensor.name
+                    )));
+                }
+                *place = values;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The head record, the first stream and what follows it.
+fn split<'a>(bytes: &'a [u8], options: &DecodeOptions) -> Result<(Vec<u8>, &'a [u8], &'a [u8])> {
+    let mut decoder = Decoder::with_records(options.clone());
+    let mut rest = bytes;
+    let mut head = None;
+    while let Some(event) = decoder.next(&mut rest)? {
+        match event {
+            Event::Record { kind: RECORD, body } => head = Some(body),
+            Event::End { .. } => {
+                let head = head.ok_or_else(|| Error::corrupt("not the state of a coordinator"))?;
+                return Ok((head, &bytes[..bytes.len() - rest.len()], rest));
+            }
+            _ => {}
+        }
+    }
+    decoder.finish()?;
+    Err(Error::corrupt("not the state of a coordinator"))
+}

@@ -1,0 +1,87 @@
+//! [`Policy`]: the choice of each round and client.
+
+use super::{Choice, Keep, Rule};
+use crate::{Layout, Result};
+use fedpress::derive_key;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The [`Rule`] of a run, before it is made concrete for a round and a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// [`Rule::Random`] with a fresh seed.
+    Random,
+    /// [`Rule::Ordered`].
+    Ordered,
+    /// [`Rule::Rolling`], one unit further each round.
+    Rolling,
+}
+
+/// Who shares a submodel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// All clients of a round that keep as much: one download for all of them.
+    Round,
+    /// Nobody: each client has its own (Caldas et al. 2018).
+    Client,
+}
+
+/// Which submodel each client gets in each round.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// How the units are found.
+    pub strategy: Strategy,
+    /// Who shares a submodel.
+    pub scope: Scope,
+    /// How many units are kept.
+    pub keep: Keep,
+    /// Clients that keep something else, as weak devices may.
+    pub clients: BTreeMap<u64, Keep>,
+}
+
+/// What a hash is for; the last number of its key, so that no two draws of a round agree.
+const SELECTION: u64 = 0x10;
+const START: u64 = 0x11;
+
+impl Policy {
+    /// The full model for everyone.
+    pub fn full() -> Self {
+        let (strategy, scope) = (Strategy::Ordered, Scope::Round);
+        Self { strategy, scope, keep: Keep::from(1.0), clients: BTreeMap::new() }
+    }
+
+    /// Whether all fractions are valid, of all clients.
+    ///
+    /// # Errors
+    /// Those of [`Keep::check`].
+    pub fn check(&self, layout: &Layout) -> Result<()> {
+        std::iter::once(&self.keep).chain(self.clients.values()).try_for_each(|k| k.check(layout))
+    }
+
+    /// The choice for a client in a round; a pure function of its arguments.
+    pub fn choice(&self, seed: u64, round: u64, client: u64) -> Choice {
+        let rule = match (self.strategy, self.scope) {
+            (Strategy::Random, Scope::Round) => {
+                Rule::Random { seed: derive_key(&[seed, round, SELECTION]) }
+            }
+            (Strategy::Random, Scope::Client) => {
+                Rule::Random { seed: derive_key(&[seed, round, client, SELECTION]) }
+            }
+            (Strategy::Ordered, _) => Rule::Ordered,
+            (Strategy::Rolling, Scope::Round) => Rule::Rolling { offset: round },
+            (Strategy::Rolling, Scope::Client) => {
+                // Half of the hash: far from where adding rounds would wrap around.
+                let start = derive_key(&[seed, client, START]) >> 32;
+                Rule::Rolling { offset: start.wrapping_add(round) }
+            }
+        };
+        Choice { rule, keep: self.keep_of(client).clone() }
+    }
+
+    /// The fractions a client keeps.
+    pub fn keep_of(&self, client: u64) -> &Keep {
+        self.clients.get(&client).unwrap_or(&self.keep)
+    }
+}
