@@ -243,6 +243,7 @@ impl Encoder {
             desc: desc.clone(),
             group_log2: self.options.group_log2,
             seed: spec.is_seeded().then_some((self.options.seeds.shared, self.options.seeds.round)),
+            name_hash: name_key(&desc.name),
             explicit_key: key,
             spec,
         };

@@ -146,12 +146,20 @@ impl Error {
     }
 }
 
+/// A stranger's text in a message: quoted, and cut where it is long.
+pub(crate) fn quoted(text: &str) -> String {
+    match text.char_indices().nth(40) {
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let detail = &self.0;
         write!(f, "{}: {}", detail.kind.label(), detail.message)?;
         if let Some(name) = &detail.tensor {
-            write!(f, ", in tensor {name:?}")?;
+            write!(f, ", in tensor {}", quoted(name))?;
         }
         if let Some(offset) = detail.offset {
             write!(f, ", at byte {offset}")?;

@@ -149,4 +149,24 @@ mod tests {
         );
         assert_eq!(out.len(), OVERHEAD + 9);
     }
+
+    #[test]
+    fn bodies_are_16_mib_at_most_but_those_of_chunks() {
+        let put = |kind, body_len: usize| {
+            let mut out = b"before".to_vec();
+            let result = put_record(kind, &mut out, |out| {
+                out.resize(out.len() + body_len, 0);
+                Ok(())
+            });
+            let expected = if result.is_ok() { OVERHEAD + body_len } else { 0 };
+            assert_eq!(out.len() - 6, expected, "{kind:#04x}, {body_len}");
+            result
+        };
+        for kind in [kind::TENSOR, kind::END, kind::METADATA, kind::MANIFEST, kind::INDEX, 0xA0] {
+            assert!(put(kind, 1 << 24).is_ok(), "{kind:#04x}");
+            let error = put(kind, (1 << 24) + 1).unwrap_err();
+            assert_eq!(*error.kind(), crate::ErrorKind::InvalidArgument, "{kind:#04x}");
+        }
+        assert!(put(kind::CHUNK, (1 << 24) + 1).is_ok());
+    }
 }

@@ -225,10 +225,19 @@ pub(crate) fn put<S: Stage>(stage: Option<&S>, out: &mut Vec<u8>) -> u8 {
     1
 }
 
+/// Longest spec, in bytes: many times what names every stage with every option.
+const MAX_TEXT: usize = 4096;
+
 impl FromStr for Spec {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
+        if text.len() > MAX_TEXT {
+            return Err(Error::invalid(format!(
+                "a spec of {} bytes, at most {MAX_TEXT} are allowed",
+                text.len()
+            )));
+        }
         let text = text.trim();
         if let Some(preset) = PRESETS.iter().find(|p| p.name == text) {
             return preset.spec.parse();

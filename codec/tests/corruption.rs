@@ -427,11 +427,16 @@ fn a_chunk_outside_a_tensor_is_corrupt() {
 #[test]
 fn a_chunk_that_is_longer_than_possible_is_corrupt_before_it_is_read() {
     let mut stream = Raw::new().tensor(&plain()).bytes;
-    stream.extend(record_header(CHUNK, 5 * 4096));
-    assert_corrupt(&stream, "are possible");
-    let header = record_header(CHUNK, u32::MAX);
-    let n = stream.len() - header.len();
-    assert_corrupt(&[&stream[..n], &header].concat(), "are possible");
+    let head = stream.len();
+    for len in [16 + 15, 5 * 4096, u32::MAX] {
+        stream.truncate(head);
+        stream.extend(record_header(CHUNK, len));
+        assert_corrupt(&stream, "are possible");
+    }
+    // Its payload, and the longest head of any chunk.
+    stream.truncate(head);
+    stream.extend(record_header(CHUNK, 16 + 14));
+    assert_truncated(decode(&stream), "as long as possible");
 }
 
 #[test]

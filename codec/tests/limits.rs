@@ -5,58 +5,17 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod common;
+#[path = "common/heap.rs"]
+mod heap;
 
 use common::*;
 use fedpress::{
     ChunkDecoder, DType, DecodeOptions, Decoder, ErrorKind, Event, Reader, Result, Tensor,
     TensorDesc, TensorView,
 };
-use std::alloc::{GlobalAlloc, Layout, System};
+use heap::peak_of;
 use std::io::Read;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard};
-
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-fn add(n: usize) {
-    PEAK.fetch_max(LIVE.fetch_add(n, SeqCst) + n, SeqCst);
-}
-
-#[expect(unsafe_code, reason = "an allocator that counts can only be written this way")]
-// SAFETY: every call goes to the system's allocator as it is.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        add(layout.size());
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        add(layout.size());
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), SeqCst);
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(at, layout) }
-    }
-
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // The system moves large blocks without a copy, so old and new are not counted together.
-        LIVE.fetch_sub(layout.size(), SeqCst);
-        add(size);
-        // SAFETY: the caller's promise.
-        unsafe { System.realloc(at, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -68,14 +27,6 @@ fn turn() -> MutexGuard<'static, ()> {
 const MIB: usize = 1 << 20;
 /// What decoding may take beyond its limit: input buffers, contexts, threads.
 const SLACK: usize = 4 * MIB;
-
-/// The result, and the bytes that were live at most beyond those that were before.
-fn peak_of<T>(f: impl FnOnce() -> T) -> (T, usize) {
-    let before = LIVE.load(SeqCst);
-    PEAK.store(before, SeqCst);
-    let result = f();
-    (result, PEAK.load(SeqCst).saturating_sub(before))
-}
 
 fn limited(memory: usize) -> DecodeOptions {
     let mut options = DecodeOptions::default();
@@ -357,19 +308,6 @@ fn a_chunk_longer_than_its_own_values_need_stays_within_the_limit() {
     let stream = Raw::new().tensor(&tensor).chunk(0, LAST, 1, &vec![0; 8 * MIB]).end();
     let result = within(MIB, &stream);
     assert!(result.is_err());
-}
-
-/// A frame of RFC 8878 that runs one byte to `n`, with this window descriptor.
-fn zstd_run(window: u8, mut n: usize) -> Vec<u8> {
-    let mut out = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, window];
-    while n > 0 {
-        let size = n.min(1 << 17);
-        n -= size;
-        let block = u32::from(n == 0) | 1 << 1 | (size as u32) << 3;
-        out.extend(&block.to_le_bytes()[..3]);
-        out.push(0);
-    }
-    out
 }
 
 #[test]

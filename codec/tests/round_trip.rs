@@ -544,6 +544,38 @@ fn what_a_spec_says_of_itself_is_so() {
 }
 
 #[test]
+fn a_header_says_what_the_sender_said() {
+    let name_hash = fedpress::derive_key(&[1, u64::from(b'w')]);
+    let shared = Some((SEEDS.shared, SEEDS.round));
+    for (text, seed_and_round) in [
+        ("lossless", None),
+        ("identity|q=4", None),
+        ("kashin|q=2", shared),
+        ("hadamard", shared),
+        ("identity|subsample=0.5", shared),
+    ] {
+        for (desc, key) in [
+            (TensorDesc::new("w", DType::BF16, &[5, 1000]), None),
+            (TensorDesc::open("w", DType::F32, &[1000]), Some(42)),
+        ] {
+            let mut writer = fedpress::Writer::new(Vec::new(), small_groups()).unwrap();
+            writer.begin_keyed(&desc, &spec(text), key).unwrap();
+            writer.push(&elements(desc.dtype, 5000, 1)).unwrap();
+            writer.end().unwrap();
+            let bytes = writer.finish().unwrap();
+            let mut reader = fedpress::Reader::new(&bytes[..], Default::default());
+            let tensor = reader.next_tensor().unwrap().unwrap();
+            let meta = tensor.meta();
+            assert_eq!((meta.desc(), meta.name(), meta.dtype()), (&desc, "w", desc.dtype));
+            assert_eq!((meta.spec(), meta.group_values()), (&spec(text), 1 << 12), "{text}");
+            assert_eq!(meta.n_values(), if desc.open { None } else { Some(5000) });
+            assert_eq!(meta.seed_and_round(), seed_and_round, "{text}");
+            assert_eq!(meta.key(), key.unwrap_or(name_hash));
+        }
+    }
+}
+
+#[test]
 fn a_malformed_spec_is_an_invalid_argument_that_says_what_is_wrong() {
     for (text, words) in [
         ("", "unknown stage \"\""),
@@ -609,6 +641,7 @@ fn metadata_that_is_written_can_be_read() {
         let mut writer = fedpress::Writer::new(Vec::new(), options()).unwrap();
         if let Err(error) = writer.metadata(&map) {
             assert_eq!(*error.kind(), ErrorKind::InvalidArgument);
+            assert!(n > 1 << 20, "a value of {n} bytes: {error}");
             continue;
         }
         let bytes = writer.finish().unwrap();

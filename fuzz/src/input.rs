@@ -1,8 +1,20 @@
 //! Structured input from the bytes of the fuzzer. Everything is bounded, so that a run is short.
 
+use crate::seeds::put_record;
 use crate::small_stream;
 use arbitrary::Unstructured;
 use fedpress::{DType, EncodeOptions, NonFinite, Seeds, Spec, Tensor};
+
+/// Magic and version.
+const PREAMBLE_LEN: usize = 10;
+
+/// Kind and body of the first record, and what follows it.
+fn split_record(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (header, rest) = bytes.split_first_chunk::<7>()?;
+    let length = u32::from_le_bytes([header[1], header[2], header[3], header[4]]) as usize;
+    let (body, rest) = rest.split_at_checked(length)?;
+    Some((header[0], body, rest.get(4..)?))
+}
 
 /// A reader of decisions.
 pub(crate) struct Input<'a>(Unstructured<'a>);
@@ -93,6 +105,12 @@ impl<'a> Input<'a> {
         let Some((tensors, spec, mut options)) = self.stream() else { return Vec::new() };
         options.non_finite = NonFinite::Lossless;
         let mut stream = small_stream(&spec, options, &tensors);
+        self.mangle(&mut stream);
+        stream
+    }
+
+    /// Changes a few bytes, or cuts the end off, or neither.
+    fn mangle(&mut self, stream: &mut Vec<u8>) {
         for _ in 0..self.below(4) {
             let at = self.below(stream.len().max(1));
             if let Some(byte) = stream.get_mut(at) {
@@ -103,7 +121,23 @@ impl<'a> Input<'a> {
             let keep = self.below(stream.len().max(1));
             stream.truncate(keep);
         }
-        stream
+    }
+
+    /// A stream whose records were dropped, doubled or mangled, with right checks: what a hostile
+    /// sender can make of it.
+    pub(crate) fn forged(&mut self, stream: &[u8]) -> Vec<u8> {
+        let (preamble, mut rest) = stream.split_at(PREAMBLE_LEN);
+        let mut forged = preamble.to_vec();
+        while let Some((kind, body, behind)) = split_record(rest) {
+            rest = behind;
+            let mut body = body.to_vec();
+            let copies = self.pick(&[1, 1, 1, 1, 1, 1, 0, 2]);
+            if self.below(4) == 1 {
+                self.mangle(&mut body);
+            }
+            (0..copies).for_each(|_| put_record(&mut forged, kind, &body));
+        }
+        forged
     }
 
     /// Positions in ascending order.

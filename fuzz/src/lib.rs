@@ -10,6 +10,7 @@
 )]
 
 mod input;
+mod message;
 pub mod seeds;
 
 use fedpress::{
@@ -17,6 +18,7 @@ use fedpress::{
     Spec, Tensor, Writer,
 };
 use input::Input;
+pub use message::message;
 
 /// A name and what it does with bytes.
 pub type Target = (&'static str, fn(&[u8]));
@@ -29,6 +31,7 @@ pub const TARGETS: &[Target] = &[
     ("arrival", arrival),
     ("spec", spec),
     ("add_into", add_into),
+    ("message", message),
 ];
 
 /// Memory that decoding may take here.

@@ -122,12 +122,16 @@ impl ChunkDecoder {
     }
 }
 
+/// Starting a thread takes longer than decoding as many bytes.
+const WORTH_A_THREAD: usize = 1 << 16;
+
 /// Decodes chunks side by side, chunk i by decoder i; at most as many chunks as decoders.
 pub(crate) fn decode_all(
     chunks: &[EncodedChunk],
     decoders: &mut [ChunkDecoder],
     out: &mut [u8],
 ) -> Result<()> {
+    let total = out.len();
     let mut rest = out;
     let mut jobs = chunks.iter().zip(decoders).map(|(chunk, decoder)| {
         let size = chunk.n_values() * chunk.meta.dtype().size();
@@ -135,7 +139,7 @@ pub(crate) fn decode_all(
         (elements, rest) = std::mem::take(&mut rest).split_at_mut(size);
         move || chunk.decode(decoder, elements)
     });
-    if chunks.len() < 2 {
+    if chunks.len() < 2 || total < WORTH_A_THREAD {
         return jobs.try_for_each(|mut job| job());
     }
     std::thread::scope(|scope| {

@@ -8,7 +8,6 @@ use crate::group::decode_memory;
 use crate::meta::{
     ChunkHeader, End, IndexEntry, TensorDesc, TensorMeta, read_index, read_manifest, read_metadata,
 };
-use crate::random::name_key;
 use crate::{Error, Result};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -109,7 +108,7 @@ impl Decoder {
         stream.body = true;
         stream.n_tensors += 1;
         stream.expected_index.push(IndexEntry {
-            name_hash: name_key(meta.name()),
+            name_hash: meta.name_hash,
             offset: stream.record_at - stream.start,
         });
         let reserved = match self.headers_only {

@@ -12,7 +12,7 @@ use crate::blocks::blocks;
 use crate::entropy::Zstandard;
 use crate::kernel::Kernel;
 use crate::meta::{ChunkHeader, TensorMeta};
-use crate::random::{Keys, Purpose, Seeds, name_key};
+use crate::random::{Keys, Purpose, Seeds};
 use crate::transform::TransformContext;
 use crate::{DType, arrays};
 use std::ops::Range;
@@ -113,7 +113,7 @@ impl<'a> GroupCodec<'a> {
         let Seeds { private, round, client, .. } = *seeds;
         // From the name even where there is an explicit key: tensors that share one rotate alike,
         // but each rounds for itself.
-        let tensor = name_key(meta.name());
+        let tensor = meta.name_hash;
         let rounding = Keys::new(private, round, client, tensor, Purpose::Rounding);
         Self { rounding: Some(rounding), ..Self::new(meta, kernel) }
     }

@@ -2,6 +2,7 @@
 
 use super::TensorDesc;
 use crate::bytes::{Cursor, put_text, put_varint};
+use crate::error::quoted;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 
@@ -14,8 +15,8 @@ pub(crate) fn write_metadata(map: &BTreeMap<String, String>, out: &mut Vec<u8>) 
     for (key, value) in map {
         if key.len().max(value.len()) as u64 > MAX_TEXT {
             return Err(Error::invalid(format!(
-                "metadata {:.40?}: a text of {} bytes, at most {MAX_TEXT} are allowed",
-                key,
+                "metadata {}: a text of {} bytes, at most {MAX_TEXT} are allowed",
+                quoted(key),
                 key.len().max(value.len())
             )));
         }
@@ -40,7 +41,7 @@ pub(crate) fn read_metadata(
         let key = cursor.text(MAX_TEXT, "metadata key")?;
         let value = cursor.text(MAX_TEXT, "metadata value")?;
         if last.is_some_and(|last| last >= key) {
-            return Err(Error::corrupt(format!("metadata key {key:?} out of order")));
+            return Err(Error::corrupt(format!("metadata key {} out of order", quoted(key))));
         }
         last = Some(key);
         // Two strings and their share of a node that may be half empty.
@@ -111,4 +112,59 @@ pub(crate) fn read_index(body: &[u8]) -> Result<Vec<IndexEntry>> {
     }
     cursor.end("index record")?;
     Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DType;
+
+    /// Beyond what was counted for an entry, so that a limit is not used up by little.
+    const SPARE: usize = 100;
+
+    #[test]
+    fn every_entry_of_the_metadata_is_paid_for() {
+        for (key, value) in [(0, 0), (1000, 0), (0, 1000), (1000, 1000)] {
+            let map = [("k".repeat(key), "v".repeat(value))].into();
+            let (mut body, mut spent) = (Vec::new(), 0);
+            write_metadata(&map, &mut body).unwrap();
+            let read = read_metadata(&body, &mut |bytes| {
+                spent += bytes as usize;
+                Ok(())
+            });
+            assert_eq!(read.unwrap(), map);
+            // Two strings in a node that is half empty, and their bytes.
+            let least = 2 * size_of::<(String, String)>() + key + value;
+            assert!((least..=least + SPARE).contains(&spent), "{key}, {value}: {spent}");
+        }
+    }
+
+    #[test]
+    fn every_entry_of_a_manifest_is_paid_for() {
+        for (name, n_dims) in [(0, 0), (1000, 0), (0, 60), (1000, 60)] {
+            let tensors = [TensorDesc::new("n".repeat(name), DType::F32, &vec![1; n_dims])];
+            let (mut body, mut spent) = (Vec::new(), 0);
+            write_manifest(&tensors, &mut body);
+            let read = read_manifest(&body, &mut |bytes| {
+                spent += bytes as usize;
+                Ok(())
+            });
+            assert_eq!(read.unwrap(), tensors);
+            // A list with as much room again, its copy, and what its entry points to.
+            let least = 3 * size_of::<TensorDesc>() + name + n_dims * size_of::<u64>();
+            assert!((least..=least + SPARE).contains(&spent), "{name}, {n_dims}: {spent}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_kept_that_is_not_paid_for() {
+        let refuse = &mut |_| Err(Error::limit("all", 0, 1));
+        let map = [("k".to_owned(), "v".to_owned())].into();
+        let mut body = Vec::new();
+        write_metadata(&map, &mut body).unwrap();
+        assert!(read_metadata(&body, refuse).is_err());
+        body.clear();
+        write_manifest(&[TensorDesc::new("w", DType::F32, &[])], &mut body);
+        assert!(read_manifest(&body, refuse).is_err());
+    }
 }

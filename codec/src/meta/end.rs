@@ -49,3 +49,18 @@ impl End {
         Ok(end)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_end_record_is_longer_than_said() {
+        let n = u64::MAX;
+        let end = End { n_tensors: n, n_chunks: n, index_distance: n, stream_bytes: n };
+        let mut body = Vec::new();
+        end.write_to(&mut body);
+        assert_eq!(body.len() + frame::OVERHEAD, End::MAX_RECORD_LEN);
+        assert_eq!(End::read_from(&body).unwrap(), end);
+    }
+}

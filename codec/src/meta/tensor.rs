@@ -124,6 +124,8 @@ pub struct TensorMeta {
     pub(crate) group_log2: u8,
     /// Shared seed and round, where a stage needs them.
     pub(crate) seed: Option<(u64, u64)>,
+    /// Hash of the name: computed once, as names may be long and chunks short.
+    pub(crate) name_hash: u64,
     /// What the keys of this tensor derive from, if not from its name.
     pub(crate) explicit_key: Option<u64>,
 }
@@ -162,7 +164,7 @@ impl TensorMeta {
 
     /// What the keys of this tensor derive from: a hash of its name unless the sender chose one.
     pub fn key(&self) -> u64 {
-        self.explicit_key.unwrap_or_else(|| name_key(&self.desc.name))
+        self.explicit_key.unwrap_or(self.name_hash)
     }
 
     /// Number of elements; `None` while the first dimension is open.
@@ -212,7 +214,8 @@ impl TensorMeta {
                 _ => Some(cursor.u64("tensor key")?),
             };
             cursor.end("tensor record")?;
-            Ok(Self { desc: desc.clone(), spec, group_log2, seed, explicit_key })
+            let name_hash = name_key(&desc.name);
+            Ok(Self { desc: desc.clone(), spec, group_log2, seed, name_hash, explicit_key })
         };
         read(&mut cursor).map_err(|e| e.in_tensor(&desc.name))
     }

@@ -298,6 +298,19 @@ pub fn rewrite(
     [&bytes[..place.start], &record, &bytes[place.end..]].concat()
 }
 
+/// A frame of RFC 8878 that runs one byte to `n`, with this window descriptor.
+pub fn zstd_run(window: u8, mut n: usize) -> Vec<u8> {
+    let mut out = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, window];
+    while n > 0 {
+        let size = n.min(1 << 17);
+        n -= size;
+        let block = u32::from(n == 0) | 1 << 1 | (size as u32) << 3;
+        out.extend(&block.to_le_bytes()[..3]);
+        out.push(0);
+    }
+    out
+}
+
 // ---------------------------------------------------------------------------------------------
 // Streams of every kind
 
