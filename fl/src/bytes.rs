@@ -1,6 +1,10 @@
-//! Little-endian fields of message headers.
+//! Little-endian fields of message headers and of saved states.
 
 use crate::{Error, Result};
+use fedpress::{DecodeOptions, Decoder, Event};
+
+/// Version of the records of saved states.
+pub(crate) const STATE_VERSION: u8 = 0;
 
 /// Takes fields off the front of a header.
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
@@ -23,6 +27,23 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn u8(&mut self, what: &str) -> Result<u8> {
         self.array(what).map(u8::from_le_bytes)
+    }
+
+    /// A byte that is 0 or 1.
+    pub(crate) fn flag(&mut self, what: &str) -> Result<bool> {
+        match self.u8(what)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(Error::corrupt(format!("{what}: expected 0 or 1, found {other}"))),
+        }
+    }
+
+    /// The version of a saved state.
+    pub(crate) fn state_version(&mut self) -> Result<()> {
+        match self.u8("version of the state")? {
+            STATE_VERSION => Ok(()),
+            other => Err(Error::unsupported("state", format!("version {other}"), "version 0")),
+        }
     }
 
     pub(crate) fn u32(&mut self, what: &str) -> Result<u32> {
@@ -53,4 +74,30 @@ pub(crate) fn put_text(text: &str, out: &mut Vec<u8>) {
     // Records end at 2^24 bytes; what is longer fails there.
     out.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
     out.extend_from_slice(text.as_bytes());
+}
+
+/// Takes a saved state apart: the one record of kind `record` in its first stream, that stream, and
+/// what follows it.
+pub(crate) fn split_state<'a>(
+    bytes: &'a [u8],
+    record: u8,
+    options: &DecodeOptions,
+) -> Result<(Vec<u8>, &'a [u8], &'a [u8])> {
+    let mut decoder = Decoder::with_records(options.clone());
+    let (mut rest, mut head) = (bytes, None);
+    while let Some(event) = decoder.next(&mut rest)? {
+        match event {
+            Event::Record { kind, body } if kind == record && head.is_none() => head = Some(body),
+            Event::Record { kind, .. } => {
+                return Err(Error::corrupt(format!("record {kind:#04x} in a state")));
+            }
+            Event::End { .. } => {
+                let head = head.ok_or_else(|| Error::corrupt("not the state that was expected"))?;
+                return Ok((head, &bytes[..bytes.len() - rest.len()], rest));
+            }
+            _ => {}
+        }
+    }
+    decoder.finish()?;
+    Err(Error::corrupt("not the state that was expected"))
 }

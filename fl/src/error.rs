@@ -35,6 +35,12 @@ impl Error {
         Self::new(ErrorKind::Corrupt, message)
     }
 
+    /// What this reader does not know, as it stands in `place`.
+    pub(crate) fn unsupported(place: &str, found: String, supported: &str) -> Self {
+        let message = format!("{place}: found {found}, this reader knows {supported}");
+        Self::new(ErrorKind::Unsupported { found, supported: supported.to_owned() }, message)
+    }
+
     /// The parameter it is about.
     pub(crate) fn in_parameter(mut self, name: &str) -> Self {
         self.0.parameter.get_or_insert_with(|| name.to_owned());

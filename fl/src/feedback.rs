@@ -1,11 +1,12 @@
 //! [`Feedback`]: what encoding lost, kept for the next update.
 
 use crate::submodel::Gather;
-use crate::{Error, Layout, Parameter, Result, Selection};
+use crate::{Layout, Parameter, Result, Selection, scale};
 use fedpress::{DecodeOptions, EncodeOptions, Seeds, Spec};
 
-/// The part of a client's updates that their encoding has lost so far, in the coordinates of the
-/// full model: it survives a change of submodel, and coordinates that a round does not train wait.
+/// The part of a client's updates that their encoding has lost so far, in the coordinates and the
+/// scale of the full model: it survives a change of submodel, and coordinates that a round does not
+/// train wait.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Feedback(Vec<Parameter>);
 
@@ -18,37 +19,45 @@ impl Feedback {
         Self(layout.params().iter().enumerate().map(zeros).collect())
     }
 
-    /// Adds what was lost to an update of the submodel.
+    /// Adds what was lost to an update of the submodel, in whose scale it is.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if this or the update is not of the layout.
     pub(crate) fn add_to(
         &self,
         layout: &Layout,
         selection: &Selection,
+        scaled: bool,
         delta: &mut [Parameter],
     ) -> Result<()> {
         layout.check(&self.0)?;
-        for (i, lost) in self.0.iter().enumerate() {
-            let gather = Gather::new(layout, selection, i)?;
-            let delta = fitting(delta, i, &gather)?;
-            let lost = gather.gather(&lost.values);
-            delta.values.iter_mut().zip(lost).for_each(|(d, l)| *d += l);
+        layout.submodel(selection)?.check(delta)?;
+        for (i, (lost, delta)) in self.0.iter().zip(delta).enumerate() {
+            let factor = if scaled { scale(layout, selection, i) as f32 } else { 1.0 };
+            let lost = Gather::new(layout, selection, i)?.gather(&lost.values);
+            delta.values.iter_mut().zip(lost).for_each(|(d, l)| *d += l * factor);
         }
         Ok(())
     }
 
-    /// Remembers the difference between what should have been sent and what was.
+    /// Remembers the difference between what should have been sent and what was, of an update that
+    /// [`add_to`](Self::add_to) took.
     pub(crate) fn keep(
         &mut self,
         layout: &Layout,
         selection: &Selection,
+        scaled: bool,
         wanted: &[Parameter],
         sent: &[Parameter],
     ) -> Result<()> {
-        for (i, lost) in self.0.iter_mut().enumerate() {
+        for (i, (lost, (wanted, sent))) in
+            self.0.iter_mut().zip(wanted.iter().zip(sent)).enumerate()
+        {
+            let factor = if scaled { (1.0 / scale(layout, selection, i)) as f32 } else { 1.0 };
+            // What training made NaN or infinite is lost for good, not sent again and again.
+            let difference = wanted.values.iter().zip(&sent.values).map(|(w, s)| (w - s) * factor);
+            let difference = difference.map(|lost| if lost.is_finite() { lost } else { 0.0 });
             let gather = Gather::new(layout, selection, i)?;
-            let Some((wanted, sent)) = wanted.get(i).zip(sent.get(i)) else {
-                return Err(Error::invalid("fewer parameters than the layout has"));
-            };
-            let difference = wanted.values.iter().zip(&sent.values).map(|(w, s)| w - s);
             gather.scatter(&difference.collect::<Vec<_>>(), &mut lost.values);
         }
         Ok(())
@@ -75,17 +84,4 @@ impl Feedback {
         layout.check(&parameters)?;
         Ok(Self(parameters))
     }
-}
-
-fn fitting<'a>(delta: &'a mut [Parameter], i: usize, gather: &Gather) -> Result<&'a mut Parameter> {
-    let found = delta.len();
-    let delta = delta
-        .get_mut(i)
-        .ok_or_else(|| Error::invalid(format!("expected parameter {i}, found {found} in all")))?;
-    if delta.values.len() != gather.n_packed() {
-        let (expected, found) = (gather.n_packed(), delta.values.len());
-        let message = format!("expected {expected} values, found {found}");
-        return Err(Error::invalid(message).in_parameter(&delta.name));
-    }
-    Ok(delta)
 }

@@ -30,6 +30,34 @@ pub enum ServerRule {
     },
 }
 
+impl ServerRule {
+    /// Whether its numbers make steps: the rate is finite, what a running mean keeps of the past is
+    /// at least 0 and below 1, and epsilon is above 0, as 0 over 0 is no step.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, naming the number.
+    pub fn check(&self) -> Result<()> {
+        let (rate, kept, epsilon) = match *self {
+            Self::Sgd { rate, momentum } => (rate, [("momentum", momentum); 2], 1.0),
+            Self::Adam { rate, beta1, beta2, epsilon } => {
+                (rate, [("beta1", beta1), ("beta2", beta2)], epsilon)
+            }
+        };
+        if !rate.is_finite() {
+            return Err(Error::invalid(format!("rate: expected a finite number, found {rate}")));
+        }
+        if let Some((name, found)) = kept.iter().find(|(_, kept)| !(0.0..1.0).contains(kept)) {
+            let message = format!("{name}: expected at least 0 and below 1, found {found}");
+            return Err(Error::invalid(message));
+        }
+        if !(epsilon > 0.0 && epsilon.is_finite()) {
+            let message = format!("epsilon: expected a number above 0, found {epsilon}");
+            return Err(Error::invalid(message));
+        }
+        Ok(())
+    }
+}
+
 impl Default for ServerRule {
     /// FedAvg.
     fn default() -> Self {
@@ -51,12 +79,11 @@ pub struct ServerOptimizer {
 impl ServerOptimizer {
     /// Running means at zero.
     pub fn new(rule: ServerRule, model: &[Parameter]) -> Self {
-        let zeros = |wanted: bool| -> Vec<Vec<f32>> {
+        let zeros = |wanted| -> Vec<Vec<f32>> {
             model.iter().map(|p| vec![0.0; if wanted { p.values.len() } else { 0 }]).collect()
         };
-        let adam = matches!(rule, ServerRule::Adam { .. });
-        let momentum = matches!(rule, ServerRule::Sgd { momentum, .. } if momentum != 0.0);
-        Self { rule, first: zeros(adam || momentum), second: zeros(adam) }
+        let [first, second] = keeps(rule);
+        Self { rule, first: zeros(first), second: zeros(second) }
     }
 
     /// The rule.
@@ -67,12 +94,12 @@ impl ServerOptimizer {
     /// Moves `model` by what was aggregated.
     ///
     /// # Errors
-    /// `InvalidArgument` if the model is not of the aggregator's layout.
+    /// `InvalidArgument` if the model is not of the aggregator's layout, the optimizer was made for
+    /// another model, or the rule is [none](ServerRule::check); then nothing has moved.
     pub fn step(&mut self, model: &mut [Parameter], aggregator: &Aggregator) -> Result<()> {
         aggregator.layout().check(model)?;
-        if self.first.len() != model.len() {
-            return Err(Error::invalid("an optimizer of another model"));
-        }
+        self.rule.check()?;
+        self.check(model)?;
         for (i, parameter) in model.iter_mut().enumerate() {
             let plain = aggregator.layout().params()[i].role == Role::Statistic;
             for (at, change) in aggregator.mean(i).into_iter().enumerate() {
@@ -83,6 +110,18 @@ impl ServerOptimizer {
             }
         }
         Ok(())
+    }
+
+    fn check(&self, model: &[Parameter]) -> Result<()> {
+        let [first, second] = keeps(self.rule);
+        let fits = |means: &[Vec<f32>], wanted: bool| {
+            let len = |p: &Parameter| if wanted { p.values.len() } else { 0 };
+            means.iter().map(Vec::len).eq(model.iter().map(len))
+        };
+        match fits(&self.first, first) && fits(&self.second, second) {
+            true => Ok(()),
+            false => Err(Error::invalid("an optimizer of another model")),
+        }
     }
 
     fn moved(&mut self, i: usize, at: usize, change: f64) -> f64 {
@@ -101,5 +140,13 @@ impl ServerOptimizer {
                 rate * m / (v.sqrt() + epsilon)
             }
         }
+    }
+}
+
+/// Whether a rule has running means of changes, and of their squares.
+fn keeps(rule: ServerRule) -> [bool; 2] {
+    match rule {
+        ServerRule::Sgd { momentum, .. } => [momentum != 0.0, false],
+        ServerRule::Adam { .. } => [true, true],
     }
 }

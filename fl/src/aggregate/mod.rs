@@ -1,73 +1,19 @@
 //! [`Aggregator`]: from updates to their mean, in memory that clients do not determine.
 
+mod options;
 mod partial;
 mod state;
 mod sums;
 
+pub use options::{AggregatorOptions, Averaging, Weighting};
+
 use crate::message::{Digest, Reason, Rejection, Update};
-use crate::{Choice, Error, Layout, Result, Role, Selection, scale};
+use crate::{Choice, Error, Layout, Result, Role};
 use fedpress::{ChunkDecoder, DecodeOptions};
 use partial::{Partial, Refusal};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use sums::{MAX_VALUE, MAX_WEIGHT, Sums};
-
-/// What becomes of coordinates that not every client trained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[repr(u8)]
-pub enum Averaging {
-    /// A client that lacks a coordinate counts as one that did not change it (Caldas et al. 2018):
-    /// trained by m of C clients, it moves by m/C of their mean.
-    ZeroFilled = 0,
-    /// The mean of those who trained it.
-    #[default]
-    Counted = 1,
-}
-
-/// What an update weighs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[repr(u8)]
-pub enum Weighting {
-    /// Its number of examples (McMahan et al. 2017).
-    #[default]
-    Samples = 0,
-    /// The same as any other.
-    Uniform = 1,
-}
-
-/// How to aggregate, and how much to take from whom.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AggregatorOptions {
-    /// What becomes of coordinates that not every client trained.
-    pub averaging: Averaging,
-    /// What an update weighs.
-    pub weighting: Weighting,
-    /// Most bytes of one update.
-    pub max_update_bytes: u64,
-    /// Most updates on their way at the same time.
-    pub max_in_flight: usize,
-    /// Most examples that a client may claim, below 2^32.
-    pub max_samples: u32,
-    /// Most memory that decoding one update may take beside its values, in bytes.
-    pub decode_memory: u64,
-}
-
-impl Default for AggregatorOptions {
-    /// Counted, by samples; 1 GiB and a million examples a client, 64 on their way, 256 MiB.
-    fn default() -> Self {
-        Self {
-            averaging: Averaging::default(),
-            weighting: Weighting::default(),
-            max_update_bytes: 1 << 30,
-            max_in_flight: 64,
-            max_samples: 1_000_000,
-            decode_memory: 256 << 20,
-        }
-    }
-}
 
 /// What became of bytes from a client.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,15 +34,15 @@ pub enum Received {
 struct Base {
     choice: Choice,
     scaled: bool,
-    selection: Arc<Selection>,
 }
 
 /// Sums the updates of one round.
 ///
 /// An update stays encoded until its end record has come and everything is checked; then it is
 /// decoded once, and folded into exact sums. So memory is: 24 bytes for each coordinate of the
-/// model, one decoded update, at most [`AggregatorOptions::max_in_flight`] encoded ones, and some
-/// fifty bytes of bookkeeping for each client expected. The order of arrival does not show in the
+/// model, one decoded update, at most [`AggregatorOptions::max_in_flight`] encoded ones, and for
+/// each client expected some eighty bytes of bookkeeping, or 220 where each is sent something else
+/// (more with [`Rule::Explicit`](crate::Rule::Explicit)). The order of arrival does not show in the
 /// result, nor does the way clients are spread over aggregators whose [`save`](Self::save)d states
 /// are [`merge`](Self::merge)d.
 ///
@@ -135,6 +81,8 @@ pub struct Aggregator {
     bases: BTreeMap<Digest, Base>,
     /// Whom an update is expected from, against what, and whether it has come.
     clients: BTreeMap<u64, (Digest, bool)>,
+    /// Those it has come from.
+    n_folded: usize,
     partials: BTreeMap<u64, Partial>,
     sums: Vec<Sums>,
     weight: u64,
@@ -145,16 +93,14 @@ impl Aggregator {
     /// Nothing received yet, nobody expected.
     ///
     /// # Errors
-    /// `InvalidArgument` if `max_in_flight` or `max_samples` is zero.
+    /// Those of [`AggregatorOptions::check`].
     pub fn new(
         layout: Arc<Layout>,
         run: u64,
         round: u64,
         options: AggregatorOptions,
     ) -> Result<Self> {
-        if options.max_in_flight == 0 || options.max_samples == 0 {
-            return Err(Error::invalid("max_in_flight and max_samples: at least 1 each"));
-        }
+        options.check()?;
         let n_values = |i| layout.shape(i).iter().product();
         let sums = (0..layout.params().len()).map(|i| Sums::zeros(n_values(i))).collect();
         let mut decode = DecodeOptions::default();
@@ -165,6 +111,7 @@ impl Aggregator {
             round,
             bases: BTreeMap::new(),
             clients: BTreeMap::new(),
+            n_folded: 0,
             partials: BTreeMap::new(),
             sums,
             weight: 0,
@@ -176,7 +123,8 @@ impl Aggregator {
     /// From now on an update of this client is welcome, trained from the broadcast with this digest.
     ///
     /// # Errors
-    /// `InvalidArgument` if the choice does not fit the layout, or the client is expected already.
+    /// `InvalidArgument` if the choice does not fit the layout, the client is expected already, or
+    /// the same broadcast was of another choice or scale before.
     pub fn expect(
         &mut self,
         client: u64,
@@ -187,15 +135,24 @@ impl Aggregator {
         if self.clients.contains_key(&client) {
             return Err(Error::invalid(format!("client {client} is expected already")));
         }
-        if !self.bases.contains_key(&base) {
-            let selection = Arc::new(choice.select(&self.layout)?);
-            self.bases.insert(base, Base { choice: choice.clone(), scaled, selection });
+        match self.bases.get(&base) {
+            Some(known) if known.choice != *choice || known.scaled != scaled => {
+                return Err(Error::invalid(format!("base {base} is of another choice")));
+            }
+            Some(_) => {}
+            None => {
+                choice.select(&self.layout)?;
+                self.bases.insert(base, Base { choice: choice.clone(), scaled });
+            }
         }
         self.clients.insert(client, (base, false));
         Ok(())
     }
 
     /// The next bytes of a client, whose identity the transport vouches for; cut anywhere.
+    ///
+    /// After a rejection the client may begin another message. What was still to come of the
+    /// rejected one is not to be handed in: it would be taken for that other message.
     pub fn receive(&mut self, client: u64, bytes: &[u8]) -> Received {
         let partial = self.partials.remove(&client);
         match self.advance(client, partial, bytes) {
@@ -232,6 +189,7 @@ impl Aggregator {
         }
         let samples = self.fold(base, partial)?;
         self.clients.insert(client, (base, true));
+        self.n_folded += 1;
         Ok(Received::Folded { samples })
     }
 
@@ -240,8 +198,7 @@ impl Aggregator {
             let most = self.options.max_in_flight;
             return Err((Reason::Busy, format!("{most} updates are on their way")));
         }
-        let selection = &self.bases[base].selection;
-        let partial = Partial::new(&self.layout, selection, self.options.decode_memory);
+        let partial = Partial::new(&self.layout, &self.bases[base], self.options.decode_memory);
         partial.map_err(|e| (Reason::WrongShape, e.to_string()))
     }
 
@@ -265,10 +222,15 @@ impl Aggregator {
             return Err((Reason::WrongBase, "another base".into()));
         }
         let most = u64::from(self.options.max_samples);
-        let fits = (self.weight + self.weigh(update)) <= MAX_WEIGHT;
-        if update.samples == 0 || update.samples > most || !fits {
-            let samples = update.samples;
+        let samples = update.samples;
+        if samples == 0 || samples > most {
             return Err((Reason::BadSamples, format!("{samples} examples, 1 to {most} are taken")));
+        }
+        let (before, own) = (self.weight, self.weigh(update));
+        if before + own > MAX_WEIGHT {
+            let detail =
+                format!("a weight of {own} and {before} before, {MAX_WEIGHT} fit in a round");
+            return Err((Reason::BadSamples, detail));
         }
         Ok(())
     }
@@ -288,13 +250,8 @@ impl Aggregator {
         // Others may have been folded since the header was checked.
         self.check(update.client, base, &update)?;
         let weight = self.weigh(&update);
-        let mut decoded = partial.decode(&mut self.worker)?;
-        let Base { scaled, selection, .. } = &self.bases[&base];
-        for (i, (_, values)) in decoded.iter_mut().enumerate() {
-            if *scaled {
-                let factor = (1.0 / scale(&self.layout, selection, i)) as f32;
-                values.iter_mut().for_each(|v| *v *= factor);
-            }
+        let decoded = partial.decode(&mut self.worker)?;
+        for (i, (_, values)) in decoded.iter().enumerate() {
             if let Some(at) = values.iter().position(|v| v.is_nan() || v.abs() >= MAX_VALUE) {
                 let (name, value) = (&self.layout.params()[i].name, values[at]);
                 return Err((Reason::NotFinite, format!("{name:?}, value {at}: {value}")));
@@ -327,12 +284,27 @@ impl Aggregator {
 
     /// Updates folded so far.
     pub fn n_folded(&self) -> usize {
-        self.clients.values().filter(|(_, folded)| *folded).count()
+        self.n_folded
     }
 
     /// Clients whose update is expected and has not been folded.
     pub fn missing(&self) -> impl Iterator<Item = u64> + '_ {
         self.clients.iter().filter(|(_, (_, folded))| !folded).map(|(client, _)| *client)
+    }
+
+    /// Whether the update of this client is expected and has not been folded.
+    pub(crate) fn is_missing(&self, client: u64) -> bool {
+        self.clients.get(&client).is_some_and(|(_, folded)| !folded)
+    }
+
+    /// Whether it sums this round of this run.
+    pub(crate) fn is_of(&self, run: u64, round: u64) -> bool {
+        (self.run, self.round) == (run, round)
+    }
+
+    /// How many clients are expected, folded ones included.
+    pub(crate) fn n_expected(&self) -> usize {
+        self.clients.len()
     }
 
     /// The sum of the weights folded so far.

@@ -1,9 +1,11 @@
 //! [`Partial`]: an update on its way, still encoded.
 
+use super::Base;
 use crate::message::{Header, RECORD, Reason, Update, check_record};
-use crate::submodel::Gather;
-use crate::{Layout, Result, Selection};
-use fedpress::{ChunkDecoder, DecodeOptions, Decoder, EncodedChunk, Event, TensorMeta};
+use crate::submodel::{Gather, scale};
+use crate::{Layout, Result};
+use fedpress::{ChunkDecoder, DecodeOptions, Decoder, EncodedChunk, ErrorKind, Event, TensorDesc};
+use std::sync::Arc;
 
 /// Why an update is refused, before it is known whose rejection that makes.
 pub(super) type Refusal = (Reason, String);
@@ -11,9 +13,11 @@ pub(super) type Refusal = (Reason, String);
 /// An update that has not ended: verified chunks, in their encoded form, of tensors that fit.
 pub(super) struct Partial {
     decoder: Decoder,
+    layout: Arc<Layout>,
     /// One for each parameter of the submodel that this client was sent.
     gathers: Vec<Gather>,
-    names: Vec<String>,
+    /// What values of each are multiplied by, to be in the scale of the full model.
+    factors: Vec<f32>,
     pub(super) header: Option<Update>,
     n_tensors: usize,
     chunks: Vec<(usize, EncodedChunk)>,
@@ -21,15 +25,18 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    pub(super) fn new(layout: &Layout, selection: &Selection, memory: u64) -> Result<Self> {
+    pub(super) fn new(layout: &Arc<Layout>, base: &Base, memory: u64) -> Result<Self> {
         let mut options = DecodeOptions::default();
         options.memory = memory;
-        let n = layout.params().len();
-        let gathers = (0..n).map(|i| Gather::new(layout, selection, i)).collect::<Result<_>>()?;
+        let selection = base.choice.select(layout)?;
+        let params = 0..layout.params().len();
+        let factor =
+            |i| if base.scaled { (1.0 / scale(layout, &selection, i)) as f32 } else { 1.0 };
         Ok(Self {
             decoder: Decoder::with_records(options),
-            gathers,
-            names: layout.params().iter().map(|p| p.name.clone()).collect(),
+            layout: layout.clone(),
+            factors: params.clone().map(factor).collect(),
+            gathers: params.map(|i| Gather::new(layout, &selection, i)).collect::<Result<_>>()?,
             header: None,
             n_tensors: 0,
             chunks: Vec::new(),
@@ -49,25 +56,24 @@ impl Partial {
     ) -> std::result::Result<bool, Refusal> {
         self.n_bytes += piece.len() as u64;
         loop {
-            let event = self.decoder.next(&mut piece).map_err(malformed)?;
+            let event = self.decoder.next(&mut piece).map_err(undecodable)?;
             match event {
                 None => return Ok(false),
                 Some(Event::Record { kind: RECORD, body }) if self.header.is_none() => {
-                    let header = Header::from_bytes(&body).map_err(malformed)?;
-                    let Header::Update(update) = header else {
-                        return Err(malformed(format!(
-                            "expected an update, found {}",
-                            header.name()
-                        )));
-                    };
+                    let update = Header::update_from_bytes(&body).map_err(malformed)?;
                     check(&update)?;
                     self.header = Some(update);
                 }
+                // The decoder holds it to the end: it may say what is known, and no more.
+                Some(Event::Manifest(tensors)) => self.manifest(&tensors)?,
                 Some(Event::Record { kind, .. }) => check_record(kind).map_err(malformed)?,
                 Some(Event::Tensor(_)) if self.header.is_none() => {
                     return Err(malformed(crate::message::no_header()));
                 }
-                Some(Event::Tensor(meta)) => self.tensor(&meta)?,
+                Some(Event::Tensor(meta)) => {
+                    self.fits(self.n_tensors, meta.desc())?;
+                    self.n_tensors += 1;
+                }
                 Some(Event::Chunk(chunk)) => self.chunks.push((self.n_tensors - 1, chunk)),
                 Some(Event::End { .. }) if !piece.is_empty() => {
                     return Err(malformed(format!("{} bytes behind the update", piece.len())));
@@ -78,23 +84,23 @@ impl Partial {
         }
     }
 
-    fn tensor(&mut self, meta: &TensorMeta) -> std::result::Result<(), Refusal> {
-        let i = self.n_tensors;
-        self.n_tensors += 1;
-        let (Some(gather), Some(name)) = (self.gathers.get(i), self.names.get(i)) else {
-            return Err(misshapen(format!(
-                "{i} parameters expected, {:?} comes after",
-                meta.name()
-            )));
+    fn manifest(&self, tensors: &[TensorDesc]) -> std::result::Result<(), Refusal> {
+        tensors.iter().enumerate().try_for_each(|(i, desc)| self.fits(i, desc))
+    }
+
+    /// Whether this is what parameter `i` of the submodel looks like.
+    fn fits(&self, i: usize, desc: &TensorDesc) -> std::result::Result<(), Refusal> {
+        let (Some(gather), Some(param)) = (self.gathers.get(i), self.layout.params().get(i)) else {
+            let name = &desc.name;
+            return Err(misshapen(format!("{i} parameters expected, {name:?} comes after")));
         };
-        let shape = meta.desc().shape.iter().map(|n| usize::try_from(*n).unwrap_or(usize::MAX));
-        let shape: Vec<_> = shape.collect();
-        let known = meta.n_values().is_some() && meta.dtype().is_lossy_capable();
-        if meta.name() != name || shape != gather.shape() || !known {
-            let (found, dtype) = (meta.name(), meta.dtype());
-            let expected = gather.shape();
+        let shape = desc.shape.iter().map(|n| usize::try_from(*n).unwrap_or(usize::MAX));
+        let same = desc.name == param.name && shape.eq(gather.shape().iter().copied());
+        if !same || desc.open || !desc.dtype.is_lossy_capable() {
+            let (expected, shape) = (&param.name, gather.shape());
+            let TensorDesc { name, dtype, shape: found, .. } = desc;
             return Err(misshapen(format!(
-                "expected {name:?} of shape {expected:?}, found {found:?}, {dtype}, {shape:?}"
+                "expected {expected:?} of shape {shape:?}, found {name:?}, {dtype}, {found:?}"
             )));
         }
         Ok(())
@@ -111,7 +117,8 @@ impl Partial {
         Ok(())
     }
 
-    /// The values of a complete update, parameter by parameter, with where they belong.
+    /// The values of a complete update, parameter by parameter, in the scale of the full model, with
+    /// where they belong.
     pub(super) fn decode(
         self,
         worker: &mut ChunkDecoder,
@@ -125,10 +132,19 @@ impl Partial {
             let at = chunk.first_value() as usize;
             // The decoder has checked that chunks cover the shape exactly.
             let values = &mut decoded[i].1[at..at + chunk.n_values()];
-            chunk.add_into(worker, values, 1.0).map_err(malformed)?;
+            chunk.add_into(worker, values, 1.0).map_err(undecodable)?;
+            if self.factors[i] != 1.0 {
+                values.iter_mut().for_each(|v| *v *= self.factors[i]);
+            }
         }
         Ok(decoded)
     }
+}
+
+/// What the codec found wrong.
+fn undecodable(error: fedpress::Error) -> Refusal {
+    let too_large = matches!(error.kind(), ErrorKind::LimitExceeded { .. });
+    (if too_large { Reason::TooLarge } else { Reason::Malformed }, error.to_string())
 }
 
 fn malformed(what: impl std::fmt::Display) -> Refusal {

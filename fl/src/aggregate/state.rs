@@ -1,20 +1,15 @@
 //! The state of an aggregator as bytes: to survive a restart, and to join others into a tree.
 
-use super::{Aggregator, AggregatorOptions, Base, Sums};
-use crate::bytes::Fields;
+use super::{Aggregator, AggregatorOptions, Base, MAX_WEIGHT, Sums, Weighting};
+use crate::bytes::{Fields, STATE_VERSION, split_state};
 use crate::message::Digest;
 use crate::{Choice, Error, Layout, Result};
-use fedpress::{
-    DType, DecodeOptions, Decoder, EncodeOptions, Event, Seeds, Spec, Tensor, TensorView, Writer,
-};
-use std::collections::{BTreeMap, HashMap};
+use fedpress::{DType, DecodeOptions, EncodeOptions, Seeds, Spec, Tensor, TensorView, Writer};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The codec record that holds everything but the sums.
 const RECORD: u8 = 0xA1;
-
-/// Version of that record.
-const VERSION: u8 = 0;
 
 /// Bits of the largest magnitude that one unit of weight can add to a sum.
 const UNIT_BITS: u32 = 91;
@@ -25,7 +20,8 @@ impl Aggregator {
     /// [`missing`](Self::missing), and send again.
     ///
     /// # Errors
-    /// `InvalidArgument` beyond about 300,000 clients: split them over more aggregators.
+    /// `InvalidArgument` beyond about a million clients, or 200,000 with a submodel each: split them
+    /// over more aggregators.
     pub fn save(&self) -> Result<Vec<u8>> {
         let seeds = Seeds { shared: 0, private: 0, round: self.round, client: 0 };
         let mut writer = Writer::new(Vec::new(), EncodeOptions::new(seeds))?;
@@ -46,7 +42,8 @@ impl Aggregator {
     }
 
     fn head(&self) -> Vec<u8> {
-        let mut out = vec![VERSION, self.options.averaging as u8, self.options.weighting as u8];
+        let mut out =
+            vec![STATE_VERSION, self.options.averaging as u8, self.options.weighting as u8];
         for field in [self.run, self.round, self.weight] {
             out.extend_from_slice(&field.to_le_bytes());
         }
@@ -67,7 +64,8 @@ impl Aggregator {
         out
     }
 
-    /// From what [`save`](Self::save) made.
+    /// From what [`save`](Self::save) made. The decoded state, 24 bytes for each coordinate of the
+    /// model, counts against the limit of `decode`.
     ///
     /// # Errors
     /// As decoding; `InvalidArgument` if it belongs to another layout or other options.
@@ -77,7 +75,11 @@ impl Aggregator {
         options: AggregatorOptions,
         decode: &DecodeOptions,
     ) -> Result<Self> {
-        let (head, tensors) = read(bytes, decode)?;
+        let (head, stream, rest) = split_state(bytes, RECORD, decode)?;
+        if !rest.is_empty() {
+            return Err(Error::corrupt(format!("{} bytes behind the state", rest.len())));
+        }
+        let tensors = fedpress::decode(stream, decode)?;
         let mut fields = Fields(&head);
         let mut aggregator = Self::new(layout, 0, 0, options)?;
         aggregator.read_head(&mut fields)?;
@@ -97,12 +99,9 @@ impl Aggregator {
     }
 
     fn read_head(&mut self, fields: &mut Fields<'_>) -> Result<()> {
-        let version = fields.u8("version of the state")?;
+        fields.state_version()?;
         let kinds = [fields.u8("averaging")?, fields.u8("weighting")?];
         let expected = [self.options.averaging as u8, self.options.weighting as u8];
-        if version != VERSION {
-            return Err(Error::corrupt(format!("expected state version 0, found {version}")));
-        }
         if kinds != expected {
             return Err(Error::invalid(format!(
                 "averaging and weighting: expected {expected:?}, found {kinds:?}"
@@ -111,39 +110,67 @@ impl Aggregator {
         self.run = fields.u64("run")?;
         self.round = fields.u64("round")?;
         self.weight = fields.u64("sum of weights")?;
-        if self.weight > super::MAX_WEIGHT {
-            return Err(Error::corrupt(format!("sum of weights {}", self.weight)));
-        }
         let (expected, found) = (self.layout.digest(), Digest(fields.array("layout")?));
         if expected != found {
             return Err(Error::invalid(format!("layout: expected {expected}, found {found}")));
         }
+        self.read_clients(fields)?;
+        self.check_weight()
+    }
+
+    fn read_clients(&mut self, fields: &mut Fields<'_>) -> Result<()> {
         let mut digests = Vec::new();
         for _ in 0..fields.u32("number of bases")? {
             let digest = Digest(fields.array("base")?);
-            let scaled = fields.u8("whether a base is scaled")? != 0;
+            let scaled = fields.flag("whether a base is scaled")?;
             let choice = Choice::read_from(&mut fields.0)?;
-            let selection = Arc::new(choice.select(&self.layout)?);
-            self.bases.insert(digest, Base { choice, scaled, selection });
+            choice.select(&self.layout)?;
+            if digests.last().is_some_and(|last| *last >= digest) {
+                return Err(Error::corrupt(format!("base {digest} is out of order")));
+            }
+            self.bases.insert(digest, Base { choice, scaled });
             digests.push(digest);
         }
         for _ in 0..fields.u32("number of clients")? {
             let client = fields.u64("client")?;
             let number = fields.u32("base of a client")? as usize;
-            let folded = fields.u8("whether a client was folded")? != 0;
+            let folded = fields.flag("whether a client was folded")?;
             let digest = digests.get(number);
             let digest = digest.ok_or_else(|| Error::corrupt(format!("base {number}")))?;
+            if self.clients.last_key_value().is_some_and(|(last, _)| *last >= client) {
+                return Err(Error::corrupt(format!("client {client} is out of order")));
+            }
             self.clients.insert(client, (*digest, folded));
+            self.n_folded += usize::from(folded);
         }
         Ok(())
     }
 
+    /// Whether these clients can weigh this much.
+    fn check_weight(&self) -> Result<()> {
+        let least = self.n_folded as u64;
+        let each = match self.options.weighting {
+            Weighting::Samples => u64::from(self.options.max_samples),
+            Weighting::Uniform => 1,
+        };
+        let most = least.saturating_mul(each).min(MAX_WEIGHT);
+        match (least..=most).contains(&self.weight) {
+            true => Ok(()),
+            false => Err(Error::corrupt(format!(
+                "sum of weights of {least} clients: expected {least} to {most}, found {}",
+                self.weight
+            ))),
+        }
+    }
+
     /// Adds what another aggregator of the same round has folded, from what it
-    /// [`save`](Self::save)d. All or nothing.
+    /// [`save`](Self::save)d. All or nothing. While it lasts there is a second aggregator in memory,
+    /// and its state decoded.
     ///
     /// # Errors
     /// As [`restore`](Self::restore); `InvalidArgument` for another run or round, for a client that
-    /// both have folded, or when the weights leave their bound.
+    /// both have folded, that each expects from another base, for a base that is of two choices, or
+    /// when the weights leave their bound.
     pub fn merge(&mut self, bytes: &[u8], decode: &DecodeOptions) -> Result<()> {
         let other = Self::restore(bytes, self.layout.clone(), self.options.clone(), decode)?;
         let (ours, theirs) = ((self.run, self.round), (other.run, other.round));
@@ -152,44 +179,44 @@ impl Aggregator {
                 "run and round: expected {ours:?}, found {theirs:?}"
             )));
         }
-        let folded = |of: &BTreeMap<u64, (Digest, bool)>, client| {
-            of.get(client).is_some_and(|(_, folded)| *folded)
-        };
-        let mut theirs = other.clients.keys();
-        if let Some(client) = theirs.find(|c| folded(&self.clients, c) && folded(&other.clients, c))
-        {
-            return Err(Error::invalid(format!("client {client} was folded by both")));
-        }
-        if self.weight + other.weight > super::MAX_WEIGHT {
-            let sum = self.weight + other.weight;
-            return Err(Error::invalid(format!("sum of weights {sum}")));
-        }
+        self.check_disjoint(&other)?;
         for (client, (base, folded)) in other.clients {
             let ours = self.clients.entry(client).or_insert((base, false));
             if folded {
-                *ours = (base, true);
+                ours.1 = true;
                 self.partials.remove(&client);
             }
         }
+        self.n_folded += other.n_folded;
         self.bases.extend(other.bases);
         self.weight += other.weight;
         self.sums.iter_mut().zip(&other.sums).for_each(|(ours, theirs)| ours.merge(theirs));
         Ok(())
     }
-}
 
-/// The head record and the tensors of a state.
-fn read(bytes: &[u8], options: &DecodeOptions) -> Result<(Vec<u8>, Vec<Tensor>)> {
-    let mut decoder = Decoder::with_records(options.clone());
-    let mut input = bytes;
-    loop {
-        match decoder.next(&mut input)? {
-            Some(Event::Record { kind: RECORD, body }) => {
-                return Ok((body, fedpress::decode(bytes, options)?));
+    /// Whether what another has folded can be added: nothing twice, and from the same bases.
+    fn check_disjoint(&self, other: &Self) -> Result<()> {
+        for (client, (base, folded)) in &other.clients {
+            let Some((our_base, our_folded)) = self.clients.get(client) else { continue };
+            if *folded && *our_folded {
+                return Err(Error::invalid(format!("client {client} was folded by both")));
             }
-            Some(Event::Stream { .. }) => {}
-            _ => return Err(Error::corrupt("not the state of an aggregator")),
+            if base != our_base {
+                return Err(Error::invalid(format!(
+                    "client {client}: expected base {our_base}, found {base}"
+                )));
+            }
         }
+        let differs = |(digest, base)| self.bases.get(digest).is_some_and(|ours| ours != base);
+        if let Some((digest, _)) = other.bases.iter().find(|base| differs(*base)) {
+            return Err(Error::invalid(format!("base {digest} is of another choice")));
+        }
+        let sum = self.weight + other.weight;
+        if sum > MAX_WEIGHT {
+            let message = format!("sum of weights: expected up to {MAX_WEIGHT}, found {sum}");
+            return Err(Error::invalid(message));
+        }
+        Ok(())
     }
 }
 

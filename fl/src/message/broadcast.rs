@@ -1,6 +1,6 @@
 //! [`Broadcast`]: the model a client is to train, and [`Download`]: what the client makes of it.
 
-use super::{Digest, Header, Update, decode, encode};
+use super::{Digest, EVERYONE, Header, Update, decode, encode};
 use crate::feedback::Feedback;
 use crate::{Choice, Error, Layout, Parameter, Result};
 use fedpress::{DecodeOptions, Seeds, Spec};
@@ -12,7 +12,7 @@ pub struct Broadcast {
     pub run: u64,
     /// The round of training.
     pub round: u64,
-    /// For whom it is; none: for everyone of the round.
+    /// For whom it is, not 2^64 - 1; none: for everyone of the round.
     pub client: Option<u64>,
     /// The seed that rotation and subsampling derive from, both ways.
     pub seed: u64,
@@ -32,10 +32,13 @@ impl Broadcast {
     /// Encodes the message. `private` is the server's seed for rounding: drawn, not chosen.
     ///
     /// # Errors
-    /// What encoding refuses: duplicate names, shapes that do not match.
+    /// What encoding refuses: duplicate names, shapes that do not match, client 2^64 - 1.
     pub fn encode(&self, model: &[Parameter], down: &Spec, private: u64) -> Result<Vec<u8>> {
+        if self.client == Some(EVERYONE) {
+            return Err(Error::invalid(format!("client {EVERYONE}: the number means everyone")));
+        }
         // Rounding is the same for everyone who gets the same bytes.
-        let client = self.client.unwrap_or(u64::MAX);
+        let client = self.client.unwrap_or(EVERYONE);
         let seeds = Seeds { shared: self.seed, private, round: self.round, client };
         encode(&Header::Broadcast(self.clone()), model, down, &self.exact, seeds)
     }
@@ -91,8 +94,12 @@ impl Download {
     /// The same with error feedback: what the encoding of this update loses is added to the next
     /// (Seide et al. 2014; Karimireddy et al. 2019). For biased specs; an unbiased spec needs none.
     ///
+    /// The feedback moves as if the update will be taken: to be able to go back when it is not, keep
+    /// a clone.
+    ///
     /// # Errors
-    /// As [`update`](Self::update); also if layout or feedback belong to another model.
+    /// As [`update`](Self::update); also if layout or feedback belong to another model. The feedback
+    /// is then as it was.
     pub fn update_with_feedback(
         &self,
         client: u64,
@@ -102,12 +109,13 @@ impl Download {
         layout: &Layout,
         feedback: &mut Feedback,
     ) -> Result<Vec<u8>> {
-        let selection = self.header.choice.select(layout)?;
+        let Broadcast { choice, scaled, .. } = &self.header;
+        let selection = choice.select(layout)?;
         let mut delta = self.delta(trained)?;
-        feedback.add_to(layout, &selection, &mut delta)?;
+        feedback.add_to(layout, &selection, *scaled, &mut delta)?;
         let message = self.encode_update(client, &delta, samples, private)?;
         let (_, sent) = decode(&message, &DecodeOptions::default())?;
-        feedback.keep(layout, &selection, &delta, &sent)?;
+        feedback.keep(layout, &selection, *scaled, &delta, &sent)?;
         Ok(message)
     }
 

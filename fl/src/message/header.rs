@@ -3,7 +3,7 @@
 use super::{Broadcast, Digest, Reason, Rejection, Update};
 use crate::bytes::{Fields, put_text};
 use crate::{Choice, Error, Result};
-use fedpress::ErrorKind;
+use fedpress::Spec;
 
 /// The codec record that holds a header: other readers of the stream pass over it.
 pub(crate) const RECORD: u8 = 0xA0;
@@ -11,8 +11,16 @@ pub(crate) const RECORD: u8 = 0xA0;
 /// Version of the headers; another one is unsupported.
 const VERSION: u8 = 0;
 
-/// What a broadcast to everyone has in place of a client.
-const EVERYONE: u64 = u64::MAX;
+/// Kinds of message.
+const BROADCAST: u8 = 1;
+const UPDATE: u8 = 2;
+const REJECTION: u8 = 3;
+
+/// What a broadcast to everyone has in place of a client: no client may be called that.
+pub(crate) const EVERYONE: u64 = u64::MAX;
+
+/// Where it is, in errors.
+const PLACE: &str = "message header";
 
 /// A message without its tensors.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,9 +38,9 @@ impl Header {
     /// The body of the record.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let (kind, run, round, client) = match self {
-            Self::Broadcast(b) => (1, b.run, b.round, b.client.unwrap_or(EVERYONE)),
-            Self::Update(u) => (2, u.run, u.round, u.client),
-            Self::Rejection(r) => (3, r.run, r.round, r.client),
+            Self::Broadcast(b) => (BROADCAST, b.run, b.round, b.client.unwrap_or(EVERYONE)),
+            Self::Update(u) => (UPDATE, u.run, u.round, u.client),
+            Self::Rejection(r) => (REJECTION, r.run, r.round, r.client),
         };
         let mut out = vec![VERSION, kind];
         [run, round, client].iter().for_each(|field| out.extend_from_slice(&field.to_le_bytes()));
@@ -53,34 +61,43 @@ impl Header {
     /// Reads the body of the record.
     pub(crate) fn from_bytes(body: &[u8]) -> Result<Self> {
         let mut fields = Fields(body);
-        let version = fields.u8("version of the header")?;
-        if version != VERSION {
-            return Err(unsupported("version", version, "version 0"));
-        }
-        let kind = fields.u8("kind of message")?;
-        let run = fields.u64("run")?;
-        let round = fields.u64("round")?;
-        let client = fields.u64("client")?;
+        let (kind, [run, round, client]) = read_common(&mut fields)?;
         let header = match kind {
-            1 => {
+            BROADCAST => {
                 let client = (client != EVERYONE).then_some(client);
                 Self::Broadcast(read_broadcast(&mut fields, run, round, client)?)
             }
-            2 => {
-                let base = Digest(fields.array("digest of the base")?);
-                Self::Update(Update { run, round, client, base, samples: fields.u64("samples")? })
-            }
-            3 => {
+            UPDATE => Self::Update(read_update(&mut fields, run, round, client)?),
+            REJECTION => {
                 let reason = fields.u8("reason")?;
-                let unknown = || unsupported("reason", reason, "reasons 1 to 12");
+                let unknown =
+                    || Error::unsupported(PLACE, format!("reason {reason}"), "reasons 1 to 12");
                 let reason = Reason::from_u8(reason).ok_or_else(unknown)?;
                 let detail = fields.text("detail")?;
                 Self::Rejection(Rejection { run, round, client, reason, detail })
             }
-            _ => return Err(unsupported("kind of message", kind, "kinds 1 to 3")),
+            _ => {
+                let found = format!("kind of message {kind}");
+                return Err(Error::unsupported(PLACE, found, "kinds 1 to 3"));
+            }
         };
         fields.finish()?;
         Ok(header)
+    }
+
+    /// Reads the body of the record where only an update will do: of another message, whose lists
+    /// take memory, nothing behind the common fields is looked at.
+    pub(crate) fn update_from_bytes(body: &[u8]) -> Result<Update> {
+        let mut fields = Fields(body);
+        let (kind, [run, round, client]) = read_common(&mut fields)?;
+        if kind != UPDATE {
+            return Err(Error::corrupt(format!(
+                "expected an update, found a message of kind {kind}"
+            )));
+        }
+        let update = read_update(&mut fields, run, round, client)?;
+        fields.finish()?;
+        Ok(update)
     }
 
     /// What it is called in errors.
@@ -93,10 +110,19 @@ impl Header {
     }
 }
 
-fn unsupported(what: &str, found: u8, supported: &str) -> Error {
-    let found = format!("{what} {found}");
-    let message = format!("message header: found {found}, this reader knows {supported}");
-    Error::new(ErrorKind::Unsupported { found, supported: supported.to_owned() }, message)
+/// Kind of message; run, round and client.
+fn read_common(fields: &mut Fields<'_>) -> Result<(u8, [u64; 3])> {
+    let version = fields.u8("version of the header")?;
+    if version != VERSION {
+        return Err(Error::unsupported(PLACE, format!("version {version}"), "version 0"));
+    }
+    let kind = fields.u8("kind of message")?;
+    Ok((kind, [fields.u64("run")?, fields.u64("round")?, fields.u64("client")?]))
+}
+
+fn read_update(fields: &mut Fields<'_>, run: u64, round: u64, client: u64) -> Result<Update> {
+    let base = Digest(fields.array("digest of the base")?);
+    Ok(Update { run, round, client, base, samples: fields.u64("samples")? })
 }
 
 fn write_broadcast(broadcast: &Broadcast, out: &mut Vec<u8>) {
@@ -117,13 +143,12 @@ fn read_broadcast(
 ) -> Result<Broadcast> {
     let seed = fields.u64("seed")?;
     let choice = Choice::read_from(&mut fields.0)?;
-    let scaled = match fields.u8("whether inputs are scaled")? {
-        0 => false,
-        1 => true,
-        other => return Err(Error::corrupt(format!("scaled: expected 0 or 1, found {other}"))),
-    };
-    let up = fields.text("spec of the update")?;
-    let up = up.parse().map_err(|e| Error::corrupt(format!("spec of the update: {e}")))?;
+    let scaled = fields.flag("whether inputs are scaled")?;
+    let text = fields.text("spec of the update")?;
+    let up: Spec = text.parse().map_err(|e| Error::corrupt(format!("spec of the update: {e}")))?;
+    if up.to_string() != text {
+        return Err(Error::corrupt(format!("spec of the update: expected {up}, found {text}")));
+    }
     let task = fields.text("task")?;
     let n_exact = fields.u32("number of exact tensors")?;
     // Each takes its four bytes of length at least, so a false number ends soon.

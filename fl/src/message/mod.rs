@@ -14,7 +14,7 @@ pub use header::Header;
 pub use rejection::{Reason, Rejection};
 pub use update::Update;
 
-pub(crate) use header::RECORD;
+pub(crate) use header::{EVERYONE, RECORD};
 
 use crate::{Error, Parameter, Result};
 use fedpress::{DecodeOptions, Decoder, EncodeOptions, Event, NonFinite, Seeds, Spec, Writer};
@@ -41,7 +41,8 @@ fn encode(
     Ok(writer.finish()?)
 }
 
-/// Takes a whole message apart.
+/// Takes a whole message apart. The limit of `options` holds for the values of the parameters, and
+/// again for what it takes to decode them.
 ///
 /// # Errors
 /// `Truncated`, `Corrupt` and so on as for any stream; `Corrupt` also where the first record is not
@@ -62,6 +63,9 @@ pub fn decode(message: &[u8], options: &DecodeOptions) -> Result<(Header, Vec<Pa
             Event::Chunk(chunk) => {
                 if let Some(parameter) = parameters.last_mut() {
                     let at = parameter.values.len();
+                    // All of it, so that nothing is copied to make room: it has been paid for.
+                    let n_values = parameter.shape.iter().product::<usize>();
+                    parameter.values.reserve_exact(n_values - at);
                     parameter.values.resize(at + chunk.n_values(), 0.0);
                     chunk.add_into(&mut workers, &mut parameter.values[at..], 1.0)?;
                 }
@@ -89,7 +93,7 @@ fn empty(meta: &fedpress::TensorMeta, memory: &mut u64) -> Result<Parameter> {
     let needed = n.saturating_mul(4);
     let Some(left) = memory.checked_sub(needed) else {
         let kind = fedpress::ErrorKind::LimitExceeded { limit: *memory, needed };
-        let message = format!("{needed} bytes of values, {memory} are left of the limit");
+        let message = format!("{needed} bytes of values, the limit has {memory} left");
         return Err(Error::new(kind, message).in_parameter(meta.name()));
     };
     *memory = left;
@@ -103,10 +107,8 @@ pub(crate) fn check_record(kind: u8) -> Result<()> {
         RECORD => Err(Error::corrupt("a second header")),
         kind if kind >= 0x80 => Ok(()),
         kind => {
-            let found = format!("record {kind:#04x}");
             let supported = format!("record {RECORD:#04x}");
-            let message = format!("found {found}, this reader knows {supported}");
-            Err(Error::new(fedpress::ErrorKind::Unsupported { found, supported }, message))
+            Err(Error::unsupported("message", format!("record {kind:#04x}"), &supported))
         }
     }
 }

@@ -12,7 +12,7 @@ use std::fmt;
 pub enum Reason {
     /// Not a message, cut short, or corrupt.
     Malformed = 1,
-    /// More bytes than one client may send.
+    /// More bytes than one client may send, or more memory to decode them.
     TooLarge = 2,
     /// Another run or another round.
     WrongRound = 3,
@@ -24,7 +24,7 @@ pub enum Reason {
     WrongShape = 6,
     /// NaN, infinity, or a value of 2^31 and more.
     NotFinite = 7,
-    /// No examples, or more than a client may claim.
+    /// No examples, more than a client may claim, or more than fit in what is left of a round.
     BadSamples = 8,
     /// A second update in the same round.
     Duplicate = 9,

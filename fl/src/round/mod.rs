@@ -5,6 +5,7 @@ mod state;
 
 pub use options::RoundOptions;
 
+use crate::message::EVERYONE;
 use crate::{
     Aggregator, Broadcast, Choice, Digest, Error, Layout, Parameter, Reason, Received, Rejection,
     Result, Role, Scope, ServerOptimizer, pack, scale,
@@ -90,7 +91,7 @@ pub struct Coordinator {
 struct Open {
     aggregator: Aggregator,
     ends_at: u64,
-    /// Clients that will not answer any more.
+    /// Clients without an update that will not answer any more.
     gone: BTreeSet<u64>,
     n_asked: usize,
 }
@@ -103,7 +104,7 @@ impl Coordinator {
     pub fn new(layout: Layout, model: Vec<Parameter>, options: RoundOptions) -> Result<Self> {
         options.check()?;
         layout.check(&model)?;
-        options.policy.keep.check(&layout)?;
+        options.policy.check(&layout)?;
         let optimizer = ServerOptimizer::new(options.rule, &model);
         Ok(Self { options, layout: Arc::new(layout), model, optimizer, round: 0, open: None })
     }
@@ -136,12 +137,16 @@ impl Coordinator {
     /// Opens a round among the clients that are there; returns what to send.
     ///
     /// # Errors
-    /// `InvalidArgument` if a round is open, or fewer clients are there than a round needs.
+    /// `InvalidArgument` if a round is open, fewer clients are there than a round needs, or one is
+    /// called 2^64 - 1.
     pub fn begin(&mut self, available: &[u64], now: u64) -> Result<Vec<Action>> {
         if self.open.is_some() {
             return Err(Error::invalid(format!("round {} is open", self.round)));
         }
         let available: BTreeSet<u64> = available.iter().copied().collect();
+        if available.contains(&EVERYONE) {
+            return Err(Error::invalid(format!("client {EVERYONE}: the number means everyone")));
+        }
         if available.len() < self.options.min_updates {
             let (there, needed) = (available.len(), self.options.min_updates);
             return Err(Error::invalid(format!("{there} clients, a round needs {needed}")));
@@ -282,9 +287,12 @@ impl Coordinator {
     /// As [`receive`](Self::receive).
     pub fn gone(&mut self, client: u64, now: u64) -> Result<Vec<Action>> {
         let mut actions = self.tick(now)?;
-        if let Some(open) = &mut self.open {
-            open.aggregator.forget(client);
-            open.gone.insert(client);
+        match &mut self.open {
+            Some(open) if open.aggregator.is_missing(client) => {
+                open.aggregator.forget(client);
+                open.gone.insert(client);
+            }
+            _ => {}
         }
         actions.extend(self.close_if_nobody_is_left()?);
         Ok(actions)
@@ -308,8 +316,8 @@ impl Coordinator {
 
     fn close_if_nobody_is_left(&mut self) -> Result<Option<Action>> {
         let Some(open) = &self.open else { return Ok(None) };
-        let left = open.aggregator.missing().any(|client| !open.gone.contains(&client));
-        if left { Ok(None) } else { self.close().map(Some) }
+        let left = open.aggregator.n_expected() - open.aggregator.n_folded() - open.gone.len();
+        if left > 0 { Ok(None) } else { self.close().map(Some) }
     }
 
     /// Ends the round: the model moves if enough was folded.

@@ -60,7 +60,9 @@ impl RoundOptions {
 
     /// Clients to ask for a round.
     pub(super) fn n_asked(&self) -> usize {
-        (self.n_updates as f64 * (1.0 + self.over_selection)).ceil() as usize
+        // A tenth of ten is one, although 0.1 is a little more than a tenth.
+        let beyond = (self.n_updates as f64 * self.over_selection - 1e-6).ceil();
+        self.n_updates.saturating_add(beyond as usize)
     }
 
     pub(super) fn check(&self) -> Result<()> {
@@ -76,6 +78,7 @@ impl RoundOptions {
                 "over_selection: expected 0 to 100, found {found}"
             )));
         }
-        Ok(())
+        self.aggregator.check()?;
+        self.rule.check()
     }
 }

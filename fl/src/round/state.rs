@@ -1,17 +1,14 @@
 //! The state of a coordinator as bytes.
 
 use super::{Coordinator, Open, RoundOptions};
-use crate::bytes::Fields;
+use crate::bytes::{Fields, STATE_VERSION, split_state};
 use crate::message::Digest;
 use crate::{Aggregator, Error, Layout, Parameter, Result};
-use fedpress::{DecodeOptions, Decoder, EncodeOptions, Event, Seeds, Spec, Writer};
+use fedpress::{DecodeOptions, EncodeOptions, Seeds, Spec, Writer};
 use std::collections::BTreeSet;
 
 /// The codec record that holds everything but tensors.
 const RECORD: u8 = 0xA2;
-
-/// Version of that record.
-const VERSION: u8 = 0;
 
 impl Coordinator {
     /// Everything: model, running means of the optimizer, and the open round with what was folded.
@@ -42,7 +39,7 @@ impl Coordinator {
     }
 
     fn head(&self) -> Vec<u8> {
-        let mut out = vec![VERSION, u8::from(self.open.is_some())];
+        let mut out = vec![STATE_VERSION, u8::from(self.open.is_some())];
         out.extend_from_slice(&self.options.run.to_le_bytes());
         out.extend_from_slice(&self.round.to_le_bytes());
         out.extend_from_slice(&self.layout.digest().0);
@@ -55,18 +52,19 @@ impl Coordinator {
         out
     }
 
-    /// Goes on where [`save`](Self::save) was called. `options` need not be those of before, but
-    /// what clients of an open round were sent depends on seeds, policy and specs.
+    /// Goes on where [`save`](Self::save) was called. Clients that were sending begin again.
+    /// `options` need not be those of before, but what clients of an open round were sent depends on
+    /// seeds, policy and specs, and the running means on the rule.
     ///
     /// # Errors
-    /// As decoding; `InvalidArgument` if the state is of another run or layout.
+    /// As decoding; `InvalidArgument` if the state is of another run, layout or server rule.
     pub fn restore(
         bytes: &[u8],
         layout: Layout,
         options: RoundOptions,
         decode: &DecodeOptions,
     ) -> Result<Self> {
-        let (head, first, rest) = split(bytes, decode)?;
+        let (head, first, rest) = split_state(bytes, RECORD, decode)?;
         let shape = |(i, p): (usize, &crate::ParamLayout)| {
             Parameter::zeros(p.name.clone(), &layout.shape(i))
         };
@@ -74,17 +72,21 @@ impl Coordinator {
         let mut coordinator = Self::new(layout, model, options)?;
         let mut fields = Fields(&head);
         let (round, open) = coordinator.read_head(&mut fields)?;
+        fields.finish()?;
         coordinator.round = round;
         coordinator.read_tensors(first, decode)?;
         if let Some((ends_at, n_asked, gone)) = open {
             let layout = coordinator.layout.clone();
             let options = coordinator.options.aggregator.clone();
             let aggregator = Aggregator::restore(rest, layout, options, decode)?;
+            let same = aggregator.is_of(coordinator.options.run, round);
+            if !same || !gone.iter().all(|client| aggregator.is_missing(*client)) {
+                return Err(Error::corrupt("the open round is of another state"));
+            }
             coordinator.open = Some(Open { aggregator, ends_at, gone, n_asked });
         } else if !rest.is_empty() {
             return Err(Error::corrupt("a second stream, and no round is open"));
         }
-        fields.finish()?;
         Ok(coordinator)
     }
 
@@ -93,11 +95,8 @@ impl Coordinator {
         &self,
         fields: &mut Fields<'_>,
     ) -> Result<(u64, Option<(u64, usize, BTreeSet<u64>)>)> {
-        let version = fields.u8("version of the state")?;
-        if version != VERSION {
-            return Err(Error::corrupt(format!("expected state version 0, found {version}")));
-        }
-        let open = fields.u8("whether a round is open")?;
+        fields.state_version()?;
+        let open = fields.flag("whether a round is open")?;
         let (expected, found) = (self.options.run, fields.u64("run")?);
         if expected != found {
             return Err(Error::invalid(format!("run: expected {expected}, found {found}")));
@@ -107,7 +106,7 @@ impl Coordinator {
         if expected != found {
             return Err(Error::invalid(format!("layout: expected {expected}, found {found}")));
         }
-        if open == 0 {
+        if !open {
             return Ok((round, None));
         }
         let (ends_at, n_asked) = (fields.u64("end of the round")?, fields.u64("clients asked")?);
@@ -134,35 +133,19 @@ impl Coordinator {
             for ((kind, place), tensor) in places.into_iter().zip(triple) {
                 let values = tensor.to_f32().unwrap_or_default();
                 let name = format!("{kind}/{}", parameter.name);
-                if tensor.name != name || values.len() != place.len() {
-                    let (expected, found) = (place.len(), values.len());
-                    return Err(Error::corrupt(format!(
-                        "expected {name:?} of {expected} values, found {:?} of {found}",
-                        tensor.name
-                    )));
+                if tensor.name != name {
+                    let found = &tensor.name;
+                    return Err(Error::corrupt(format!("expected {name:?}, found {found:?}")));
+                }
+                // Names are of this layout, so another length is that of another rule.
+                let (expected, found) = (place.len(), values.len());
+                if expected != found {
+                    let message = format!("{kind}: expected {expected} values, found {found}");
+                    return Err(Error::invalid(message).in_parameter(&parameter.name));
                 }
                 *place = values;
             }
         }
         Ok(())
     }
-}
-
-/// The head record, the first stream and what follows it.
-fn split<'a>(bytes: &'a [u8], options: &DecodeOptions) -> Result<(Vec<u8>, &'a [u8], &'a [u8])> {
-    let mut decoder = Decoder::with_records(options.clone());
-    let mut rest = bytes;
-    let mut head = None;
-    while let Some(event) = decoder.next(&mut rest)? {
-        match event {
-            Event::Record { kind: RECORD, body } => head = Some(body),
-            Event::End { .. } => {
-                let head = head.ok_or_else(|| Error::corrupt("not the state of a coordinator"))?;
-                return Ok((head, &bytes[..bytes.len() - rest.len()], rest));
-            }
-            _ => {}
-        }
-    }
-    decoder.finish()?;
-    Err(Error::corrupt("not the state of a coordinator"))
 }

@@ -1,0 +1,140 @@
+//! How fast one core folds updates, and how little memory it takes: clients of the convolutional
+//! network of McMahan et al. 2017 (1,663,370 parameters), each with three quarters of the units, at
+//! 2 bits a value, folded one after the other; then the same in a tree of four aggregators.
+//!
+//! `cargo run --release -p fedpress-fl --example aggregate -- 10000`
+#![allow(clippy::print_stdout, reason = "printing is what this program is for")]
+
+use fedpress_fl::{
+    Aggregator, AggregatorOptions, Broadcast, Choice, Convention, Digest, Download, Error, Keep,
+    Layout, Parameter, Received, Rule, pack,
+};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const LEAVES: u64 = 4;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let n_clients: u64 = std::env::args().nth(1).map_or(Ok(200), |n| n.parse())?;
+    let layout = Arc::new(layout()?);
+    let change = change(&layout);
+    println!("{n_clients} clients, {} parameters", layout.n_values());
+
+    let mut flat = aggregator(&layout)?;
+    let mut n_bytes = 0;
+    let mut folding = Duration::ZERO;
+    for client in 0..n_clients {
+        let update = update(&layout, &change, client)?;
+        n_bytes += update.len();
+        folding += fold(&mut flat, client, &update)?;
+        if client + 1 == n_clients.min(100) {
+            println!("peak memory after {:>6} clients: {}", client + 1, peak_memory());
+        }
+    }
+    println!("peak memory after {n_clients:>6} clients: {}", peak_memory());
+    println!("bytes of an update: {}", n_bytes as u64 / n_clients.max(1));
+    let rate = n_clients as f64 / folding.as_secs_f64();
+    println!("clients folded a second, on one core: {rate:.0}");
+
+    let mut root = aggregator(&layout)?;
+    for leaf in 0..LEAVES {
+        let mut sums = aggregator(&layout)?;
+        for client in (leaf..n_clients).step_by(LEAVES as usize) {
+            fold(&mut sums, client, &update(&layout, &change, client)?)?;
+        }
+        root.merge(&sums.save()?, &Default::default())?;
+    }
+    let same = (0..layout.params().len()).all(|i| bits(&root, i) == bits(&flat, i));
+    if !same || root.save()? != flat.save()? {
+        return Err("a tree of aggregators gives another result".into());
+    }
+    println!("a tree of {LEAVES} aggregators gives the same mean, bit by bit");
+    Ok(())
+}
+
+fn layout() -> Result<Layout, Error> {
+    let shapes: [(&str, &[usize]); 8] = [
+        ("conv1.weight", &[32, 1, 5, 5]),
+        ("conv1.bias", &[32]),
+        ("conv2.weight", &[64, 32, 5, 5]),
+        ("conv2.bias", &[64]),
+        ("fc1.weight", &[512, 64 * 49]),
+        ("fc1.bias", &[512]),
+        ("fc2.weight", &[10, 512]),
+        ("fc2.bias", &[10]),
+    ];
+    let shapes = shapes.map(|(name, shape)| (name.to_owned(), shape.to_vec()));
+    Layout::infer(&shapes, Convention::Torch)
+}
+
+fn aggregator(layout: &Arc<Layout>) -> Result<Aggregator, Error> {
+    Aggregator::new(layout.clone(), 1, 0, AggregatorOptions::default())
+}
+
+/// What training changes, the same for every client: it is the folding that is measured.
+fn change(layout: &Layout) -> Vec<Parameter> {
+    let param = |(i, param): (usize, &fedpress_fl::ParamLayout)| {
+        let mut change = Parameter::zeros(param.name.clone(), &layout.shape(i));
+        let draw = |at| fedpress::derive_key(&[i as u64, at]) as i64 as f32 / 2f32.powi(70);
+        change.values.iter_mut().zip(0..).for_each(|(value, at)| *value = draw(at));
+        change
+    };
+    layout.params().iter().enumerate().map(param).collect()
+}
+
+/// What this client was sent.
+fn choice(client: u64) -> (Choice, Digest) {
+    let choice = Choice { rule: Rule::Random { seed: client }, keep: Keep::from(0.75) };
+    (choice, Digest::of(&client.to_le_bytes()))
+}
+
+/// The update of a client whose download was all zeros.
+fn update(
+    layout: &Layout,
+    change: &[Parameter],
+    client: u64,
+) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let (choice, digest) = choice(client);
+    let trained = pack(layout, &choice.select(layout)?, change)?;
+    let header = Broadcast {
+        run: 1,
+        round: 0,
+        client: Some(client),
+        seed: 7,
+        choice,
+        scaled: false,
+        up: "hadamard|q=2|zstd".parse()?,
+        task: String::new(),
+        exact: vec![],
+    };
+    let zeros = |p: &Parameter| Parameter::zeros(p.name.clone(), &p.shape);
+    let base = trained.iter().map(zeros).collect();
+    Ok(Download { header, base, digest }.update(client, &trained, 1 + client % 600, client)?)
+}
+
+/// How long it takes.
+fn fold(
+    sums: &mut Aggregator,
+    client: u64,
+    update: &[u8],
+) -> Result<Duration, Box<dyn std::error::Error>> {
+    let (choice, digest) = choice(client);
+    sums.expect(client, digest, &choice, false)?;
+    let start = Instant::now();
+    let received = sums.receive(client, update);
+    match received {
+        Received::Folded { .. } => Ok(start.elapsed()),
+        other => Err(format!("client {client}: {other:?}").into()),
+    }
+}
+
+fn bits(sums: &Aggregator, i: usize) -> Vec<Option<u64>> {
+    sums.mean(i).into_iter().map(|mean| mean.map(f64::to_bits)).collect()
+}
+
+/// Of this process, as Linux counts it.
+fn peak_memory() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.map_or("unknown here".to_owned(), |kib| kib.trim().to_owned())
+}

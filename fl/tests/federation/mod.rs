@@ -1,0 +1,221 @@
+//! A small model, its clients and their updates, and messages written by hand from MESSAGES.md.
+#![allow(dead_code, reason = "each test takes what it needs")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+use fedpress::{EncodeOptions, Encoder, Seeds, Spec};
+use fedpress_fl::message::{Header, decode};
+use fedpress_fl::{
+    Aggregator, AggregatorOptions, Broadcast, Choice, Digest, Download, Gather, Keep, Layout,
+    Parameter, Reason, Received, Rejection, Rule, Selection, pack, scale,
+};
+use proptest::prelude::*;
+use std::sync::Arc;
+
+pub const RUN: u64 = 7;
+pub const ROUND: u64 = 4;
+/// The spec that loses most: of 1,280 values and more in `big`.
+pub const LOSSY: &str = "hadamard|subsample=0.5|q=2|zstd";
+
+/// Without files of failed cases.
+pub fn cases(n: u32) -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(n) }
+}
+
+pub fn layout() -> Arc<Layout> {
+    let text = r#"
+        [groups]
+        h = 40
+        c = 6
+        [[parameters]]
+        name = "big"
+        axes = ["h", "64"]
+        inputs = [1]
+        [[parameters]]
+        name = "conv"
+        axes = ["c", "h", "2"]
+        inputs = [1]
+        [[parameters]]
+        name = "norm.mean"
+        axes = ["c"]
+        role = "statistic"
+        [[parameters]]
+        name = "head"
+        axes = ["3", "c*2"]
+        inputs = [1]
+        [[parameters]]
+        name = "temperature"
+        axes = []
+    "#;
+    Arc::new(Layout::from_toml(text).unwrap())
+}
+
+/// From -1 to 1.
+pub fn value(seed: u64, i: u64) -> f32 {
+    fedpress::derive_key(&[seed, i]) as i64 as f32 / 2f32.powi(63)
+}
+
+pub fn model(layout: &Layout, seed: u64) -> Vec<Parameter> {
+    let mut next = 0..;
+    let param = |i: usize| {
+        let mut zeros = Parameter::zeros(layout.params()[i].name.clone(), &layout.shape(i));
+        zeros.values.iter_mut().zip(&mut next).for_each(|(v, at)| *v = value(seed, at));
+        zeros
+    };
+    (0..layout.params().len()).map(param).collect()
+}
+
+/// What training makes of a model: every value moves by up to 0.1.
+pub fn trained(base: &[Parameter], seed: u64) -> Vec<Parameter> {
+    let mut trained = base.to_vec();
+    let values = trained.iter_mut().flat_map(|p| &mut p.values);
+    values.zip(0..).for_each(|(v, at)| *v += 0.1 * value(seed, at));
+    trained
+}
+
+pub fn random(seed: u64, keep: f64) -> Choice {
+    Choice { rule: Rule::Random { seed }, keep: Keep::from(keep) }
+}
+
+pub fn broadcast(choice: Choice, scaled: bool, up: &str) -> Broadcast {
+    Broadcast {
+        run: RUN,
+        round: ROUND,
+        client: None,
+        seed: 11,
+        choice,
+        scaled,
+        up: up.parse().unwrap(),
+        task: "task".into(),
+        exact: vec!["norm.mean".into()],
+    }
+}
+
+/// The message, encoded as [`fedpress_fl::Coordinator`] does.
+pub fn send(layout: &Layout, model: &[Parameter], broadcast: &Broadcast, down: &Spec) -> Vec<u8> {
+    let selection = broadcast.choice.select(layout).unwrap();
+    let mut submodel = pack(layout, &selection, model).unwrap();
+    if broadcast.scaled {
+        for (i, parameter) in submodel.iter_mut().enumerate() {
+            let factor = scale(layout, &selection, i) as f32;
+            parameter.values.iter_mut().for_each(|v| *v *= factor);
+        }
+    }
+    broadcast.encode(&submodel, down, 0x5eed).unwrap()
+}
+
+/// A client that has answered.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    pub id: u64,
+    pub choice: Choice,
+    pub scaled: bool,
+    pub download: Download,
+    pub samples: u64,
+    pub update: Vec<u8>,
+}
+
+impl Peer {
+    /// Keeps a random submodel of its own, unless all of it.
+    pub fn new(layout: &Layout, id: u64, keep: f64, scaled: bool, up: &str) -> Self {
+        let choice = random(1000 + id, keep);
+        let sent =
+            send(layout, &model(layout, 1), &broadcast(choice.clone(), scaled, up), &lossless());
+        let download = Download::decode(&sent, &Default::default()).unwrap();
+        let samples = 1 + fedpress::derive_key(&[id]) % 1000;
+        let update = download.update(id, &trained(&download.base, id), samples, id).unwrap();
+        Self { id, choice, scaled, download, samples, update }
+    }
+
+    pub fn expect_in(&self, aggregator: &mut Aggregator) {
+        aggregator.expect(self.id, self.download.digest, &self.choice, self.scaled).unwrap();
+    }
+
+    pub fn send_to(&self, aggregator: &mut Aggregator) {
+        let expected = Received::Folded { samples: self.samples };
+        assert_eq!(aggregator.receive(self.id, &self.update), expected);
+    }
+
+    pub fn selection(&self, layout: &Layout) -> Selection {
+        self.choice.select(layout).unwrap()
+    }
+
+    /// What the server decodes, parameter by parameter, in the scale of the full model.
+    pub fn sent(&self, layout: &Layout) -> Vec<(Gather, Vec<f32>)> {
+        let (_, parameters) = decode(&self.update, &Default::default()).unwrap();
+        let selection = self.selection(layout);
+        let unscaled = |(i, mut p): (usize, Parameter)| {
+            if self.scaled {
+                let factor = (1.0 / scale(layout, &selection, i)) as f32;
+                p.values.iter_mut().for_each(|v| *v *= factor);
+            }
+            (Gather::new(layout, &selection, i).unwrap(), p.values)
+        };
+        parameters.into_iter().enumerate().map(unscaled).collect()
+    }
+}
+
+/// Clients 1 to n with random submodels, every third scaled.
+pub fn peers(layout: &Layout, n: u64, up: &str) -> Vec<Peer> {
+    let keep = [0.5, 0.75, 1.0, 0.3];
+    (1..=n).map(|id| Peer::new(layout, id, keep[id as usize % 4], id % 3 == 0, up)).collect()
+}
+
+/// One that expects these clients.
+pub fn aggregator(layout: &Arc<Layout>, options: AggregatorOptions, peers: &[Peer]) -> Aggregator {
+    let mut aggregator = Aggregator::new(layout.clone(), RUN, ROUND, options).unwrap();
+    peers.iter().for_each(|peer| peer.expect_in(&mut aggregator));
+    aggregator
+}
+
+#[track_caller]
+pub fn rejection(received: Received) -> Rejection {
+    match received {
+        Received::Rejected(rejection) => rejection,
+        other => panic!("expected a rejection, found {other:?}"),
+    }
+}
+
+#[track_caller]
+pub fn reason(received: Received) -> Reason {
+    rejection(received).reason
+}
+
+pub fn lossless() -> Spec {
+    Spec::lossless()
+}
+
+pub fn seeds() -> Seeds {
+    Seeds { shared: 3, private: 5, round: ROUND, client: 9 }
+}
+
+/// The header of an update as MESSAGES.md has it.
+pub fn update_header(run: u64, round: u64, client: u64, base: Digest, samples: u64) -> Vec<u8> {
+    let mut body = vec![0, 2];
+    [run, round, client].iter().for_each(|n| body.extend(n.to_le_bytes()));
+    body.extend(base.0);
+    body.extend(samples.to_le_bytes());
+    body
+}
+
+/// A stream with these records in front of these tensors.
+pub fn stream(records: &[(u8, Vec<u8>)], tensors: &[Parameter]) -> Vec<u8> {
+    let mut encoder = Encoder::new(EncodeOptions::new(seeds())).unwrap();
+    records.iter().for_each(|(kind, body)| encoder.record(*kind, body).unwrap());
+    for tensor in tensors {
+        encoder.tensor(&tensor.view(&tensor.dims()), &lossless()).unwrap();
+    }
+    encoder.finish().unwrap();
+    encoder.output().to_vec()
+}
+
+/// The body of the header record of a message: behind the preamble of the stream and the header of
+/// the record.
+pub fn header_body(message: &[u8]) -> Vec<u8> {
+    assert_eq!(message[10], 0xA0);
+    let len = u32::from_le_bytes(message[11..15].try_into().unwrap()) as usize;
+    message[17..17 + len].to_vec()
+}
+
+pub fn header_of(message: &[u8]) -> Header {
+    decode(message, &Default::default()).unwrap().0
+}

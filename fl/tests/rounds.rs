@@ -1,0 +1,343 @@
+//! Laws of rounds: who is asked, when a round ends, and what the server's model then is.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+mod federation;
+
+use federation::*;
+use fedpress::ErrorKind;
+use fedpress_fl::{
+    Action, AggregatorOptions, Coordinator, Download, Keep, Layout, Policy, Reason, Received,
+    RoundOptions, Scope, ServerOptimizer, ServerRule, Strategy,
+};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const CLIENTS: [u64; 6] = [3, 5, 8, 13, 21, 34];
+
+fn options(n_updates: usize, min_updates: usize, over_selection: f64) -> RoundOptions {
+    let deadline = 100;
+    RoundOptions {
+        n_updates,
+        min_updates,
+        over_selection,
+        deadline,
+        ..RoundOptions::new(RUN, 2, 3)
+    }
+}
+
+fn policy(strategy: Strategy, scope: Scope, keep: f64) -> Policy {
+    Policy { strategy, scope, keep: Keep::from(keep), clients: BTreeMap::new() }
+}
+
+fn server(options: RoundOptions) -> Coordinator {
+    let layout = layout();
+    Coordinator::new(Layout::clone(&layout), model(&layout, 1), options).unwrap()
+}
+
+fn sent(actions: &[Action]) -> Vec<(u64, Arc<[u8]>)> {
+    let message = |action: &Action| match action {
+        Action::Send { client, message } => (*client, message.clone()),
+        other => panic!("{other:?}"),
+    };
+    actions.iter().map(message).collect()
+}
+
+fn answer(client: u64, message: &[u8]) -> Vec<u8> {
+    let download = Download::decode(message, &Default::default()).unwrap();
+    download.update(client, &trained(&download.base, client), client, client).unwrap()
+}
+
+fn untouched(client: u64, message: &[u8]) -> Vec<u8> {
+    let download = Download::decode(message, &Default::default()).unwrap();
+    download.update(client, &download.base, 1, client).unwrap()
+}
+
+fn rejected(actions: &[Action]) -> Reason {
+    match actions {
+        [Action::Reject(rejection)] => rejection.reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn taken(client: u64) -> Action {
+    Action::Taken { client, samples: client }
+}
+
+#[test]
+fn a_tenth_more_of_ten_is_eleven() {
+    let all: Vec<u64> = (0..300).collect();
+    for (n, over, asked) in [
+        (10, 0.0, 10),
+        (10, 0.1, 11),
+        (10, 0.11, 12),
+        (10, 0.3, 13),
+        (100, 0.07, 107),
+        (3, 100.0, 300),
+        (3, 0.5, 5),
+    ] {
+        let mut server = server(options(n, 1, over));
+        assert_eq!(server.begin(&all, 0).unwrap().len(), asked, "{n} {over}");
+    }
+    let mut server = server(options(10, 2, 0.5));
+    assert_eq!(server.begin(&CLIENTS, 0).unwrap().len(), CLIENTS.len(), "all that are there");
+}
+
+#[test]
+fn a_round_ends_with_the_last_update_it_needs() {
+    let mut server = server(options(2, 1, 0.5));
+    let asked = sent(&server.begin(&CLIENTS, 5).unwrap());
+    assert_eq!((asked.len(), server.ends_at()), (3, Some(105)));
+    let [a, b, c] = [0, 1, 2].map(|i| (asked[i].0, answer(asked[i].0, &asked[i].1)));
+    assert_eq!(server.receive(c.0, &c.1, 6).unwrap(), [taken(c.0)]);
+    assert_eq!(rejected(&server.receive(c.0, &c.1, 7).unwrap()), Reason::Duplicate);
+    let actions = server.receive(a.0, &a.1, 8).unwrap();
+    let [first, Action::Committed(summary)] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!(*first, taken(a.0));
+    assert_eq!((summary.round, summary.n_asked, summary.n_folded), (0, 3, 2));
+    assert_eq!(summary.weight, a.0 + c.0);
+    assert_eq!((server.round(), server.is_open(), server.ends_at()), (1, false, None));
+    // Who was over-selected is late, before and after the next round begins.
+    assert_eq!(rejected(&server.receive(b.0, &b.1, 9).unwrap()), Reason::Late);
+    let asked: Vec<u64> = sent(&server.begin(&CLIENTS, 10).unwrap()).iter().map(|s| s.0).collect();
+    let again = if asked.contains(&b.0) { Reason::WrongRound } else { Reason::NotSelected };
+    assert_eq!(rejected(&server.receive(b.0, &b.1, 11).unwrap()), again);
+}
+
+#[test]
+fn at_the_deadline_enough_is_committed_and_too_few_abandoned() {
+    for (n_sent, commits) in [(0, false), (1, false), (2, true), (3, true)] {
+        let mut server = server(options(4, 2, 0.0));
+        let before = server.model().to_vec();
+        let asked = sent(&server.begin(&CLIENTS, 0).unwrap());
+        for (client, message) in &asked[..n_sent] {
+            assert_eq!(
+                server.receive(*client, &answer(*client, message), 99).unwrap(),
+                [taken(*client)]
+            );
+        }
+        assert_eq!(server.tick(99).unwrap(), []);
+        // An update that comes with the deadline is late.
+        let (client, message) = &asked[3];
+        let actions = server.receive(*client, &answer(*client, message), 100).unwrap();
+        let (end, late) = actions.split_first().unwrap();
+        assert_eq!(rejected(late), Reason::Late);
+        match end {
+            Action::Committed(summary) if commits => assert_eq!(summary.n_folded, n_sent),
+            Action::Abandoned(summary) if !commits => assert_eq!(summary.n_folded, n_sent),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(server.model() != before, commits);
+        assert_eq!(server.round(), 1, "so that no late update is taken for one of the next round");
+        assert_eq!(server.tick(1000).unwrap(), []);
+    }
+}
+
+#[test]
+fn a_round_ends_when_nobody_is_left() {
+    let mut server = server(options(3, 2, 0.0));
+    let asked = sent(&server.begin(&CLIENTS, 0).unwrap());
+    let ids = [0, 1, 2].map(|i| asked[i].0);
+    assert_eq!(server.gone(ids[0], 1).unwrap(), []);
+    assert_eq!(server.gone(ids[0], 1).unwrap(), []);
+    for (client, message) in &asked[1..] {
+        assert!(server.is_open());
+        server.receive(*client, &answer(*client, message), 2).unwrap();
+    }
+    assert!(!server.is_open(), "two of three, and the third is gone");
+    assert_eq!(server.round(), 1);
+    let asked = sent(&server.begin(&CLIENTS, 3).unwrap());
+    assert_eq!(server.gone(asked[0].0, 4).unwrap(), []);
+    assert_eq!(server.gone(asked[1].0, 4).unwrap(), []);
+    let actions = server.gone(asked[2].0, 4).unwrap();
+    assert!(matches!(actions[..], [Action::Abandoned(_)]), "{actions:?}");
+}
+
+#[test]
+fn who_vanished_may_come_back_and_begins_again() {
+    let mut server = server(options(2, 2, 0.0));
+    let asked = sent(&server.begin(&CLIENTS, 0).unwrap());
+    let [a, b] = [0, 1].map(|i| (asked[i].0, answer(asked[i].0, &asked[i].1)));
+    assert_eq!(server.receive(a.0, &a.1[..30], 1).unwrap(), []);
+    assert_eq!(server.gone(a.0, 2).unwrap(), []);
+    assert_eq!(sent(&server.resend().unwrap()), asked[1..]);
+    assert_eq!(server.receive(a.0, &a.1, 3).unwrap(), [taken(a.0)]);
+    assert_eq!(server.gone(a.0, 4).unwrap(), [], "after its update is as good as staying");
+    let actions = server.receive(b.0, &b.1, 5).unwrap();
+    assert!(matches!(actions[..], [_, Action::Committed(_)]), "{actions:?}");
+}
+
+#[test]
+fn strangers_change_nothing() {
+    let mut server = server(options(2, 2, 0.0));
+    let asked = sent(&server.begin(&CLIENTS[..2], 0).unwrap());
+    let before = server.save().unwrap();
+    for stranger in [1000, u64::MAX] {
+        assert_eq!(rejected(&server.receive(stranger, b"x", 1).unwrap()), Reason::NotSelected);
+        assert_eq!(server.gone(stranger, 1).unwrap(), []);
+    }
+    let (client, hostile) = (asked[0].0, [0; 10]);
+    assert_eq!(rejected(&server.receive(client, &hostile, 1).unwrap()), Reason::Malformed);
+    assert_eq!(server.save().unwrap(), before);
+}
+
+#[test]
+fn the_step_is_that_of_aggregator_and_optimizer() {
+    let rule = ServerRule::Sgd { rate: 0.7, momentum: 0.5 };
+    let policy = policy(Strategy::Random, Scope::Client, 0.5);
+    let mut server = server(RoundOptions { policy, rule, scaled: true, ..options(4, 1, 0.0) });
+    let layout = layout();
+    let mut model = model(&layout, 1);
+    let mut optimizer = ServerOptimizer::new(rule, &model);
+    for round in 0..3 {
+        let mut sums =
+            fedpress_fl::Aggregator::new(layout.clone(), RUN, round, Default::default()).unwrap();
+        for (client, message) in sent(&server.begin(&CLIENTS, 0).unwrap()) {
+            let update = answer(client, &message);
+            let download = Download::decode(&message, &Default::default()).unwrap();
+            assert_eq!(download.header.client, Some(client));
+            sums.expect(client, download.digest, &download.header.choice, true).unwrap();
+            assert_eq!(sums.receive(client, &update), Received::Folded { samples: client });
+            server.receive(client, &update, 1).unwrap();
+        }
+        optimizer.step(&mut model, &sums).unwrap();
+        assert_eq!(server.model(), model);
+    }
+}
+
+/// Noise of the download does not accumulate: an update is measured against what was decoded.
+#[test]
+fn what_nobody_trains_stays_to_the_bit_whatever_the_downlink_loses() {
+    for (down, scaled) in [("lossless", true), ("hadamard|q=1", false), ("hadamard|q=2", true)] {
+        for up in ["lossless", "uplink"] {
+            let policy = policy(Strategy::Random, Scope::Client, 0.5);
+            let (down, up) = (down.parse().unwrap(), up.parse().unwrap());
+            let mut server =
+                server(RoundOptions { policy, down, up, scaled, ..options(3, 1, 0.0) });
+            let before = server.model().to_vec();
+            for _ in 0..3 {
+                for (client, message) in sent(&server.begin(&CLIENTS, 0).unwrap()) {
+                    let update = untouched(client, &message);
+                    let (_, delta) =
+                        fedpress_fl::message::decode(&update, &Default::default()).unwrap();
+                    assert!(delta.iter().flat_map(|p| &p.values).all(|v| *v == 0.0));
+                    server.receive(client, &update, 1).unwrap();
+                }
+            }
+            assert_eq!((server.round(), server.model()), (3, &before[..]));
+        }
+    }
+}
+
+#[test]
+fn one_message_for_all_of_a_round_or_one_for_each_client() {
+    for strategy in [Strategy::Random, Strategy::Ordered, Strategy::Rolling] {
+        let begin = |scope| {
+            let policy = policy(strategy, scope, 0.5);
+            sent(&server(RoundOptions { policy, ..options(4, 1, 0.0) }).begin(&CLIENTS, 0).unwrap())
+        };
+        let shared = begin(Scope::Round);
+        assert!(shared.iter().all(|(_, message)| Arc::ptr_eq(message, &shared[0].1)));
+        let own = begin(Scope::Client);
+        let bases: Vec<Download> =
+            own.iter().map(|(_, m)| Download::decode(m, &Default::default()).unwrap()).collect();
+        for (i, a) in bases.iter().enumerate() {
+            assert_eq!(a.header.client, Some(own[i].0));
+            assert!(bases[..i].iter().all(|b| a.digest != b.digest));
+        }
+        // Windows that roll from a start of each client's own may meet.
+        let n_different = bases[1..].iter().filter(|b| b.base != bases[0].base).count();
+        let expected = if strategy == Strategy::Ordered { 0..=0 } else { 2..=3 };
+        assert!(expected.contains(&n_different), "{strategy:?}: {n_different}");
+    }
+    // Weak clients share a message of their own.
+    let mut policy = policy(Strategy::Random, Scope::Round, 0.5);
+    CLIENTS[..3].iter().for_each(|weak| drop(policy.clients.insert(*weak, Keep::from(0.2))));
+    let all =
+        sent(&server(RoundOptions { policy, ..options(6, 1, 0.0) }).begin(&CLIENTS, 0).unwrap());
+    for (i, (_, message)) in all.iter().enumerate() {
+        assert!(Arc::ptr_eq(message, &all[if i < 3 { 0 } else { 3 }].1));
+    }
+    assert!(all[0].1.len() < all[3].1.len());
+}
+
+#[test]
+fn bytes_are_a_function_of_seeds_model_and_round() {
+    let policy = policy(Strategy::Random, Scope::Client, 0.5);
+    let down: fedpress::Spec = "balanced".parse().unwrap();
+    let options = RoundOptions { policy, down, ..options(4, 1, 0.0) };
+    let begin = |options: &RoundOptions, clients: &[u64]| {
+        let mut server = server(options.clone());
+        let asked = sent(&server.begin(clients, 0).unwrap());
+        assert_eq!(sent(&server.resend().unwrap()), asked);
+        asked
+    };
+    let asked = begin(&options, &CLIENTS);
+    let reversed: Vec<u64> = CLIENTS.iter().rev().chain(&CLIENTS).copied().collect();
+    assert_eq!(begin(&options, &reversed), asked, "the order of clients does not matter");
+    for other in [
+        RoundOptions { seed: 99, ..options.clone() },
+        RoundOptions { private: 99, ..options.clone() },
+        RoundOptions { run: 99, ..options.clone() },
+    ] {
+        assert!(begin(&other, &CLIENTS).iter().all(|(_, m)| asked.iter().all(|(_, a)| a != m)));
+    }
+    let mut server = server(options);
+    server.begin(&CLIENTS, 0).unwrap();
+    server.tick(100).unwrap();
+    let next = sent(&server.begin(&CLIENTS, 200).unwrap());
+    assert!(next.iter().all(|(_, m)| asked.iter().all(|(_, a)| a != m)), "fresh in each round");
+}
+
+#[test]
+fn statistics_travel_without_loss_both_ways() {
+    let (down, up) = ("hadamard|q=1".parse().unwrap(), "hadamard|q=1".parse().unwrap());
+    let mut server = server(RoundOptions { down, up, ..options(1, 1, 0.0) });
+    let before = server.model()[2].clone();
+    let (_, message) = sent(&server.begin(&CLIENTS, 0).unwrap()).remove(0);
+    let download = Download::decode(&message, &Default::default()).unwrap();
+    assert_eq!(
+        (&download.base[2], &download.header.exact[..]),
+        (&before, &["norm.mean".into()][..])
+    );
+    assert_ne!(download.base[0], server.model()[0]);
+}
+
+#[test]
+fn a_round_that_cannot_be_is_refused_and_nothing_is_open() {
+    let mut server = server(options(4, 3, 0.0));
+    let invalid = |result: fedpress_fl::Result<Vec<Action>>| {
+        assert_eq!(*result.unwrap_err().kind(), ErrorKind::InvalidArgument);
+    };
+    invalid(server.begin(&CLIENTS[..2], 0));
+    invalid(server.begin(&[1, 1, 1, 1], 0));
+    invalid(server.begin(&[1, 2, 3, u64::MAX], 0));
+    assert!(!server.is_open() && server.resend().unwrap().is_empty());
+    assert_eq!(rejected(&server.receive(1, b"", 0).unwrap()), Reason::Late);
+    assert_eq!(server.gone(1, 0).unwrap(), []);
+    server.begin(&CLIENTS, 0).unwrap();
+    invalid(server.begin(&CLIENTS, 0));
+}
+
+#[test]
+fn options_that_contradict_each_other_or_the_layout_are_refused() {
+    let layout = layout();
+    let weak = BTreeMap::from([(3, Keep::from(2.0))]);
+    let mut unknown = Policy::full();
+    unknown.keep.groups.insert("nothing".into(), 0.5);
+    let aggregator = AggregatorOptions { max_in_flight: 0, ..AggregatorOptions::default() };
+    let good = || options(4, 2, 0.0);
+    for bad in [
+        options(0, 0, 0.0),
+        options(4, 0, 0.0),
+        options(4, 5, 0.0),
+        options(4, 2, -0.1),
+        options(4, 2, f64::NAN),
+        options(4, 2, f64::INFINITY),
+        RoundOptions { policy: unknown, ..good() },
+        RoundOptions { policy: Policy { clients: weak, ..Policy::full() }, ..good() },
+        RoundOptions { aggregator, ..good() },
+    ] {
+        let found = Coordinator::new(Layout::clone(&layout), model(&layout, 1), bad.clone());
+        assert_eq!(*found.err().unwrap().kind(), ErrorKind::InvalidArgument, "{bad:?}");
+    }
+}
