@@ -8,7 +8,9 @@ use fedpress::{DType, DecodeOptions};
 use crate::destination::Destination;
 use crate::exit::Usage;
 use crate::files::{Format, Input, RawOptions, Shape, byte_len};
-use crate::{bench, completions, decode, demo, diff, encode, help, inspect, manual, size, verify};
+use crate::{
+    bench, completions, decode, demo, diff, encode, help, inspect, manual, size, submodel, verify,
+};
 
 /// Compress tensors for federated learning, and get them back.
 #[derive(Debug, Parser)]
@@ -40,6 +42,9 @@ pub enum Command {
     Diff(diff::Arguments),
     Bench(bench::Arguments),
     Demo(demo::Arguments),
+    Submodel(submodel::Arguments),
+    #[cfg(feature = "train")]
+    Train(crate::train::Arguments),
     Completions(completions::Arguments),
     Man(manual::Arguments),
 }

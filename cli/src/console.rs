@@ -101,6 +101,24 @@ impl Console {
     }
 }
 
+#[cfg(feature = "train")]
+impl Console {
+    /// A progress bar over rounds of training, drawn on a terminal only.
+    pub fn rounds(&self, total: u64, name: &str) -> ProgressBar {
+        if self.quiet > 0 || !io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::new(total);
+        let template = "{prefix} {bar:30} {pos}/{len} {eta} {msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_prefix(visible(name));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+}
+
 /// The same JSON with escapes for what is left in it that a terminal could take for a command.
 fn tame(json: &str) -> String {
     let mut tame = String::with_capacity(json.len());

@@ -147,7 +147,7 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// A temporary file with the permissions of any new file.
-fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
+pub fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".fedpress-").suffix(".tmp");
     #[cfg(unix)]

@@ -75,6 +75,21 @@ impl fmt::Display for Unsupported {
 
 impl std::error::Error for Unsupported {}
 
+/// The user stopped it, and it ended in good order.
+#[cfg(feature = "train")]
+#[derive(Debug)]
+pub struct Interrupted(pub String);
+
+#[cfg(feature = "train")]
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(feature = "train")]
+impl std::error::Error for Interrupted {}
+
 /// Marks an error of the file layer that has no other mark: a file it refuses to read.
 pub fn refused(error: anyhow::Error) -> anyhow::Error {
     if code(&error) == FAILED { error.context(Unsupported) } else { error }
@@ -113,6 +128,15 @@ pub fn code(error: &anyhow::Error) -> u8 {
 fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if cause.is::<Usage>() {
         return Some(USAGE);
+    }
+    #[cfg(feature = "train")]
+    if cause.is::<Interrupted>() {
+        return Some(INTERRUPTED);
+    }
+    if let Some(error) = cause.downcast_ref::<fedpress_fl::Error>() {
+        // What the federated layer refuses is what it was told.
+        let code = code_of_kind(error.kind());
+        return Some(if code == FAILED { USAGE } else { code });
     }
     if let Some(error) = cause.downcast_ref::<fedpress::Error>() {
         return Some(code_of_kind(error.kind()));

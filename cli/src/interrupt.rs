@@ -18,6 +18,9 @@ enum State {
     Temporary(PathBuf),
     /// The output is complete and has its name.
     Complete,
+    /// Work that saves itself when it is asked to stop.
+    #[cfg(feature = "train")]
+    Asking,
 }
 
 /// How long the process may take to end by itself once its output is complete.
@@ -43,6 +46,17 @@ impl Uninterrupted {
     }
 }
 
+/// Whether work that saves itself was asked to stop.
+#[cfg(feature = "train")]
+static STOP: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// From here on the first signal asks to stop, by the flag, and the second ends the process.
+#[cfg(feature = "train")]
+pub fn finish_first() -> &'static std::sync::atomic::AtomicBool {
+    *Uninterrupted::begin().0 = State::Asking;
+    &STOP
+}
+
 /// From here on SIGINT, SIGTERM and SIGHUP remove the temporary file and end the process.
 ///
 /// Not under `nohup`, where there is no way to listen for the first two alone: better a temporary
@@ -56,6 +70,13 @@ pub fn install() -> Result<()> {
         match &*last.0 {
             State::Nothing => {}
             State::Temporary(path) => drop(std::fs::remove_file(path)),
+            #[cfg(feature = "train")]
+            State::Asking => {
+                // Who asks twice does not want to wait.
+                if !STOP.swap(true, std::sync::atomic::Ordering::SeqCst) {
+                    return;
+                }
+            }
             State::Complete => {
                 // Too late to stop anything; what is left is to say so, unless nobody listens.
                 drop(last);

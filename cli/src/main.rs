@@ -21,7 +21,10 @@ mod rules;
 mod seeds;
 mod size;
 mod stream;
+mod submodel;
 mod table;
+#[cfg(feature = "train")]
+mod train;
 mod verify;
 
 use std::process::ExitCode;
@@ -49,6 +52,9 @@ fn run(command: Command, console: &Console) -> Result<Outcome> {
         Command::Diff(args) => diff::run(&args, console),
         Command::Bench(args) => bench::run(&args, console),
         Command::Demo(args) => demo::run(&args, console),
+        Command::Submodel(args) => submodel::run(&args, console),
+        #[cfg(feature = "train")]
+        Command::Train(args) => train::run(&args, console),
         Command::Completions(args) => completions::run(&args, console),
         Command::Man(args) => manual::run(&args, console),
     }

@@ -22,6 +22,17 @@ pub fn parse(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
 }
 
+/// A number of bytes for the eye, in powers of 1000.
+#[cfg(feature = "train")]
+pub fn human(bytes: u64) -> String {
+    let power = (bytes.max(1).ilog10() / 3).min(4);
+    let unit = ["B", "kB", "MB", "GB", "TB"][power as usize];
+    match power {
+        0 => format!("{bytes}{unit}"),
+        _ => format!("{:.2}{unit}", bytes as f64 / 1000f64.powi(power as i32)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::parse;

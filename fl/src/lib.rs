@@ -12,7 +12,8 @@
 //!    full model, and a [`ServerOptimizer`] moves the server's full-precision weights.
 //!
 //! Nothing here does I/O, reads a clock or starts a thread: bytes and time come in, bytes and
-//! decisions go out.
+//! decisions go out. With the feature `train`, the module `train` has models, data and local
+//! training that use all of it in one process.
 //!
 //! # The design
 //! **A model** is a list of named f32 tensors ([`Parameter`]).
@@ -49,6 +50,8 @@ mod parameter;
 mod round;
 mod select;
 mod submodel;
+#[cfg(feature = "train")]
+pub mod train;
 
 pub use aggregate::{Aggregator, AggregatorOptions, Averaging, Received, Weighting};
 pub use error::{Error, Result};

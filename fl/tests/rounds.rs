@@ -6,8 +6,8 @@ mod federation;
 use federation::*;
 use fedpress::ErrorKind;
 use fedpress_fl::{
-    Action, AggregatorOptions, Coordinator, Download, Keep, Layout, Policy, Reason, Received,
-    RoundOptions, Scope, ServerOptimizer, ServerRule, Strategy,
+    Action, Aggregator, AggregatorOptions, Coordinator, Digest, Download, Keep, Layout, Policy,
+    Reason, Received, RoundOptions, Scope, ServerOptimizer, ServerRule, Strategy,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -340,4 +340,32 @@ fn options_that_contradict_each_other_or_the_layout_are_refused() {
         let found = Coordinator::new(Layout::clone(&layout), model(&layout, 1), bad.clone());
         assert_eq!(*found.err().unwrap().kind(), ErrorKind::InvalidArgument, "{bad:?}");
     }
+}
+
+#[test]
+fn a_round_over_two_edge_servers_is_the_round_without_them() {
+    let options = RoundOptions {
+        policy: policy(Strategy::Random, Scope::Client, 0.5),
+        up: LOSSY.parse().unwrap(),
+        ..options(4, 4, 0.0)
+    };
+    let (mut flat, mut root) = (server(options.clone()), server(options));
+    let broadcasts = sent(&flat.begin(&CLIENTS, 0).unwrap());
+    assert_eq!(sent(&root.begin(&CLIENTS, 0).unwrap()), broadcasts);
+    let edge = || Aggregator::new(layout(), RUN, 0, AggregatorOptions::default()).unwrap();
+    let mut edges = [edge(), edge()];
+    for (i, (client, message)) in broadcasts.iter().enumerate() {
+        flat.receive(*client, &answer(*client, message), 1).unwrap();
+        let choice = Download::decode(message, &Default::default()).unwrap().header.choice;
+        edges[i % 2].expect(*client, Digest::of(message), &choice, false).unwrap();
+        let received = edges[i % 2].receive(*client, &answer(*client, message));
+        assert!(matches!(received, Received::Folded { .. }));
+    }
+    let [first, second] = edges.map(|edge| edge.save().unwrap());
+    assert_eq!(root.merge(&first, 1, &Default::default()).unwrap(), []);
+    assert!(root.merge(&first, 1, &Default::default()).is_err(), "the same clients again");
+    let last = root.merge(&second, 1, &Default::default()).unwrap();
+    assert!(matches!(last[..], [Action::Committed(summary)] if summary.n_folded == 4));
+    assert_eq!(root.model(), flat.model());
+    assert!(root.merge(&second, 1, &Default::default()).is_err(), "no round is open");
 }

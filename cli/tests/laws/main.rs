@@ -20,3 +20,8 @@ mod pipes;
 mod reports;
 #[cfg(test)]
 mod room;
+#[cfg(test)]
+mod submodel;
+#[cfg(test)]
+#[cfg(feature = "train")]
+mod train;

@@ -4,8 +4,18 @@ use std::process::Command;
 
 use crate::room::{FEDPRESS, Room};
 
-const COMMANDS: [&str; 9] =
-    ["encode", "decode", "inspect", "verify", "diff", "bench", "demo", "completions", "man"];
+const COMMANDS: [&str; 10] = [
+    "encode",
+    "decode",
+    "inspect",
+    "verify",
+    "diff",
+    "bench",
+    "demo",
+    "submodel",
+    "completions",
+    "man",
+];
 
 #[test]
 fn every_command_has_help_and_a_manual_page() {

@@ -10,6 +10,7 @@ use crate::{
     Aggregator, Broadcast, Choice, Digest, Error, Layout, Parameter, Reason, Received, Rejection,
     Result, Role, Scope, ServerOptimizer, pack, scale,
 };
+use fedpress::DecodeOptions;
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::Rng;
 use std::collections::BTreeSet;
@@ -276,6 +277,26 @@ impl Coordinator {
                     actions.push(self.close()?);
                 }
             }
+        }
+        actions.extend(self.close_if_nobody_is_left()?);
+        Ok(actions)
+    }
+
+    /// Updates that another aggregator of this round has folded, as it [`save`](Aggregator::save)d
+    /// them: servers near the clients stack into a tree, and the model is the same as without.
+    ///
+    /// # Errors
+    /// Those of [`Aggregator::merge`], which change nothing; `InvalidArgument` if no round is open.
+    pub fn merge(&mut self, state: &[u8], now: u64, decode: &DecodeOptions) -> Result<Vec<Action>> {
+        let mut actions = self.tick(now)?;
+        let Some(open) = &mut self.open else {
+            return Err(Error::invalid("no round is open"));
+        };
+        open.aggregator.merge(state, decode)?;
+        let Open { aggregator, gone, .. } = open;
+        gone.retain(|client| aggregator.is_missing(*client));
+        if aggregator.n_folded() >= self.options.n_updates {
+            actions.push(self.close()?);
         }
         actions.extend(self.close_if_nobody_is_left()?);
         Ok(actions)

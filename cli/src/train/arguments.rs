@@ -1,0 +1,146 @@
+//! What `fedpress train` is told.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use fedpress_fl::train::{Grid, TrainConfig};
+
+use crate::args::Threads;
+use crate::exit::Usage;
+
+/// The trainings of `--demo`.
+const DEMO: &str = include_str!("../../../fl/experiments/demo.toml");
+
+/// Train a model federatedly, in one process, with compressed messages both ways
+///
+/// Plays server and clients: builds a submodel, encodes it, hands over the bytes, decodes, trains,
+/// encodes the update, hands it back, decodes and aggregates. Every byte count is that of real
+/// messages. CONFIG is a TOML file: settings of the training, or of several runs that share some (one table "run" each);
+/// options on the command line override it. The output folder gets, for each run, its configuration,
+/// one JSON line per round (log.jsonl), a checkpoint and the model (model.fp, which fedpress decode
+/// turns into safetensors), and a report for all of them (report.html). The same seed gives the same
+/// bytes and the same model with any number of threads.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The trainings, as TOML
+    config: Option<PathBuf>,
+    /// Train on images that are part of this program, with and without compression
+    #[arg(long, conflicts_with = "config")]
+    demo: bool,
+    /// Where results go [default: fedpress-train, or the first such name that is free]
+    #[arg(short, long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Go on with what is in the output folder; what is finished is left alone
+    #[arg(long)]
+    pub resume: bool,
+    /// Start over, in an output folder that has a training in it
+    #[arg(short, long, conflicts_with = "resume")]
+    pub force: bool,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    pub threads: Threads,
+}
+
+/// Settings that override those of the file.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Settings, for all runs")]
+struct Settings {
+    /// demo, mnist, fashion-mnist, cifar10, cifar100, or folders of PNG files
+    #[arg(long, value_name = "NAME")]
+    dataset: Option<String>,
+    /// Where the files of the data set are
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// mnist-cnn, emnist-cnn, all-cnn-c or small-cnn
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Rounds of training
+    #[arg(long, value_name = "N")]
+    rounds: Option<u64>,
+    /// Clients in all
+    #[arg(long, value_name = "N")]
+    clients: Option<usize>,
+    /// Clients in each round
+    #[arg(long, value_name = "N")]
+    clients_per_round: Option<usize>,
+    /// Seed of everything random
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// How the model is encoded for the clients; none sends raw f32
+    #[arg(long, value_name = "SPEC")]
+    down: Option<String>,
+    /// How updates are encoded for the server
+    #[arg(long, value_name = "SPEC")]
+    up: Option<String>,
+    /// Fraction of the units of each layer that a client gets (Federated Dropout); 1 is the full
+    /// model
+    #[arg(long, value_name = "FRACTION")]
+    keep: Option<f64>,
+    /// Learning rate of the clients
+    #[arg(long, value_name = "RATE")]
+    learning_rate: Option<f64>,
+}
+
+impl Arguments {
+    /// The trainings asked for.
+    pub fn grid(&self) -> Result<Grid> {
+        let mut grid = match (&self.config, self.demo) {
+            (Some(path), _) => {
+                let text = std::fs::read_to_string(path);
+                let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+                Grid::from_toml(&text).with_context(|| path.display().to_string())?
+            }
+            (None, true) => Grid::from_toml(DEMO)?,
+            (None, false) => Grid::single("run", TrainConfig::default()),
+        };
+        for run in &mut grid.runs {
+            self.settings.apply(&mut run.config);
+        }
+        let given = self.config.is_some() || self.demo || self.settings.dataset.is_some();
+        if !given {
+            Err(Usage::new("what to train: a CONFIG file, --dataset, or --demo"))?;
+        }
+        Ok(grid)
+    }
+
+    /// The output folder; made if it is not there.
+    pub fn folder(&self) -> Result<PathBuf> {
+        let folder = self.out.clone().unwrap_or_else(|| free_name(self.resume));
+        let made = std::fs::create_dir_all(&folder);
+        made.with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        Ok(folder)
+    }
+}
+
+impl Settings {
+    fn apply(&self, config: &mut TrainConfig) {
+        fn set<T: Clone>(place: &mut T, value: &Option<T>) {
+            if let Some(value) = value {
+                place.clone_from(value);
+            }
+        }
+        set(&mut config.dataset, &self.dataset);
+        set(&mut config.data, &self.data.clone().map(Some));
+        set(&mut config.model, &self.model.clone().map(Some));
+        set(&mut config.rounds, &self.rounds);
+        set(&mut config.clients, &self.clients);
+        set(&mut config.clients_per_round, &self.clients_per_round);
+        set(&mut config.seed, &self.seed);
+        set(&mut config.down, &self.down);
+        set(&mut config.up, &self.up);
+        set(&mut config.keep, &self.keep);
+        set(&mut config.local.learning_rate, &self.learning_rate);
+    }
+}
+
+/// `fedpress-train`, or with a number that makes it free.
+fn free_name(resume: bool) -> PathBuf {
+    let name = |n: u32| match n {
+        1 => "fedpress-train".to_owned(),
+        n => format!("fedpress-train-{n}"),
+    };
+    let free = |name: &String| resume || !Path::new(name).exists();
+    (1..u32::MAX).map(name).find(free).unwrap_or_default().into()
+}

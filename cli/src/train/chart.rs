@@ -1,0 +1,183 @@
+//! Line charts as SVG.
+
+/// A line with its name.
+pub struct Line {
+    /// For the legend.
+    pub name: String,
+    /// Ascending in x.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// What a chart shows.
+pub struct Chart {
+    /// Under the x axis.
+    pub x_label: &'static str,
+    /// Whether powers of ten are equally far apart on it.
+    pub x_log: bool,
+    /// Beside the y axis.
+    pub y_label: &'static str,
+    /// In the order of the legend.
+    pub lines: Vec<Line>,
+}
+
+const WIDTH: f64 = 860.0;
+const HEIGHT: f64 = 420.0;
+const LEFT: f64 = 70.0;
+const RIGHT: f64 = 590.0;
+const TOP: f64 = 20.0;
+const BOTTOM: f64 = 360.0;
+const COLOURS: [&str; 8] =
+    ["#1d4ed8", "#be123c", "#15803d", "#b45309", "#7e22ce", "#0e7490", "#4b5563", "#a16207"];
+
+/// One axis: from values to places.
+struct Scale {
+    low: f64,
+    high: f64,
+    log: bool,
+    from: f64,
+    to: f64,
+}
+
+impl Scale {
+    fn new(values: impl Iterator<Item = f64>, log: bool, from: f64, to: f64) -> Self {
+        let usable = values.filter(|v| v.is_finite() && (!log || *v > 0.0));
+        let (low, high) =
+            usable.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
+        let (low, high) = if low > high { (1.0, 10.0) } else { (low, high) };
+        let (low, high) = match log {
+            true => (low.log10().floor(), high.log10().ceil()),
+            false => (low, high),
+        };
+        let high = if high > low { high } else { low + 1.0 };
+        Self { low, high, log, from, to }
+    }
+
+    fn at(&self, value: f64) -> f64 {
+        let value = if self.log { value.log10() } else { value };
+        self.from + (self.to - self.from) * (value - self.low) / (self.high - self.low)
+    }
+
+    /// Round values inside the scale.
+    fn ticks(&self) -> Vec<f64> {
+        if self.log {
+            let powers = self.low as i32..=self.high as i32;
+            return powers.map(|power| 10f64.powi(power)).collect();
+        }
+        let rough = (self.high - self.low) / 6.0;
+        let power = 10f64.powf(rough.log10().floor());
+        let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|s| *s >= rough);
+        let step = step.unwrap_or(power);
+        let first = (self.low / step).ceil() as i64;
+        (first..).map(|i| i as f64 * step).take_while(|v| *v <= self.high + step / 1e6).collect()
+    }
+}
+
+impl Chart {
+    /// An SVG element that can stand in a page.
+    pub fn svg(&self) -> String {
+        let all = || self.lines.iter().flat_map(|line| &line.points);
+        let x = Scale::new(all().map(|p| p.0), self.x_log, LEFT, RIGHT);
+        let y = Scale::new(all().map(|p| p.1), false, BOTTOM, TOP);
+        let mut svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
+             width=\"{WIDTH}\" height=\"{HEIGHT}\" font-family=\"sans-serif\" font-size=\"13\">\n"
+        );
+        self.axes(&mut svg, &x, &y);
+        for (i, line) in self.lines.iter().enumerate() {
+            let colour = COLOURS[i % COLOURS.len()];
+            let dashes = ["none", "7 4", "2 3"][i / COLOURS.len() % 3];
+            let drawn = line.points.iter().filter(|p| !self.x_log || p.0 > 0.0);
+            let path: Vec<_> =
+                drawn.map(|p| format!("{:.1},{:.1}", x.at(p.0), y.at(p.1))).collect();
+            svg += &format!(
+                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.8\" \
+                 stroke-dasharray=\"{dashes}\"/>\n",
+                path.join(" ")
+            );
+            let row = TOP + 14.0 + 20.0 * i as f64;
+            svg += &format!(
+                "<line x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" stroke=\"{colour}\" \
+                 stroke-width=\"2\" stroke-dasharray=\"{dashes}\"/>\n",
+                RIGHT + 16.0,
+                row - 4.0,
+                RIGHT + 46.0,
+                row - 4.0
+            );
+            svg += &text(RIGHT + 52.0, row, "start", &escaped(&line.name));
+        }
+        svg + "</svg>\n"
+    }
+
+    fn axes(&self, svg: &mut String, x: &Scale, y: &Scale) {
+        let grid = |x1: f64, y1: f64, x2: f64, y2: f64| {
+            format!(
+                "<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" \
+                 stroke=\"#e5e7eb\"/>\n"
+            )
+        };
+        for tick in x.ticks() {
+            *svg += &grid(x.at(tick), TOP, x.at(tick), BOTTOM);
+            *svg += &text(x.at(tick), BOTTOM + 18.0, "middle", &label(tick));
+        }
+        for tick in y.ticks() {
+            *svg += &grid(LEFT, y.at(tick), RIGHT, y.at(tick));
+            *svg += &text(LEFT - 8.0, y.at(tick) + 4.0, "end", &label(tick));
+        }
+        *svg += &text((LEFT + RIGHT) / 2.0, BOTTOM + 44.0, "middle", self.x_label);
+        let middle = (TOP + BOTTOM) / 2.0;
+        *svg += &format!("<g transform=\"rotate(-90 16 {middle})\">\n");
+        *svg += &text(16.0, middle, "middle", self.y_label);
+        *svg += "</g>\n";
+    }
+}
+
+/// A number as short as it can be.
+fn label(value: f64) -> String {
+    let text = format!("{value:.4}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    if value.abs() >= 1e5 { format!("{value:e}") } else { text.to_owned() }
+}
+
+fn text(x: f64, y: f64, anchor: &str, text: &str) -> String {
+    format!(
+        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"#111\">{text}</text>\n"
+    )
+}
+
+/// Text that cannot be taken for markup.
+pub fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chart_has_its_lines_and_no_nan() {
+        let line =
+            |name: &str, points: &[(f64, f64)]| Line { name: name.into(), points: points.to_vec() };
+        let lines = [
+            line("a<b", &[(0.0, 0.5), (10.0, 0.9), (1000.0, 0.95)]),
+            line("empty", &[]),
+            line("one", &[(5.0, 0.1)]),
+        ];
+        for x_log in [false, true] {
+            let lines = lines.iter().map(|l| line(&l.name, &l.points)).collect();
+            let svg = Chart { x_label: "x", x_log, y_label: "y", lines }.svg();
+            assert!(svg.contains("a&lt;b") && !svg.contains("NaN") && !svg.contains("inf"));
+            assert_eq!(svg.matches("<polyline").count(), 3);
+        }
+        let nothing = Chart { x_label: "x", x_log: true, y_label: "y", lines: vec![] }.svg();
+        assert!(!nothing.contains("NaN"));
+    }
+
+    #[test]
+    fn ticks_are_round_and_inside() {
+        let scale = Scale::new([0.113, 0.987].into_iter(), false, 0.0, 1.0);
+        assert_eq!(
+            scale.ticks().iter().map(|t| label(*t)).collect::<Vec<_>>(),
+            ["0.2", "0.4", "0.6", "0.8"]
+        );
+    }
+}

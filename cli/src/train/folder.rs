@@ -1,0 +1,81 @@
+//! The folder of one training: configuration, log, checkpoint, model.
+
+use std::fmt;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use fedpress::{EncodeOptions, Seeds, Spec};
+use fedpress_fl::train::Simulation;
+
+use crate::destination::temporary;
+use crate::exit::Usage;
+
+/// The folder of one training.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// Made if it is not there.
+    pub fn new(out: &Path, name: &str) -> Result<Self> {
+        let path = out.join(name);
+        let made = std::fs::create_dir_all(&path);
+        made.with_context(|| format!("cannot make the folder {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    /// What an earlier run saved here, if it is to be gone on with.
+    pub fn checkpoint(&self, resume: bool, force: bool) -> Result<Option<Vec<u8>>> {
+        let path = self.0.join("checkpoint.fp");
+        if force || !path.exists() {
+            return Ok(None);
+        }
+        if !resume {
+            let folder = self.0.display();
+            Err(Usage::new(format!(
+                "{folder} has a training in it; --resume goes on with it, -f starts over"
+            )))?;
+        }
+        let bytes = std::fs::read(&path);
+        bytes.map(Some).with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    /// What the training was told.
+    pub fn write_config(&self, toml: &str) -> Result<()> {
+        replace(&self.0.join("config.toml"), toml.as_bytes())
+    }
+
+    /// Log, model, and the checkpoint last: it stands for all of them.
+    pub fn save(&self, simulation: &Simulation) -> Result<()> {
+        let mut log = String::new();
+        for record in simulation.records() {
+            log += &serde_json::to_string(record)?;
+            log.push('\n');
+        }
+        replace(&self.0.join("log.jsonl"), log.as_bytes())?;
+        let dims: Vec<_> = simulation.model().iter().map(|p| p.dims()).collect();
+        let views: Vec<_> = simulation.model().iter().zip(&dims).map(|(p, d)| p.view(d)).collect();
+        // Lossless: nothing is drawn.
+        let seeds = Seeds { shared: 0, private: 0, round: 0, client: 0 };
+        let model = fedpress::encode(&views, &Spec::lossless(), &EncodeOptions::new(seeds))?;
+        replace(&self.0.join("model.fp"), &model)?;
+        replace(&self.0.join("checkpoint.fp"), &simulation.save()?)
+    }
+}
+
+impl fmt::Display for Folder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.display())
+    }
+}
+
+/// Writes a file that is there whole or, after an error, as it was.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || -> std::io::Result<()> {
+        let mut file = temporary(path.parent().unwrap_or(Path::new(".")))?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,89 @@
+//! `fedpress train`: federated training in one process, with real messages between its parts.
+
+mod arguments;
+mod chart;
+mod folder;
+mod report;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use fedpress_fl::train::{RoundRecord, Run, Simulation};
+
+pub use arguments::Arguments;
+
+use crate::console::Console;
+use crate::exit::{Interrupted, Outcome};
+use crate::interrupt;
+use crate::size::human;
+use folder::Folder;
+use report::Finished;
+
+/// How long a training may go on without being saved.
+const SAVE_EVERY: Duration = Duration::from_secs(30);
+
+/// Runs the command.
+pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
+    let grid = args.grid()?;
+    let out = args.folder()?;
+    let stop = interrupt::finish_first();
+    let mut finished = Vec::new();
+    for run in &grid.runs {
+        let folder = Folder::new(&out, &run.name)?;
+        let simulation = train(run, &folder, args, stop, console)?;
+        finished.push(Finished::new(&run.name, &simulation));
+        if !simulation.is_done() {
+            break;
+        }
+    }
+    let path = out.join("report.html");
+    folder::replace(&path, report::html(&grid, &finished).as_bytes())?;
+    if console.json {
+        console.print_json("train", report::Summary { runs: &finished, report: &path })?;
+    } else {
+        console.print(&format!("{}\nreport: {}\n", report::table(&finished), path.display()))?;
+    }
+    match stop.load(Ordering::SeqCst) {
+        true => Err(Interrupted("saved; --resume goes on".into()).into()),
+        false => Ok(Outcome::Done),
+    }
+}
+
+/// One training, from where it was left.
+fn train(
+    run: &Run,
+    folder: &Folder,
+    args: &Arguments,
+    stop: &AtomicBool,
+    console: &Console,
+) -> Result<Simulation> {
+    let config = run.config.clone();
+    let mut simulation = match folder.checkpoint(args.resume, args.force)? {
+        Some(bytes) => Simulation::restore(config, &bytes).with_context(|| folder.to_string())?,
+        None => Simulation::new(config)?,
+    };
+    folder.write_config(&simulation.config().to_toml())?;
+    let bar = console.rounds(simulation.config().rounds, &run.name);
+    bar.set_position(simulation.records().len() as u64);
+    let mut saved = Instant::now();
+    while !simulation.is_done() && !stop.load(Ordering::SeqCst) {
+        let record = simulation.round(args.threads.count())?;
+        bar.set_message(progress(record));
+        bar.inc(1);
+        console.detail(|| format!("{} round {}: {}", run.name, record.round, progress(record)));
+        if saved.elapsed() > SAVE_EVERY {
+            folder.save(&simulation)?;
+            saved = Instant::now();
+        }
+    }
+    bar.finish_and_clear();
+    folder.save(&simulation)?;
+    Ok(simulation)
+}
+
+fn progress(record: &RoundRecord) -> String {
+    let accuracy = record.accuracy.map(|a| format!("{:.2} %, ", 100.0 * a)).unwrap_or_default();
+    let (down, up) = (human(record.bytes_down), human(record.bytes_up));
+    format!("{accuracy}{down} down, {up} up")
+}

@@ -1,0 +1,170 @@
+//! What came of the trainings: a table, and one page that opens offline.
+
+use std::path::Path;
+
+use fedpress_fl::train::{Grid, RoundRecord, Simulation, TrainConfig};
+use serde::Serialize;
+
+use super::chart::{Chart, Line, escaped};
+use crate::size::human;
+use crate::table::Table;
+
+/// A training that is over, or was stopped.
+#[derive(Debug, Serialize)]
+pub struct Finished {
+    name: String,
+    rounds: usize,
+    accuracy: Option<f64>,
+    bytes_down: u64,
+    bytes_up: u64,
+    multiply_adds: u64,
+    codec_share: f64,
+    parameters: usize,
+    #[serde(skip)]
+    config: TrainConfig,
+    #[serde(skip)]
+    records: Vec<RoundRecord>,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+pub struct Summary<'a> {
+    /// One for each training.
+    pub runs: &'a [Finished],
+    /// Where the page is.
+    pub report: &'a Path,
+}
+
+impl Finished {
+    /// Sums over the rounds.
+    pub fn new(name: &str, simulation: &Simulation) -> Self {
+        let records = simulation.records();
+        let sum = |part: fn(&RoundRecord) -> u64| records.iter().map(part).sum();
+        let mut seconds = fedpress_fl::train::Seconds::default();
+        for record in records {
+            seconds.encode += record.seconds.encode;
+            seconds.decode += record.seconds.decode;
+            seconds.train += record.seconds.train;
+        }
+        Self {
+            name: name.to_owned(),
+            rounds: records.len(),
+            accuracy: records.iter().rev().find_map(|r| r.accuracy),
+            bytes_down: sum(|r| r.bytes_down),
+            bytes_up: sum(|r| r.bytes_up),
+            multiply_adds: sum(|r| r.multiply_adds),
+            codec_share: seconds.codec_share(),
+            parameters: simulation.architecture().n_parameters(),
+            config: simulation.config().clone(),
+            records: records.to_vec(),
+        }
+    }
+
+    fn accuracy(&self) -> String {
+        self.accuracy.map_or("-".into(), |a| format!("{:.2}", 100.0 * a))
+    }
+}
+
+/// How often the first goes into the second.
+fn times(first: u64, own: u64) -> String {
+    if own == 0 { "-".into() } else { format!("{:.2}x", first as f64 / own as f64) }
+}
+
+const HEADS: [&str; 10] = [
+    "run",
+    "rounds",
+    "accuracy_%",
+    "down",
+    "less_down",
+    "up",
+    "less_up",
+    "less_compute",
+    "codec_%",
+    "bits_per_weight_up",
+];
+
+/// One row a training; ratios against the first.
+fn rows(runs: &[Finished]) -> Vec<[String; 10]> {
+    let Some(first) = runs.first() else { return Vec::new() };
+    let row = |run: &Finished| {
+        // Per round, so that a training that was stopped compares, too.
+        let per = |sum: u64, run: &Finished| sum / run.rounds.max(1) as u64;
+        let against =
+            |part: fn(&Finished) -> u64| times(per(part(first), first), per(part(run), run));
+        let updates: usize = run.records.iter().map(|r| r.updates).sum();
+        let weights = (updates * run.parameters).max(1);
+        [
+            run.name.clone(),
+            run.rounds.to_string(),
+            run.accuracy(),
+            human(run.bytes_down),
+            against(|r| r.bytes_down),
+            human(run.bytes_up),
+            against(|r| r.bytes_up),
+            against(|r| r.multiply_adds),
+            format!("{:.1}", 100.0 * run.codec_share),
+            format!("{:.3}", 8.0 * run.bytes_up as f64 / weights as f64),
+        ]
+    };
+    runs.iter().map(row).collect()
+}
+
+/// The table of the terminal.
+pub fn table(runs: &[Finished]) -> String {
+    let mut table = Table::new(1, HEADS);
+    rows(runs).into_iter().for_each(|row| table.row(row));
+    table.to_string()
+}
+
+/// The page.
+pub fn html(grid: &Grid, runs: &[Finished]) -> String {
+    let title = escaped(if grid.title.is_empty() { "fedpress train" } else { &grid.title });
+    let mut page = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <title>{title}</title>\n<style>\nbody {{ font-family: sans-serif; margin: 2em; }}\n\
+         table {{ border-collapse: collapse; }}\ntd, th {{ padding: .2em .8em; text-align: right; \
+         border-bottom: 1px solid #ddd; }}\ntd:first-child, th:first-child {{ text-align: left; }}\n\
+         pre {{ background: #f6f6f6; padding: 1em; }}\n</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
+    );
+    page += "<p>Bytes are those of whole messages, headers included, over all clients and rounds; \
+             ratios are per round, against the first run. Compute counts multiply-adds of the \
+             clients. The codec's share is its part of the clients' and the server's processor \
+             time, evaluation aside.</p>\n<table>\n<tr>";
+    HEADS.iter().for_each(|head| page += &format!("<th>{}</th>", head.replace('_', " ")));
+    page += "</tr>\n";
+    for row in rows(runs) {
+        page += "<tr>";
+        row.iter().for_each(|cell| page += &format!("<td>{}</td>", escaped(cell)));
+        page += "</tr>\n";
+    }
+    page += "</table>\n";
+    for (heading, chart) in charts(runs) {
+        page += &format!("<h2>{heading}</h2>\n{}", chart.svg());
+    }
+    page += "<h2>Configurations</h2>\n";
+    for run in runs {
+        let (name, toml) = (escaped(&run.name), escaped(&run.config.to_toml()));
+        page += &format!("<details><summary>{name}</summary><pre>{toml}</pre></details>\n");
+    }
+    page + "</body>\n</html>\n"
+}
+
+fn charts(runs: &[Finished]) -> [(&'static str, Chart); 2] {
+    let chart = |x_label, x_log, x: fn(&RoundRecord, f64) -> f64| {
+        let line = |run: &Finished| {
+            let mut bytes = 0.0;
+            let mut points = Vec::new();
+            for record in &run.records {
+                bytes += (record.bytes_down + record.bytes_up) as f64;
+                points.extend(record.accuracy.map(|a| (x(record, bytes), 100.0 * a)));
+            }
+            Line { name: run.name.clone(), points }
+        };
+        let lines = runs.iter().map(line).collect();
+        Chart { x_label, x_log, y_label: "accuracy on the test set, %", lines }
+    };
+    [
+        ("Accuracy against rounds", chart("rounds", false, |record, _| record.round as f64)),
+        ("Accuracy against bytes", chart("megabytes, both ways", true, |_, bytes| bytes / 1e6)),
+    ]
+}

@@ -1,0 +1,115 @@
+//! Training: the same seed is the same result, whatever happens on the way.
+
+use crate::room::{FEDPRESS, Room, code, said};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const SMALL: &str = "
+clients = 6
+clients_per_round = 3
+train_examples = 240
+test_examples = 100
+rounds = 3
+seed = 5
+down = \"hadamard|q=4|zstd\"
+up = \"hadamard|q=2,nearest|zstd\"
+keep = 0.75
+feedback = true
+[local]
+learning_rate = 0.05
+";
+
+/// The log without what depends on the clock.
+fn log(room: &Room, run: &str) -> Vec<serde_json::Value> {
+    let text = String::from_utf8(room.read(&format!("{run}/run/log.jsonl"))).unwrap();
+    let mut lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    lines.iter_mut().for_each(|line| drop(line.as_object_mut().unwrap().remove("seconds")));
+    lines
+}
+
+#[test]
+fn threads_do_not_show_and_resumed_is_uninterrupted() {
+    let room = Room::new();
+    room.write("small.toml", SMALL.as_bytes());
+    room.ok("train small.toml --out one -T 1");
+    room.ok("train small.toml --out two -T 3");
+    room.ok("train small.toml --out cut --rounds 1");
+    room.ok("train small.toml --out cut --resume");
+    assert_eq!(log(&room, "one").len(), 3);
+    for other in ["two", "cut"] {
+        assert_eq!(log(&room, "one"), log(&room, other), "{other}");
+        let model = |run: &str| room.read(&format!("{run}/run/model.fp"));
+        assert!(model("one") == model(other), "{other}");
+    }
+    room.ok("decode one/run/model.fp -o model.safetensors");
+    let page = String::from_utf8(room.read("one/report.html")).unwrap();
+    assert!(page.contains("<svg") && !page.contains("http://www.w3.org/1999"));
+    assert!(!page.contains("src=") && !page.contains("href="), "opens offline");
+}
+
+#[test]
+fn what_is_there_is_not_overwritten_unasked() {
+    let room = Room::new();
+    room.write("small.toml", SMALL.as_bytes());
+    room.ok("train small.toml --out out --rounds 1");
+    let again = room.run("train small.toml --out out --rounds 1");
+    assert_eq!(code(&again), 2);
+    assert!(said(&again).contains("--resume"), "{}", said(&again));
+    let other = room.run("train small.toml --out out --rounds 1 --resume --keep 1");
+    assert_eq!(code(&other), 2);
+    assert!(said(&other).contains("keep"), "{}", said(&other));
+    room.ok("train small.toml --out out --rounds 1 --keep 1 --force");
+}
+
+#[test]
+fn mistakes_are_told() {
+    let room = Room::new();
+    room.write("bad.toml", b"rouns = 3\n");
+    room.write("feedback.toml", b"feedback = true\nup = 'hadamard|q=2'\n");
+    for (line, says) in [
+        ("train", "--demo"),
+        ("train bad.toml", "rouns"),
+        ("train --dataset mnist", "files"),
+        ("train --dataset demo --down nonsense", "nonsense"),
+        ("train --dataset demo --keep 0", "fraction"),
+        ("train --dataset demo --clients 3", "clients"),
+        ("train feedback.toml", "nearest"),
+    ] {
+        let output = room.run(line);
+        assert_eq!(code(&output), 2, "{line}: {}", said(&output));
+        assert!(said(&output).contains(says), "{line}: {}", said(&output));
+    }
+}
+
+#[test]
+fn an_interrupt_saves() {
+    let room = Room::new();
+    room.write("small.toml", SMALL.as_bytes());
+    let mut child = Command::new(FEDPRESS)
+        .args(["train", "small.toml", "--rounds", "1000", "--out", "out", "-v"])
+        .current_dir(room.path(""))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    let mut kill = Command::new("kill");
+    assert!(kill.args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let start = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "does not stop");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    if status.code().is_none() {
+        return println!("skipped: signals are ignored here, or came before anything was set up");
+    }
+    assert_eq!(status.code(), Some(130));
+    let rounds = log(&room, "out").len();
+    assert!(rounds < 1000);
+    room.ok(&format!("train small.toml --out out --resume --rounds {}", rounds + 1));
+    assert_eq!(log(&room, "out").len(), rounds + 1);
+}

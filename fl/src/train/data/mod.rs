@@ -1,0 +1,14 @@
+//! Labelled images: the [`Dataset`], its readers, and a set that is made instead of read.
+
+mod cifar;
+mod dataset;
+mod file;
+mod folders;
+mod idx;
+mod open;
+mod procedural;
+#[cfg(test)]
+mod tests;
+
+pub use dataset::{Dataset, Normalisation};
+pub use procedural::procedural;

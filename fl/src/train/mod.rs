@@ -1,0 +1,43 @@
+//! Models, data and local training, all in one process (feature `train`).
+//!
+//! The crate exists to move models, not to make them; this module makes real weights and real
+//! updates for it to move, on burn with its CPU backend. What is here:
+//! - [`Architecture`]: a sequential network as data; it knows its parameters, its cost, its layout
+//!   for submodels, and the architecture of a submodel. [`Network`] is one with weights.
+//! - [`Dataset`]: labelled images as bytes, read from files or [made](procedural); a [`Partition`]
+//!   deals them out to clients.
+//! - [`train()`]: what a client does with the model it got; [`evaluate()`]: how good a model is;
+//!   [`in_parallel`]: many clients side by side.
+//! - [`Simulation`]: server, clients and the messages between them, in rounds, from a
+//!   [`TrainConfig`]; [`Grid`]: several of them in one file.
+//!
+//! Results depend on inputs and seeds, not on the number of threads: nothing draws from burn's
+//! generator, and a client's sums are made inside its own pool. Between types of CPU the last bits
+//! of trained weights do differ (matrix products sum in the order that suits the CPU).
+
+mod data;
+mod evaluate;
+mod grid;
+mod local;
+mod network;
+mod parallel;
+mod partition;
+mod random;
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+pub use burn::tensor::Device;
+pub use data::{Dataset, Normalisation, procedural};
+pub use evaluate::{Evaluation, evaluate};
+pub use grid::{Grid, Run};
+pub use local::{LocalTraining, Trained, train};
+pub use network::{Architecture, LayerSpec, Network};
+pub use parallel::in_parallel;
+pub use partition::{Partition, class_counts};
+pub use simulation::{RoundRecord, Seconds, Simulation, TrainConfig};
+
+/// The CPU: the one place that names a backend.
+pub fn cpu() -> Device {
+    Device::flex()
+}

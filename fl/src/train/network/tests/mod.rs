@@ -1,0 +1,5 @@
+//! Tests of architectures, networks and their gradients.
+
+mod architecture;
+mod gradients;
+mod reference;

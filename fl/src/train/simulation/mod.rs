@@ -1,0 +1,291 @@
+//! Federated training in one process: server, clients and the bytes between them.
+
+mod config;
+mod record;
+mod state;
+
+pub use config::TrainConfig;
+pub use record::{RoundRecord, Seconds};
+
+use super::{Architecture, Dataset, Device, cpu, evaluate, in_parallel, train};
+use crate::{
+    Action, Coordinator, Download, Error, Feedback, Layout, Parameter, Result, RoundOptions,
+};
+use fedpress::{DecodeOptions, derive_key};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What a key derived from the seed of a training is for.
+mod purpose {
+    pub(super) const PARTITION: u64 = 1;
+    pub(super) const WEIGHTS: u64 = 2;
+    pub(super) const SHUFFLE: u64 = 3;
+    pub(super) const ROUNDING: u64 = 4;
+    pub(super) const SERVER: u64 = 5;
+    pub(super) const ROUNDS: u64 = 6;
+}
+
+/// A training: each [`round`](Self::round) does the six steps of Caldas et al. 2018, figure 1.
+///
+/// Everything between server and clients is the bytes of real messages. Results depend on the
+/// configuration alone: private seeds, too, derive from its seed here, where nobody is to be kept
+/// from knowing them.
+pub struct Simulation {
+    config: TrainConfig,
+    architecture: Architecture,
+    layout: Arc<Layout>,
+    coordinator: Coordinator,
+    train: Dataset,
+    test: Dataset,
+    shards: Vec<Vec<u32>>,
+    feedback: BTreeMap<u64, Feedback>,
+    records: Vec<RoundRecord>,
+    device: Device,
+}
+
+/// What comes out of a client's part of a round.
+struct Trip {
+    client: u64,
+    message: Vec<u8>,
+    feedback: Option<Feedback>,
+    loss: f64,
+    multiply_adds: u64,
+    seconds: Seconds,
+}
+
+impl Simulation {
+    /// Reads the data, deals it out and makes the first model.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a configuration that contradicts itself; what reading data refuses.
+    pub fn new(config: TrainConfig) -> Result<Self> {
+        config.check()?;
+        let (train, test) = datasets(&config)?;
+        let architecture = architecture(&config, &train)?;
+        let layout = Layout::from_toml(&architecture.layout_toml())?;
+        let key = |purpose| derive_key(&[config.seed, purpose]);
+        let model = architecture.initial_parameters(key(purpose::WEIGHTS));
+        let coordinator = Coordinator::new(layout.clone(), model, round_options(&config)?)?;
+        let shards =
+            config.partition.split(train.labels(), config.clients, key(purpose::PARTITION))?;
+        Ok(Self {
+            architecture,
+            layout: Arc::new(layout),
+            coordinator,
+            train,
+            test,
+            shards,
+            feedback: BTreeMap::new(),
+            records: Vec::new(),
+            device: cpu(),
+            config,
+        })
+    }
+
+    /// What it was made from.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
+    /// The full model's architecture.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// The server's model.
+    pub fn model(&self) -> &[Parameter] {
+        self.coordinator.model()
+    }
+
+    /// The rounds so far.
+    pub fn records(&self) -> &[RoundRecord] {
+        &self.records
+    }
+
+    /// Whether all rounds are over.
+    pub fn is_done(&self) -> bool {
+        self.records.len() as u64 >= self.config.rounds
+    }
+
+    /// One round, with up to `threads` clients at the same time.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the training is over, or diverges.
+    pub fn round(&mut self, threads: usize) -> Result<&RoundRecord> {
+        if self.is_done() {
+            return Err(Error::invalid(format!("all {} rounds are over", self.config.rounds)));
+        }
+        let start = Instant::now();
+        let round = self.coordinator.round();
+        let everyone: Vec<u64> = (0..self.config.clients as u64).collect();
+        let mut seconds = Seconds::default();
+        let sends = timed(&mut seconds.encode, || self.coordinator.begin(&everyone, round))?;
+        let mut bytes_down = 0;
+        let mut jobs = Vec::new();
+        for send in sends {
+            let Action::Send { client, message } = send else { continue };
+            bytes_down += message.len() as u64;
+            let feedback = self.config.feedback.then(|| {
+                self.feedback.get(&client).cloned().unwrap_or_else(|| Feedback::new(&self.layout))
+            });
+            let this = &*self;
+            jobs.push(move || this.client(round, client, &message, feedback));
+        }
+        let trips = in_parallel(threads, jobs)?.into_iter().collect::<Result<Vec<_>>>()?;
+        let mut record = RoundRecord {
+            round: round + 1,
+            accuracy: None,
+            test_loss: None,
+            train_loss: trips.iter().map(|t| t.loss).sum::<f64>() / trips.len() as f64,
+            bytes_down,
+            bytes_up: trips.iter().map(|t| t.message.len() as u64).sum(),
+            multiply_adds: trips.iter().map(|t| t.multiply_adds).sum(),
+            updates: 0,
+            seconds,
+        };
+        for trip in trips {
+            record.seconds.add(&trip.seconds);
+            self.deliver(trip, round, &mut record)?;
+        }
+        self.evaluate_into(&mut record)?;
+        record.seconds.round = start.elapsed().as_secs_f64();
+        self.records.push(record);
+        Ok(&self.records[self.records.len() - 1])
+    }
+
+    /// What happens on a client: bytes in, bytes out.
+    fn client(
+        &self,
+        round: u64,
+        client: u64,
+        message: &[u8],
+        mut feedback: Option<Feedback>,
+    ) -> Result<Trip> {
+        let mut seconds = Seconds::default();
+        let options = DecodeOptions::default();
+        let download = timed(&mut seconds.decode, || Download::decode(message, &options))?;
+        let architecture = self.architecture.with_widths_of(&download.base)?;
+        let shard = &self.shards[client as usize];
+        let key = |purpose| derive_key(&[self.config.seed, purpose, round, client]);
+        let trained = timed(&mut seconds.train, || {
+            let seed = key(purpose::SHUFFLE);
+            let (base, data) = (&download.base, &self.train);
+            train(&architecture, base, data, shard, &self.config.local, seed, &self.device)
+        })?;
+        let (samples, private) = (shard.len() as u64, key(purpose::ROUNDING));
+        let parameters = &trained.parameters;
+        let message = timed(&mut seconds.encode, || match &mut feedback {
+            None => download.update(client, parameters, samples, private),
+            Some(feedback) => {
+                let layout = &self.layout;
+                download
+                    .update_with_feedback(client, parameters, samples, private, layout, feedback)
+            }
+        })?;
+        let local = &self.config.local;
+        let seen = (trained.steps * local.batch as u64).min(samples * u64::from(local.epochs));
+        let multiply_adds = architecture.multiply_adds() * seen;
+        Ok(Trip { client, message, feedback, loss: trained.loss, multiply_adds, seconds })
+    }
+
+    /// Hands an update to the server.
+    fn deliver(&mut self, trip: Trip, now: u64, record: &mut RoundRecord) -> Result<()> {
+        let seconds = &mut record.seconds.decode;
+        let actions = timed(seconds, || self.coordinator.receive(trip.client, &trip.message, now))?;
+        for action in actions {
+            match action {
+                Action::Taken { .. } => record.updates += 1,
+                Action::Reject(rejection) => return Err(Error::invalid(rejection.to_string())),
+                _ => {}
+            }
+        }
+        if let Some(feedback) = trip.feedback {
+            self.feedback.insert(trip.client, feedback);
+        }
+        Ok(())
+    }
+
+    fn evaluate_into(&self, record: &mut RoundRecord) -> Result<()> {
+        let due = record.round.is_multiple_of(self.config.evaluate_every);
+        if !due && record.round < self.config.rounds {
+            return Ok(());
+        }
+        let start = Instant::now();
+        let model = self.coordinator.model();
+        let result =
+            evaluate(&self.architecture, model, &self.test, &self.test.indices(), &self.device)?;
+        record.seconds.evaluate = start.elapsed().as_secs_f64();
+        record.accuracy = Some(result.accuracy());
+        record.test_loss = Some(result.loss);
+        Ok(())
+    }
+}
+
+impl Seconds {
+    fn add(&mut self, other: &Self) {
+        self.encode += other.encode;
+        self.decode += other.decode;
+        self.train += other.train;
+    }
+}
+
+fn timed<T>(seconds: &mut f64, work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = work();
+    *seconds += start.elapsed().as_secs_f64();
+    result
+}
+
+fn datasets(config: &TrainConfig) -> Result<(Dataset, Dataset)> {
+    let (train, test) = match (&config.dataset[..], &config.data) {
+        ("demo", _) => {
+            let (n_train, n_test) = (config.train_examples, config.test_examples);
+            super::procedural(1, n_train.unwrap_or(4000), n_test.unwrap_or(1000))?
+        }
+        (name, Some(folder)) => Dataset::open(name, folder)?,
+        (name, None) => return Err(Error::invalid(format!("{name}: where its files lie"))),
+    };
+    let cut = |data: Dataset, n: Option<usize>| match n {
+        Some(n) if n < data.len() => data.first(n),
+        _ => data,
+    };
+    Ok((cut(train, config.train_examples), cut(test, config.test_examples)))
+}
+
+fn architecture(config: &TrainConfig, data: &Dataset) -> Result<Architecture> {
+    let name = config.model.as_deref().unwrap_or(match &config.dataset[..] {
+        "mnist" | "fashion-mnist" => "mnist-cnn",
+        "cifar10" | "cifar100" => "all-cnn-c",
+        _ => "small-cnn",
+    });
+    let architecture = match name {
+        "mnist-cnn" => Architecture::mnist_cnn(data.n_classes())?,
+        "emnist-cnn" => Architecture::emnist_cnn()?,
+        "all-cnn-c" => Architecture::all_cnn_c(data.n_classes(), config.width)?,
+        "small-cnn" => Architecture::small_cnn(data.shape(), data.n_classes())?,
+        _ => return Err(Error::invalid(format!("model {name:?}: not one there is"))),
+    };
+    if architecture.input() != data.shape() {
+        let (model, data) = (architecture.input(), data.shape());
+        return Err(Error::invalid(format!(
+            "{name} takes images {model:?}, the data has {data:?}"
+        )));
+    }
+    Ok(architecture)
+}
+
+fn round_options(config: &TrainConfig) -> Result<RoundOptions> {
+    let (down, up) = config.specs()?;
+    let key = |purpose| derive_key(&[config.seed, purpose]);
+    let mut options = RoundOptions::new(1, key(purpose::ROUNDS), key(purpose::SERVER));
+    options.n_updates = config.clients_per_round;
+    options.min_updates = config.clients_per_round;
+    options.policy = config.policy();
+    (options.down, options.up) = (down, up);
+    options.scaled = config.scaled;
+    options.aggregator.averaging = config.averaging;
+    options.aggregator.weighting = config.weighting;
+    options.rule = config.server;
+    Ok(options)
+}
