@@ -16,9 +16,9 @@ const DEMO: &str = include_str!("../../../fl/experiments/demo.toml");
 ///
 /// Plays server and clients: builds a submodel, encodes it, hands over the bytes, decodes, trains,
 /// encodes the update, hands it back, decodes and aggregates. Every byte count is that of real
-/// messages. CONFIG is a TOML file: settings of the training, or of several runs that share some (one table "run" each);
-/// options on the command line override it. The output folder gets, for each run, its configuration,
-/// one JSON line per round (log.jsonl), a checkpoint and the model (model.fp, which fedpress decode
+/// messages. CONFIG is a TOML file: settings of the training, or of several runs that share some (one
+/// table "run" each); options on the command line override it. The output folder gets, for each run,
+/// its configuration, one JSON line per round (log.jsonl), a checkpoint and the model (model.fp, which fedpress decode
 /// turns into safetensors), and a report for all of them (report.html). The same seed gives the same
 /// bytes and the same model with any number of threads.
 #[derive(Debug, Args)]
