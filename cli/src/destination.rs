@@ -121,6 +121,16 @@ impl Opened {
     }
 }
 
+/// `stem` and `extension` (with its dot, or empty), with a number between them if that makes it free.
+pub fn free_name(stem: &str, extension: &str) -> PathBuf {
+    let name = |n: u32| match n {
+        1 => format!("{stem}{extension}"),
+        n => format!("{stem}-{n}{extension}"),
+    };
+    let free = (1..u32::MAX).map(name).find(|name| !Path::new(name).exists());
+    free.unwrap_or_default().into()
+}
+
 fn exists(path: &Path) -> Usage {
     Usage::new(format!("{} exists; -f replaces it", path.display()))
 }

@@ -13,7 +13,7 @@ impl<'a> Fields<'a> {
     pub(crate) fn bytes(&mut self, n: usize, what: &str) -> Result<&'a [u8]> {
         let Some((head, rest)) = self.0.split_at_checked(n) else {
             let left = self.0.len();
-            return Err(Error::corrupt(format!("{what}: expected {n} bytes, found {left}")));
+            return Err(Error::corrupt(format!("{what}: expected {n} more bytes, found {left}")));
         };
         self.0 = rest;
         Ok(head)

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod federation;
+#[path = "../../codec/tests/common/heap.rs"]
+mod heap;
 
 use federation::*;
 use fedpress::{DType, DecodeOptions, EncodeOptions, Encoder, ErrorKind, TensorDesc};
@@ -12,44 +14,8 @@ use fedpress_fl::message::decode;
 use fedpress_fl::{
     Aggregator, AggregatorOptions, Choice, Digest, Download, Layout, Parameter, Reason, Received,
 };
-use std::alloc::{GlobalAlloc, System};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use heap::{live, peak_of};
 use std::sync::{Arc, Mutex, MutexGuard};
-
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-fn add(n: usize) {
-    PEAK.fetch_max(LIVE.fetch_add(n, SeqCst) + n, SeqCst);
-}
-
-#[expect(unsafe_code, reason = "an allocator that counts can only be written this way")]
-// SAFETY: every call goes to the system's allocator as it is.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
-        add(layout.size());
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: std::alloc::Layout) {
-        LIVE.fetch_sub(layout.size(), SeqCst);
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(at, layout) }
-    }
-
-    unsafe fn realloc(&self, at: *mut u8, layout: std::alloc::Layout, size: usize) -> *mut u8 {
-        LIVE.fetch_sub(layout.size(), SeqCst);
-        add(size);
-        // SAFETY: the caller's promise.
-        unsafe { System.realloc(at, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -60,18 +26,6 @@ fn turn() -> MutexGuard<'static, ()> {
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
-
-fn live() -> usize {
-    LIVE.load(SeqCst)
-}
-
-/// The result, and the bytes that were live at most beyond those that were before.
-fn peak_of<T>(f: impl FnOnce() -> T) -> (T, usize) {
-    let before = live();
-    PEAK.store(before, SeqCst);
-    let result = f();
-    (result, PEAK.load(SeqCst).saturating_sub(before))
-}
 
 /// A message with a tensor of zeros in chunks that zstd makes small.
 fn zeros(n_values: u64, n_sent: u64, group_log2: u8) -> Vec<u8> {

@@ -5,7 +5,7 @@ mod data;
 mod picture;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::args::Threads;
 use crate::bench::{add, measured_table};
 use crate::console::Console;
-use crate::destination::{Destination, Opened};
+use crate::destination::{Destination, Opened, free_name};
 use crate::exit::Outcome;
 use crate::measure::{Measured, Sample};
 use crate::table::visible;
@@ -68,7 +68,7 @@ struct Row {
 
 /// Runs the command.
 pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
-    let path = args.output.clone().unwrap_or_else(free_name);
+    let path = args.output.clone().unwrap_or_else(|| free_name("fedpress-demo", ".svg"));
     let picture = Opened::open(&Destination::Path(path.clone()), args.force, None)?;
     let progress = console.progress(None);
     let mut options = EncodeOptions::new(SEEDS);
@@ -172,14 +172,4 @@ fn text(report: &Report) -> String {
         report.memcpy_gbs,
         visible(&report.picture)
     )
-}
-
-/// `fedpress-demo.svg`, or with a number that makes it free.
-fn free_name() -> PathBuf {
-    let name = |n: u32| match n {
-        1 => "fedpress-demo.svg".to_owned(),
-        n => format!("fedpress-demo-{n}.svg"),
-    };
-    let free = (1..u32::MAX).map(name).find(|name| !Path::new(name).exists());
-    free.unwrap_or_default().into()
 }

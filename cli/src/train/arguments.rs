@@ -1,12 +1,13 @@
 //! What `fedpress train` is told.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use fedpress_fl::train::{Grid, TrainConfig};
 
 use crate::args::Threads;
+use crate::destination::free_name;
 use crate::exit::Usage;
 
 /// The trainings of `--demo`.
@@ -107,7 +108,11 @@ impl Arguments {
 
     /// The output folder; made if it is not there.
     pub fn folder(&self) -> Result<PathBuf> {
-        let folder = self.out.clone().unwrap_or_else(|| free_name(self.resume));
+        let unnamed = || match self.resume {
+            true => "fedpress-train".into(),
+            false => free_name("fedpress-train", ""),
+        };
+        let folder = self.out.clone().unwrap_or_else(unnamed);
         let made = std::fs::create_dir_all(&folder);
         made.with_context(|| format!("cannot make the folder {}", folder.display()))?;
         Ok(folder)
@@ -133,14 +138,4 @@ impl Settings {
         set(&mut config.keep, &self.keep);
         set(&mut config.local.learning_rate, &self.learning_rate);
     }
-}
-
-/// `fedpress-train`, or with a number that makes it free.
-fn free_name(resume: bool) -> PathBuf {
-    let name = |n: u32| match n {
-        1 => "fedpress-train".to_owned(),
-        n => format!("fedpress-train-{n}"),
-    };
-    let free = |name: &String| resume || !Path::new(name).exists();
-    (1..u32::MAX).map(name).find(free).unwrap_or_default().into()
 }

@@ -41,11 +41,7 @@ impl Finished {
         let records = simulation.records();
         let sum = |part: fn(&RoundRecord) -> u64| records.iter().map(part).sum();
         let mut seconds = fedpress_fl::train::Seconds::default();
-        for record in records {
-            seconds.encode += record.seconds.encode;
-            seconds.decode += record.seconds.decode;
-            seconds.train += record.seconds.train;
-        }
+        records.iter().for_each(|record| seconds += record.seconds);
         Self {
             name: name.to_owned(),
             rounds: records.len(),

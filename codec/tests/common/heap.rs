@@ -1,4 +1,5 @@
 //! Counts what lives on the heap of the whole program.
+#![allow(dead_code, reason = "each program uses its own part")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -45,9 +46,14 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// Bytes that live now.
+pub fn live() -> usize {
+    LIVE.load(SeqCst)
+}
+
 /// The result, and the bytes that were live at most beyond those that were before.
 pub fn peak_of<T>(f: impl FnOnce() -> T) -> (T, usize) {
-    let before = LIVE.load(SeqCst);
+    let before = live();
     PEAK.store(before, SeqCst);
     let result = f();
     (result, PEAK.load(SeqCst).saturating_sub(before))

@@ -209,17 +209,19 @@ impl Aggregator {
         base: Digest,
         update: &Update,
     ) -> std::result::Result<(), Refusal> {
-        let expect = |reason, what: &str, expected: String, found: String| match expected == found {
+        let same = |reason, what: &str, expected: u64, found: u64| match expected == found {
             true => Ok(()),
             false => Err((reason, format!("{what}: expected {expected}, found {found}"))),
         };
-        let found = |number: u64| number.to_string();
-        expect(Reason::WrongRound, "run", found(self.run), found(update.run))?;
-        expect(Reason::WrongRound, "round", found(self.round), found(update.round))?;
-        expect(Reason::WrongClient, "client", found(client), found(update.client))?;
+        same(Reason::WrongRound, "run", self.run, update.run)?;
+        same(Reason::WrongRound, "round", self.round, update.round)?;
+        same(Reason::WrongClient, "client", client, update.client)?;
         if base != update.base {
-            expect(Reason::WrongBase, "base", base.to_string(), update.base.to_string())?;
-            return Err((Reason::WrongBase, "another base".into()));
+            // Not by their printed form, which is short.
+            return Err((
+                Reason::WrongBase,
+                format!("base: expected {base}, found {}", update.base),
+            ));
         }
         let most = u64::from(self.options.max_samples);
         let samples = update.samples;

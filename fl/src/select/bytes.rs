@@ -13,10 +13,10 @@
 
 use super::choice::is_fraction;
 use super::{Choice, Keep, Rule};
+use crate::bytes::Fields;
 use crate::{Error, Result};
 use bitvec::field::BitField;
 use bitvec::vec::BitVec;
-use fedpress::ErrorKind;
 use std::collections::BTreeMap;
 
 const RANDOM: u8 = 0;
@@ -61,10 +61,10 @@ impl Choice {
     /// a mask that keeps nothing or has spare bits set, what is not a fraction, names that are not
     /// UTF-8 or not ascending.
     pub fn read_from(bytes: &mut &[u8]) -> Result<Self> {
-        let mut cursor = Cursor(bytes);
-        let rule = cursor.rule()?;
-        let keep = cursor.keep()?;
-        *bytes = cursor.0;
+        let mut fields = Fields(bytes);
+        let rule = read_rule(&mut fields)?;
+        let keep = read_keep(&mut fields)?;
+        *bytes = fields.0;
         Ok(Self { rule, keep })
     }
 }
@@ -74,85 +74,61 @@ fn write_mask(mask: &BitVec, out: &mut Vec<u8>) {
     out.extend(mask.chunks(8).map(|chunk| chunk.load_le::<u8>()));
 }
 
-/// What has not been read. Every number of things is used only after as many bytes were there.
-struct Cursor<'a>(&'a [u8]);
+// Every number of things is used only after as many bytes were there.
 
-impl<'a> Cursor<'a> {
-    fn take(&mut self, n: usize, what: &str) -> Result<&'a [u8]> {
-        let Some((head, rest)) = self.0.split_at_checked(n) else {
-            let found = self.0.len();
-            let problem = format!("choice, {what}: expected {n} more bytes, found {found}");
+fn read_rule(fields: &mut Fields<'_>) -> Result<Rule> {
+    match fields.u8("choice, rule")? {
+        RANDOM => Ok(Rule::Random { seed: fields.u64("choice, seed")? }),
+        ORDERED => Ok(Rule::Ordered),
+        ROLLING => Ok(Rule::Rolling { offset: fields.u64("choice, offset")? }),
+        EXPLICIT => {
+            let n_masks = fields.u32("choice, number of masks")?;
+            (0..n_masks).map(|_| read_mask(fields)).collect::<Result<_>>().map(Rule::Explicit)
+        }
+        other => Err(Error::unsupported("choice", format!("rule {other}"), "rules 0 to 3")),
+    }
+}
+
+fn read_mask(fields: &mut Fields<'_>) -> Result<BitVec> {
+    let units = fields.u32("choice, units of a mask")? as usize;
+    let bytes = fields.bytes(units.div_ceil(8), "choice, mask")?;
+    let mut mask: BitVec = BitVec::with_capacity(bytes.len() * 8);
+    for byte in bytes {
+        mask.extend((0..8).map(|bit| byte >> bit & 1 == 1));
+    }
+    if mask[units..].any() {
+        return Err(Error::corrupt("choice, mask: spare bits are set"));
+    }
+    mask.truncate(units);
+    if mask.not_any() {
+        return Err(Error::corrupt("choice, mask: keeps no unit"));
+    }
+    Ok(mask)
+}
+
+fn read_fraction(fields: &mut Fields<'_>, what: &str) -> Result<f64> {
+    let fraction = f64::from_le_bytes(fields.array(what)?);
+    if is_fraction(fraction) {
+        return Ok(fraction);
+    }
+    Err(Error::corrupt(format!(
+        "{what}: expected a fraction above 0 and up to 1, found {fraction}"
+    )))
+}
+
+fn read_keep(fields: &mut Fields<'_>) -> Result<Keep> {
+    let default = read_fraction(fields, "choice, default fraction")?;
+    let n_groups = fields.u32("choice, number of fractions")?;
+    let mut groups = BTreeMap::new();
+    for _ in 0..n_groups {
+        let length = u16::from_le_bytes(fields.array("choice, length of a name")?);
+        let name = str::from_utf8(fields.bytes(length.into(), "choice, name")?)
+            .map_err(|e| Error::corrupt(format!("choice, name: not UTF-8: {e}")))?;
+        if groups.last_key_value().is_some_and(|(last, _): (&String, _)| last.as_str() >= name) {
+            let problem = format!("choice, name {name:?}: expected names in ascending order");
             return Err(Error::corrupt(problem));
-        };
-        self.0 = rest;
-        Ok(head)
-    }
-
-    fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N]> {
-        let mut bytes = [0; N];
-        bytes.copy_from_slice(self.take(N, what)?);
-        Ok(bytes)
-    }
-
-    fn rule(&mut self) -> Result<Rule> {
-        match self.array("rule")? {
-            [RANDOM] => Ok(Rule::Random { seed: u64::from_le_bytes(self.array("seed")?) }),
-            [ORDERED] => Ok(Rule::Ordered),
-            [ROLLING] => Ok(Rule::Rolling { offset: u64::from_le_bytes(self.array("offset")?) }),
-            [EXPLICIT] => {
-                let n_masks = u32::from_le_bytes(self.array("number of masks")?);
-                (0..n_masks).map(|_| self.mask()).collect::<Result<_>>().map(Rule::Explicit)
-            }
-            [other] => {
-                let (found, supported) = (format!("rule {other}"), "rules 0 to 3".to_owned());
-                let message = format!("choice: found {found}, this version knows {supported}");
-                Err(Error::new(ErrorKind::Unsupported { found, supported }, message))
-            }
         }
+        groups.insert(name.to_owned(), read_fraction(fields, "choice, fraction of a group")?);
     }
-
-    fn mask(&mut self) -> Result<BitVec> {
-        let units = u32::from_le_bytes(self.array("units of a mask")?) as usize;
-        let bytes = self.take(units.div_ceil(8), "mask")?;
-        let mut mask: BitVec = BitVec::with_capacity(bytes.len() * 8);
-        for byte in bytes {
-            mask.extend((0..8).map(|bit| byte >> bit & 1 == 1));
-        }
-        if mask[units..].any() {
-            return Err(Error::corrupt("choice, mask: spare bits are set"));
-        }
-        mask.truncate(units);
-        if mask.not_any() {
-            return Err(Error::corrupt("choice, mask: keeps no unit"));
-        }
-        Ok(mask)
-    }
-
-    fn fraction(&mut self, what: &str) -> Result<f64> {
-        let fraction = f64::from_le_bytes(self.array(what)?);
-        if is_fraction(fraction) {
-            return Ok(fraction);
-        }
-        Err(Error::corrupt(format!(
-            "choice, {what}: expected a fraction above 0 and up to 1, found {fraction}"
-        )))
-    }
-
-    fn keep(&mut self) -> Result<Keep> {
-        let default = self.fraction("default fraction")?;
-        let n_groups = u32::from_le_bytes(self.array("number of fractions")?);
-        let mut groups = BTreeMap::new();
-        for _ in 0..n_groups {
-            let length = u16::from_le_bytes(self.array("length of a name")?);
-            let name = str::from_utf8(self.take(length.into(), "name")?)
-                .map_err(|e| Error::corrupt(format!("choice, name: not UTF-8: {e}")))?;
-            if groups.last_key_value().is_some_and(|(last, _): (&String, _)| last.as_str() >= name)
-            {
-                let problem = format!("choice, name {name:?}: expected names in ascending order");
-                return Err(Error::corrupt(problem));
-            }
-            groups.insert(name.to_owned(), self.fraction("fraction of a group")?);
-        }
-        Ok(Keep { default, groups })
-    }
+    Ok(Keep { default, groups })
 }

@@ -13,7 +13,6 @@ use crate::{
 };
 use fedpress::{DecodeOptions, derive_key};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// What a key derived from the seed of a training is for.
@@ -34,7 +33,6 @@ mod purpose {
 pub struct Simulation {
     config: TrainConfig,
     architecture: Architecture,
-    layout: Arc<Layout>,
     coordinator: Coordinator,
     train: Dataset,
     test: Dataset,
@@ -66,12 +64,11 @@ impl Simulation {
         let layout = Layout::from_toml(&architecture.layout_toml())?;
         let key = |purpose| derive_key(&[config.seed, purpose]);
         let model = architecture.initial_parameters(key(purpose::WEIGHTS));
-        let coordinator = Coordinator::new(layout.clone(), model, round_options(&config)?)?;
+        let coordinator = Coordinator::new(layout, model, round_options(&config)?)?;
         let shards =
             config.partition.split(train.labels(), config.clients, key(purpose::PARTITION))?;
         Ok(Self {
             architecture,
-            layout: Arc::new(layout),
             coordinator,
             train,
             test,
@@ -127,7 +124,10 @@ impl Simulation {
             let Action::Send { client, message } = send else { continue };
             bytes_down += message.len() as u64;
             let feedback = self.config.feedback.then(|| {
-                self.feedback.get(&client).cloned().unwrap_or_else(|| Feedback::new(&self.layout))
+                self.feedback
+                    .get(&client)
+                    .cloned()
+                    .unwrap_or_else(|| Feedback::new(self.coordinator.layout()))
             });
             let this = &*self;
             jobs.push(move || this.client(round, client, &message, feedback));
@@ -145,7 +145,7 @@ impl Simulation {
             seconds,
         };
         for trip in trips {
-            record.seconds.add(&trip.seconds);
+            record.seconds += trip.seconds;
             self.deliver(trip, round, &mut record)?;
         }
         self.evaluate_into(&mut record)?;
@@ -178,7 +178,7 @@ impl Simulation {
         let message = timed(&mut seconds.encode, || match &mut feedback {
             None => download.update(client, parameters, samples, private),
             Some(feedback) => {
-                let layout = &self.layout;
+                let layout = self.coordinator.layout();
                 download
                     .update_with_feedback(client, parameters, samples, private, layout, feedback)
             }
@@ -219,14 +219,6 @@ impl Simulation {
         record.accuracy = Some(result.accuracy());
         record.test_loss = Some(result.loss);
         Ok(())
-    }
-}
-
-impl Seconds {
-    fn add(&mut self, other: &Self) {
-        self.encode += other.encode;
-        self.decode += other.decode;
-        self.train += other.train;
     }
 }
 

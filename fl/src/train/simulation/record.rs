@@ -41,6 +41,17 @@ pub struct Seconds {
     pub round: f64,
 }
 
+impl std::ops::AddAssign for Seconds {
+    /// Each part to its own.
+    fn add_assign(&mut self, other: Self) {
+        self.encode += other.encode;
+        self.decode += other.decode;
+        self.train += other.train;
+        self.evaluate += other.evaluate;
+        self.round += other.round;
+    }
+}
+
 impl Seconds {
     /// Encoding and decoding as a fraction of them and training.
     pub fn codec_share(&self) -> f64 {

@@ -50,14 +50,15 @@ impl Simulation {
         let mut simulation = Self::new(config)?;
         let records = serde_json::from_str::<Vec<RoundRecord>>(text(log, "log")?);
         simulation.records = records.map_err(|e| Error::corrupt(format!("log: {e}")))?;
-        let layout = (*simulation.layout).clone();
+        let layout = simulation.coordinator.layout().clone();
         let rounds = round_options(&simulation.config)?;
         let state = named(coordinator, "coordinator")?;
         simulation.coordinator = Coordinator::restore(state, layout, rounds, &options)?;
         for tensor in feedback {
             let client = tensor.name.strip_prefix("feedback/").and_then(|c| c.parse().ok());
             let client = client.ok_or_else(|| Error::corrupt("not a saved training"))?;
-            let feedback = Feedback::restore(&tensor.data, &simulation.layout, &options)?;
+            let feedback =
+                Feedback::restore(&tensor.data, simulation.coordinator.layout(), &options)?;
             simulation.feedback.insert(client, feedback);
         }
         Ok(simulation)
