@@ -47,6 +47,21 @@ impl Error {
         self
     }
 
+    /// The world's mistake, and the file it is about.
+    pub(crate) fn io(path: &std::path::Path, error: std::io::Error) -> Self {
+        Self::from(fedpress::Error::from(error)).in_file(path)
+    }
+
+    /// The file it is about.
+    pub(crate) fn in_file(mut self, path: &std::path::Path) -> Self {
+        let before = match self.0.message.is_empty() {
+            true => path.display().to_string(),
+            false => format!("{}: {}", path.display(), self.0.message),
+        };
+        self.0.message = before;
+        self
+    }
+
     /// Who is to blame.
     pub fn kind(&self) -> &ErrorKind {
         &self.0.kind

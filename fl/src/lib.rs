@@ -11,9 +11,12 @@
 //! 6. The [`Aggregator`] checks each update, folds it into exact sums over the coordinates of the
 //!    full model, and a [`ServerOptimizer`] moves the server's full-precision weights.
 //!
-//! Nothing here does I/O, reads a clock or starts a thread: bytes and time come in, bytes and
+//! Nothing of this does I/O, reads a clock or starts a thread: bytes and time come in, bytes and
 //! decisions go out. With the feature `train`, the module `train` has models, data and local
 //! training that use all of it in one process.
+//!
+//! For group knowledge transfer (FedGKT, He et al. 2020) there is [`exchange`]: features, logits and
+//! labels by sample, and a server's store of them, which has files.
 //!
 //! # The design
 //! **A model** is a list of named f32 tensors ([`Parameter`]).
@@ -42,6 +45,7 @@
 mod aggregate;
 mod bytes;
 mod error;
+pub mod exchange;
 mod feedback;
 mod layout;
 pub mod message;
@@ -55,6 +59,10 @@ pub mod train;
 
 pub use aggregate::{Aggregator, AggregatorOptions, Averaging, Received, Weighting};
 pub use error::{Error, Result};
+pub use exchange::{
+    FeatureSpecs, FeatureStore, FeatureWriter, Features, LogitWriter, Logits, SampleLogits,
+    StoreOptions, Upload, decode_logits,
+};
 pub use feedback::Feedback;
 pub use layout::{Axis, Convention, Group, Layout, ParamLayout, Role, Segment};
 pub use message::{Broadcast, Digest, Download, Reason, Rejection, Update};

@@ -9,10 +9,12 @@
     reason = "a broken law has to crash the fuzzer"
 )]
 
+mod exchange;
 mod input;
 mod message;
 pub mod seeds;
 
+pub use exchange::exchange;
 use fedpress::{
     Comparison, DecodeOptions, Decoder, EncodeOptions, ErrorKind, Event, NonFinite, Reader, Simd,
     Spec, Tensor, Writer,
@@ -32,6 +34,7 @@ pub const TARGETS: &[Target] = &[
     ("spec", spec),
     ("add_into", add_into),
     ("message", message),
+    ("exchange", exchange),
 ];
 
 /// Memory that decoding may take here.

@@ -2,6 +2,7 @@
 
 use super::{Broadcast, Digest, Reason, Rejection, Update};
 use crate::bytes::{Fields, put_text};
+use crate::exchange::{Features, Logits};
 use crate::{Choice, Error, Result};
 use fedpress::Spec;
 
@@ -15,6 +16,8 @@ const VERSION: u8 = 0;
 const BROADCAST: u8 = 1;
 const UPDATE: u8 = 2;
 const REJECTION: u8 = 3;
+const FEATURES: u8 = 4;
+const LOGITS: u8 = 5;
 
 /// What a broadcast to everyone has in place of a client: no client may be called that.
 pub(crate) const EVERYONE: u64 = u64::MAX;
@@ -32,6 +35,10 @@ pub enum Header {
     Update(Update),
     /// Server to client: why an update was not taken.
     Rejection(Rejection),
+    /// Client to server: features and logits of its samples.
+    Features(Features),
+    /// Server to client: logits for its samples.
+    Logits(Logits),
 }
 
 impl Header {
@@ -41,6 +48,8 @@ impl Header {
             Self::Broadcast(b) => (BROADCAST, b.run, b.round, b.client.unwrap_or(EVERYONE)),
             Self::Update(u) => (UPDATE, u.run, u.round, u.client),
             Self::Rejection(r) => (REJECTION, r.run, r.round, r.client),
+            Self::Features(f) => (FEATURES, f.run, f.round, f.client),
+            Self::Logits(l) => (LOGITS, l.run, l.round, l.client),
         };
         let mut out = vec![VERSION, kind];
         [run, round, client].iter().for_each(|field| out.extend_from_slice(&field.to_le_bytes()));
@@ -54,6 +63,8 @@ impl Header {
                 out.push(rejection.reason as u8);
                 put_text(&rejection.detail, &mut out);
             }
+            Self::Features(features) => features.write_to(&mut out),
+            Self::Logits(logits) => logits.write_to(&mut out),
         }
         out
     }
@@ -68,17 +79,12 @@ impl Header {
                 Self::Broadcast(read_broadcast(&mut fields, run, round, client)?)
             }
             UPDATE => Self::Update(read_update(&mut fields, run, round, client)?),
-            REJECTION => {
-                let reason = fields.u8("reason")?;
-                let unknown =
-                    || Error::unsupported(PLACE, format!("reason {reason}"), "reasons 1 to 12");
-                let reason = Reason::from_u8(reason).ok_or_else(unknown)?;
-                let detail = fields.text("detail")?;
-                Self::Rejection(Rejection { run, round, client, reason, detail })
-            }
+            REJECTION => Self::Rejection(read_rejection(&mut fields, run, round, client)?),
+            FEATURES => Self::Features(Features::read_from(&mut fields, [run, round, client])?),
+            LOGITS => Self::Logits(Logits::read_from(&mut fields, [run, round, client])?),
             _ => {
                 let found = format!("kind of message {kind}");
-                return Err(Error::unsupported(PLACE, found, "kinds 1 to 3"));
+                return Err(Error::unsupported(PLACE, found, "kinds 1 to 5"));
             }
         };
         fields.finish()?;
@@ -88,16 +94,19 @@ impl Header {
     /// Reads the body of the record where only an update will do: of another message, whose lists
     /// take memory, nothing behind the common fields is looked at.
     pub(crate) fn update_from_bytes(body: &[u8]) -> Result<Update> {
-        let mut fields = Fields(body);
-        let (kind, [run, round, client]) = read_common(&mut fields)?;
-        if kind != UPDATE {
-            return Err(Error::corrupt(format!(
-                "expected an update, found a message of kind {kind}"
-            )));
-        }
-        let update = read_update(&mut fields, run, round, client)?;
-        fields.finish()?;
-        Ok(update)
+        read_only(body, UPDATE, "an update", |fields, [run, round, client]| {
+            read_update(fields, run, round, client)
+        })
+    }
+
+    /// The same where only features will do.
+    pub(crate) fn features_from_bytes(body: &[u8]) -> Result<Features> {
+        read_only(body, FEATURES, "features", Features::read_from)
+    }
+
+    /// The same where only logits will do.
+    pub(crate) fn logits_from_bytes(body: &[u8]) -> Result<Logits> {
+        read_only(body, LOGITS, "logits", Logits::read_from)
     }
 
     /// What it is called in errors.
@@ -106,8 +115,27 @@ impl Header {
             Self::Broadcast(_) => "a broadcast",
             Self::Update(_) => "an update",
             Self::Rejection(_) => "a rejection",
+            Self::Features(_) => "features",
+            Self::Logits(_) => "logits",
         }
     }
+}
+
+/// A header of one kind, and no other.
+fn read_only<T>(
+    body: &[u8],
+    expected: u8,
+    name: &str,
+    read: impl Fn(&mut Fields<'_>, [u64; 3]) -> Result<T>,
+) -> Result<T> {
+    let mut fields = Fields(body);
+    let (kind, common) = read_common(&mut fields)?;
+    if kind != expected {
+        return Err(Error::corrupt(format!("expected {name}, found a message of kind {kind}")));
+    }
+    let header = read(&mut fields, common)?;
+    fields.finish()?;
+    Ok(header)
 }
 
 /// Kind of message; run, round and client.
@@ -123,6 +151,13 @@ fn read_common(fields: &mut Fields<'_>) -> Result<(u8, [u64; 3])> {
 fn read_update(fields: &mut Fields<'_>, run: u64, round: u64, client: u64) -> Result<Update> {
     let base = Digest(fields.array("digest of the base")?);
     Ok(Update { run, round, client, base, samples: fields.u64("samples")? })
+}
+
+fn read_rejection(fields: &mut Fields<'_>, run: u64, round: u64, client: u64) -> Result<Rejection> {
+    let reason = fields.u8("reason")?;
+    let unknown = || Error::unsupported(PLACE, format!("reason {reason}"), "reasons 1 to 18");
+    let reason = Reason::from_u8(reason).ok_or_else(unknown)?;
+    Ok(Rejection { run, round, client, reason, detail: fields.text("detail")? })
 }
 
 fn write_broadcast(broadcast: &Broadcast, out: &mut Vec<u8>) {

@@ -1,11 +1,11 @@
-//! [`Rejection`]: why an update was not taken. A value, not an error: the round goes on.
+//! [`Rejection`]: why an update or an upload was not taken. A value, not an error: the round goes on.
 
 use super::{Header, encode};
 use crate::Result;
 use fedpress::{Seeds, Spec};
 use std::fmt;
 
-/// Why an update was not taken.
+/// Why an update, or an upload of features, was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 #[repr(u8)]
@@ -34,12 +34,24 @@ pub enum Reason {
     Busy = 11,
     /// The round is over.
     Late = 12,
+    /// A sample that the client's first upload did not name.
+    UnknownSample = 13,
+    /// A sample twice in one upload.
+    RepeatedSample = 14,
+    /// An upload without one of the client's samples.
+    MissingSample = 15,
+    /// A label where the labels are known already.
+    SecondLabel = 16,
+    /// No labels in the first upload that is taken from a client.
+    MissingLabel = 17,
+    /// A label that is no class.
+    BadLabel = 18,
 }
 
 impl Reason {
     /// From its number in a message.
     pub(crate) fn from_u8(number: u8) -> Option<Self> {
-        const ALL: [Reason; 12] = [
+        const ALL: [Reason; 18] = [
             Reason::Malformed,
             Reason::TooLarge,
             Reason::WrongRound,
@@ -52,12 +64,18 @@ impl Reason {
             Reason::NotSelected,
             Reason::Busy,
             Reason::Late,
+            Reason::UnknownSample,
+            Reason::RepeatedSample,
+            Reason::MissingSample,
+            Reason::SecondLabel,
+            Reason::MissingLabel,
+            Reason::BadLabel,
         ];
         ALL.into_iter().find(|reason| *reason as u8 == number)
     }
 }
 
-/// Why an update was not taken, and whose.
+/// Why an update, or an upload of features, was not taken, and whose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     /// Which training this is.
