@@ -87,7 +87,7 @@ impl Grid {
                 "training file: run {name:?}: expected letters, digits and -_.= (it names a folder)"
             )));
         }
-        let config = TrainConfig::deserialize(Value::Table(keys));
+        let config = TrainConfig::from_table(keys);
         let config =
             config.map_err(|e| Error::invalid(format!("training file, run {name:?}: {e}")))?;
         let mut made = Vec::new();

@@ -6,21 +6,30 @@ use super::random::{Draws, Purpose};
 use crate::{Error, Parameter, Result};
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
-use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
-use burn::tensor::Device;
+use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer, SgdConfig};
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// How a client trains: stochastic gradient descent on the mean cross-entropy of a batch.
-///
-/// As in PyTorch, the gradient is `g + weight_decay * w`, the velocity `v = momentum * v + g`
-/// without dampening, and the step `w -= learning_rate * v`. Velocities start at zero with each
-/// call.
+/// The rule of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Optimizer {
+    /// Stochastic gradient descent. As in PyTorch, the gradient is `g + weight_decay * w`, the
+    /// velocity `v = momentum * v + g` without dampening, and the step `w -= learning_rate * v`.
+    #[default]
+    Sgd,
+    /// Adam (Kingma & Ba 2015) with 0.9, 0.999 and 1e-8; weight decay is added to the gradient.
+    Adam,
+}
+
+/// How a network is trained on batches. What an optimizer accumulates starts at zero with each call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LocalTraining {
     /// Passes over the client's examples, each in an order of its own.
     pub epochs: u32,
-    /// Examples in a step; the last batch of an epoch may have fewer.
+    /// Examples in a step; the last batch of an epoch may have fewer, but not one alone (which has
+    /// no variance to normalise by): that is joined to the batch before.
     pub batch: usize,
     /// Step size.
     pub learning_rate: f64,
@@ -30,18 +39,27 @@ pub struct LocalTraining {
     pub weight_decay: f32,
     /// Stops early, after so many steps in all.
     pub max_steps: Option<u64>,
+    /// `sgd` or `adam`.
+    pub optimizer: Optimizer,
 }
 
 /// One epoch of batches of 10 at 0.1.
 impl Default for LocalTraining {
     fn default() -> Self {
-        let (momentum, weight_decay) = (0.0, 0.0);
-        Self { epochs: 1, batch: 10, learning_rate: 0.1, momentum, weight_decay, max_steps: None }
+        Self {
+            epochs: 1,
+            batch: 10,
+            learning_rate: 0.1,
+            momentum: 0.0,
+            weight_decay: 0.0,
+            max_steps: None,
+            optimizer: Optimizer::Sgd,
+        }
     }
 }
 
 impl LocalTraining {
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let sound = |x: f32| x.is_finite() && x >= 0.0;
         if self.epochs == 0 || self.batch == 0 || self.max_steps == Some(0) {
             return Err(Error::invalid(format!("expected at least one step, found {self:?}")));
@@ -51,11 +69,21 @@ impl LocalTraining {
                 "expected a learning rate, momentum and weight decay of at least 0, found {self:?}"
             )));
         }
+        if self.optimizer == Optimizer::Adam && self.momentum != 0.0 {
+            return Err(Error::invalid("momentum: adam has its own"));
+        }
         Ok(())
     }
 
-    /// The optimizer, with fresh velocities.
-    pub(crate) fn optimizer(&self) -> ModuleOptimizer {
+    /// The optimizer, with nothing accumulated.
+    fn optimizer(&self) -> ModuleOptimizer {
+        if self.optimizer == Optimizer::Adam {
+            let mut config = AdamConfig::new().with_epsilon(1e-8);
+            if self.weight_decay > 0.0 {
+                config = config.with_weight_decay(Some(WeightDecayConfig::new(self.weight_decay)));
+            }
+            return config.init();
+        }
         let mut config = SgdConfig::new();
         if self.momentum > 0.0 {
             let momentum = MomentumConfig::new().with_momentum(f64::from(self.momentum));
@@ -99,15 +127,32 @@ pub fn train(
     seed: u64,
     device: &Device,
 ) -> Result<Trained> {
-    settings.check()?;
     check_fit(architecture, data, indices)?;
     let device = device.clone().autodiff();
-    let mut network = Network::new(architecture, start, &device)?;
+    let loss = |network: &Network, batch: &[u32]| {
+        let (images, labels) = data.batch(batch, &device)?;
+        Ok(cross_entropy(network.forward(images), labels))
+    };
+    descend(architecture, start, indices, settings, seed, &device, loss)
+}
+
+/// The same for any loss of a network on some of `indices`, whatever they number; `device` has
+/// autodiff.
+pub(crate) fn descend(
+    architecture: &Architecture,
+    start: &[Parameter],
+    indices: &[u32],
+    settings: &LocalTraining,
+    seed: u64,
+    device: &Device,
+    loss: impl Fn(&Network, &[u32]) -> Result<Tensor<1>>,
+) -> Result<Trained> {
+    settings.check()?;
+    let mut network = Network::new(architecture, start, device)?;
     let mut optimizer = settings.optimizer();
     let (mut total, mut steps) = (0.0, 0u64);
     for batch in Batches::new(indices, settings, seed) {
-        let (images, labels) = data.batch(&batch, &device)?;
-        let loss = cross_entropy(network.forward(images), labels);
+        let loss = loss(&network, &batch)?;
         let value = loss.clone().try_into_scalar::<f32>().map_err(device_failed)?;
         if !value.is_finite() {
             return Err(diverged(steps, &format!("the loss is {value}"), settings));
@@ -187,7 +232,10 @@ impl Iterator for Batches<'_> {
             Draws::new(self.seed, Purpose::Shuffle, self.epoch).shuffle(&mut self.order);
             (self.used, self.epoch) = (0, self.epoch + 1);
         }
-        let batch: Vec<u32> = self.order[self.used..].iter().copied().take(self.batch).collect();
+        let rest = self.order.len() - self.used;
+        let joined = rest == self.batch + 1 && self.batch > 1;
+        let take = if joined { rest } else { self.batch };
+        let batch: Vec<u32> = self.order[self.used..].iter().copied().take(take).collect();
         self.used += batch.len();
         Some(batch)
     }
@@ -213,7 +261,12 @@ mod tests {
         }
         let again: Vec<Vec<u32>> = Batches::new(&indices, &settings, 7).collect();
         assert_eq!(again, batches);
-        let capped = LocalTraining { max_steps: Some(4), ..settings };
+        let capped = LocalTraining { max_steps: Some(4), ..settings.clone() };
         assert_eq!(Batches::new(&indices, &capped, 7).count(), 4);
+        let sizes = |n: usize, batch| {
+            let settings = LocalTraining { batch, ..LocalTraining::default() };
+            Batches::new(&indices[..n], &settings, 7).map(|b| b.len()).collect::<Vec<_>>()
+        };
+        assert_eq!((sizes(21, 10), sizes(2, 1), sizes(1, 5)), (vec![10, 11], vec![1, 1], vec![1]));
     }
 }

@@ -17,6 +17,7 @@
 
 mod data;
 mod evaluate;
+mod gkt;
 mod grid;
 mod local;
 mod network;
@@ -28,14 +29,15 @@ mod simulation;
 mod tests;
 
 pub use burn::tensor::Device;
-pub use data::{Dataset, Normalisation, procedural};
+pub use data::{Augment, Dataset, Normalisation, procedural};
 pub use evaluate::{Evaluation, evaluate};
+pub use gkt::{Clock, GktConfig, GktRecord, GktSimulation, Pace, Pair};
 pub use grid::{Grid, Run};
-pub use local::{LocalTraining, Trained, train};
-pub use network::{Architecture, LayerSpec, Network};
+pub use local::{LocalTraining, Optimizer, Trained, train};
+pub use network::{Architecture, LayerSpec, Network, SplitModel};
 pub use parallel::in_parallel;
 pub use partition::{Partition, class_counts};
-pub use simulation::{RoundRecord, Seconds, Simulation, TrainConfig};
+pub use simulation::{Algorithm, RoundRecord, Seconds, Simulation, TrainConfig};
 
 /// The CPU: the one place that names a backend.
 pub fn cpu() -> Device {

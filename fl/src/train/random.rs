@@ -12,6 +12,8 @@ pub(crate) enum Purpose {
     Shuffle = 2,
     Partition = 3,
     Procedural = 4,
+    View = 5,
+    Clock = 6,
 }
 
 /// A stream of draws (PCG XSL 128/64 MCG, O'Neill 2014).

@@ -1,5 +1,6 @@
 //! [`Dataset`]: labelled images as bytes, and the batches made of them.
 
+use super::View;
 use crate::{Error, Result};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -156,6 +157,16 @@ impl Dataset {
     /// # Errors
     /// `InvalidArgument` for an index that is no example's.
     pub fn batch(&self, indices: &[u32], device: &Device) -> Result<(Tensor<4>, Tensor<1, Int>)> {
+        self.views(indices, |_| View::plain(), device)
+    }
+
+    /// The same, each example as its view shows it.
+    pub(crate) fn views(
+        &self,
+        indices: &[u32],
+        view: impl Fn(u32) -> View,
+        device: &Device,
+    ) -> Result<(Tensor<4>, Tensor<1, Int>)> {
         let [channels, height, width] = self.shape;
         let mut values = Vec::with_capacity(indices.len() * channels * height * width);
         let mut labels = Vec::with_capacity(indices.len());
@@ -165,8 +176,9 @@ impl Dataset {
                 let n = self.len();
                 return Err(Error::invalid(format!("expected examples below {n}, found {i}")));
             };
+            let view = view(*index);
             for (channel, table) in image.chunks_exact(height * width).zip(&self.tables) {
-                values.extend(channel.iter().map(|x| table[usize::from(*x)]));
+                view.show(channel, [height, width], table, &mut values);
             }
             labels.push(i64::from(*label));
         }

@@ -9,6 +9,10 @@ mod open;
 mod procedural;
 #[cfg(test)]
 mod tests;
+mod view;
 
 pub use dataset::{Dataset, Normalisation};
 pub use procedural::procedural;
+pub use view::Augment;
+
+pub(crate) use view::View;

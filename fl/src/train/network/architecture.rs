@@ -1,68 +1,19 @@
 //! [`Architecture`]: a sequential network as data, with what follows from it.
 
-use super::flow::{Flow, Stage};
+use super::LayerSpec;
+use super::flow::Flow;
+use super::stage::{ParameterSpec, Stage, stages};
 use crate::{Error, Parameter, Result};
 use serde::{Deserialize, Serialize};
-
-/// One layer of an [`Architecture`]. In files: `kind = "conv"`, then the fields.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum LayerSpec {
-    /// Convolution with a square kernel and a bias; images in, images out.
-    Conv {
-        /// The prefix of its parameters, and the group of its units.
-        name: String,
-        /// Filters.
-        out: usize,
-        /// Side of the kernel.
-        kernel: usize,
-        /// Step between applications, both ways.
-        #[serde(default = "one")]
-        stride: usize,
-        /// Zeros on every side.
-        #[serde(default)]
-        padding: usize,
-    },
-    /// Fully connected with a bias; vectors in, vectors out.
-    Dense {
-        /// The prefix of its parameters, and the group of its units.
-        name: String,
-        /// Outputs.
-        out: usize,
-    },
-    /// max(x, 0).
-    Relu,
-    /// The largest of each square of `size` by `size`; a rest at the edge is left out.
-    MaxPool {
-        /// Side and step.
-        size: usize,
-    },
-    /// The mean of each channel: images to vectors.
-    GlobalMean,
-    /// Images to vectors, channel by channel: a channel becomes `height * width` neighbours.
-    Flatten,
-}
-
-fn one() -> usize {
-    1
-}
-
-impl LayerSpec {
-    /// The name of a layer that has parameters.
-    pub fn name(&self) -> Option<&str> {
-        match self {
-            Self::Conv { name, .. } | Self::Dense { name, .. } => Some(name),
-            _ => None,
-        }
-    }
-}
 
 /// A sequential network as data: what an experiment file says, and what a client gets told.
 ///
 /// Every value is checked when it is made ([`new`](Self::new) or deserialised), so that the rest
 /// cannot fail. Its parameters, in order, are `NAME.weight` and `NAME.bias` of each layer that has
 /// any: a convolution's weight is `[out, in, kernel, kernel]` as in PyTorch, a dense weight is
-/// `[in, out]` as in burn, Keras and JAX (PyTorch's is the transpose), a bias is `[out]`.
+/// `[in, out]` as in burn, Keras and JAX (PyTorch's is the transpose), a bias is `[out]`. A batch
+/// norm also has `NAME.running_mean` and `NAME.running_var`, which are counted, not trained. Of a
+/// sum the body comes first, then the shortcut.
 ///
 /// ```
 /// let model = fedpress_fl::train::Architecture::mnist_cnn(10)?;
@@ -74,8 +25,8 @@ impl LayerSpec {
 pub struct Architecture {
     input: [usize; 3],
     layers: Vec<LayerSpec>,
-    /// `flows[i]` goes into layer i; one more comes out at the end.
-    flows: Vec<Flow>,
+    /// What comes out.
+    output: Flow,
 }
 
 /// How an [`Architecture`] travels.
@@ -107,38 +58,36 @@ impl Architecture {
     /// `InvalidArgument`, with the layer, where something does not fit: a kernel or pool larger
     /// than the image, zero sizes, dense layers without a [`Flatten`](LayerSpec::Flatten) or
     /// [`GlobalMean`](LayerSpec::GlobalMean) before them, names that are taken or not of letters,
-    /// digits and `_`, no layer with parameters, an end that is not a vector of logits, or more
-    /// than 2^31 values anywhere.
+    /// digits and `_`, no layer with parameters, paths of different ends, an end that is not a
+    /// vector of logits, or more than 2^31 values anywhere.
     pub fn new(input: [usize; 3], layers: Vec<LayerSpec>) -> Result<Self> {
-        let mut flows = vec![Flow::image(input)?];
+        let mut output = Flow::image(input)?;
         let mut names: Vec<&str> = Vec::new();
         for (i, layer) in layers.iter().enumerate() {
             let of_layer = |why: String| Error::invalid(format!("layer {i} ({layer:?}): {why}"));
-            if let Some(name) = layer.name() {
+            for name in layer.leaves().iter().filter_map(|leaf| leaf.name()) {
                 check_name(name, &names).map_err(of_layer)?;
                 names.push(name);
             }
-            let next = flows[i].through(layer).map_err(of_layer)?;
-            flows.push(next);
+            output = output.through(layer).map_err(of_layer)?;
         }
         if names.is_empty() {
             return Err(Error::invalid("an architecture needs a layer with parameters"));
         }
-        if !flows[layers.len()].flat {
+        if !output.flat {
             return Err(Error::invalid(
                 "an architecture ends with a vector of logits: flatten or global-mean is missing",
             ));
         }
-        let made = Self { input, layers, flows };
+        let made = Self { input, layers, output };
         made.check_size()?;
         Ok(made)
     }
 
     /// No more parameters than any machine here could train.
     fn check_size(&self) -> Result<()> {
-        let shapes = self.stages().filter_map(|stage| stage.parameters()).flatten();
-        let total = shapes.map(|(_, shape)| shape).try_fold(0usize, |sum, shape| {
-            sum.checked_add(shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d))?)
+        let total = self.parameter_specs().into_iter().try_fold(0usize, |sum, spec| {
+            sum.checked_add(spec.shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d))?)
         });
         match total {
             Some(total) if total <= super::flow::MAX_VALUES => Ok(()),
@@ -158,33 +107,50 @@ impl Architecture {
 
     /// How many logits come out.
     pub fn n_classes(&self) -> usize {
-        self.flows[self.layers.len()].features()
+        self.output.features()
     }
 
-    /// The layers with what flows in and out.
-    pub(super) fn stages(&self) -> impl Iterator<Item = Stage<'_>> {
-        let mut units = None;
-        self.layers.iter().zip(self.flows.windows(2)).map(move |(layer, flows)| {
-            let stage = Stage { layer, input: flows[0], output: flows[1], units };
-            units = layer.name().or(units);
-            stage
-        })
+    /// Channels, height and width of what the first `cut` layers make of an image.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if there are not so many, or a vector comes out.
+    pub fn features(&self, cut: usize) -> Result<[usize; 3]> {
+        let (all, found) = (self.layers.len(), || format!("cut {cut}"));
+        let layers = self.layers.get(..cut);
+        let layers = layers.ok_or_else(|| Error::invalid(format!("{}: {all} layers", found())))?;
+        let input = Flow::image(self.input)?;
+        let flow = layers.iter().try_fold(input, |flow, layer| flow.through(layer));
+        match flow.map_err(Error::invalid)? {
+            Flow { flat: true, .. } => Err(Error::invalid(format!("{}: no image", found()))),
+            Flow { channels, height, width, .. } => Ok([channels, height, width]),
+        }
+    }
+
+    /// The layers that do something alone, with what flows in and out.
+    pub(super) fn stages(&self) -> Vec<Stage<'_>> {
+        stages(self.input, &self.layers)
+    }
+
+    /// What is known of every parameter, in order.
+    pub(super) fn parameter_specs(&self) -> Vec<ParameterSpec> {
+        self.stages().iter().flat_map(Stage::parameters).collect()
     }
 
     /// Name and shape of every parameter, in the order of all lists of parameters here.
     pub fn parameter_shapes(&self) -> Vec<(String, Vec<usize>)> {
-        self.stages().filter_map(|stage| stage.parameters()).flatten().collect()
+        self.parameter_specs().into_iter().map(|spec| (spec.name, spec.shape)).collect()
     }
 
-    /// Weights and biases in all.
+    /// Weights and biases in all; running statistics do not count.
     pub fn n_parameters(&self) -> usize {
-        self.parameter_shapes().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+        let trained = self.parameter_specs().into_iter().filter(|spec| !spec.is_statistic());
+        trained.map(|spec| spec.shape.iter().product::<usize>()).sum()
     }
 
     /// Multiply-adds of a forward pass over one example: output pixels times the values of the
     /// weight for a convolution, the values of the weight for a dense layer, nothing for the rest.
     pub fn multiply_adds(&self) -> u64 {
-        self.stages().map(|stage| stage.multiply_adds()).sum()
+        self.stages().iter().map(Stage::multiply_adds).sum()
     }
 
     /// The same architecture with the layer widths that `parameters` have: that of a submodel whose
@@ -194,21 +160,11 @@ impl Architecture {
     /// `InvalidArgument`, with the parameter, where names, ranks or sizes are not those of any
     /// submodel; the number of logits stays.
     pub fn with_widths_of(&self, parameters: &[Parameter]) -> Result<Self> {
-        let mut layers = self.layers.clone();
-        let mut given = parameters.chunks(2);
-        for layer in &mut layers {
-            let (axis, width) = match layer {
-                LayerSpec::Conv { out, .. } => (0, out),
-                LayerSpec::Dense { out, .. } => (1, out),
-                _ => continue,
-            };
-            let weight = given.next().and_then(<[Parameter]>::first);
-            let weight = weight.ok_or_else(|| self.wrong_count(parameters))?;
-            *width = *weight.shape.get(axis).ok_or_else(|| {
-                Error::invalid(format!("expected an axis {axis}, found shape {:?}", weight.shape))
-                    .in_parameter(&weight.name)
-            })?;
+        if parameters.len() != self.parameter_specs().len() {
+            return Err(self.wrong_count(parameters));
         }
+        let mut layers = self.layers.clone();
+        layers.iter_mut().try_for_each(|layer| set_width(layer, parameters))?;
         let made = Self::new(self.input, layers)?;
         if made.n_classes() != self.n_classes() {
             let (expected, found) = (self.n_classes(), made.n_classes());
@@ -247,6 +203,28 @@ impl Architecture {
         let (expected, found) = (self.parameter_shapes().len(), parameters.len());
         Error::invalid(format!("expected {expected} parameters, found {found}"))
     }
+}
+
+/// Gives a layer the width that its weight has in `parameters`.
+fn set_width(layer: &mut LayerSpec, parameters: &[Parameter]) -> Result<()> {
+    let (name, axis, width) = match layer {
+        LayerSpec::Conv { name, out, .. } => (name, 0, out),
+        LayerSpec::Dense { name, out } => (name, 1, out),
+        LayerSpec::Residual { body, shortcut } => {
+            let mut both = body.iter_mut().chain(shortcut);
+            return both.try_for_each(|layer| set_width(layer, parameters));
+        }
+        _ => return Ok(()),
+    };
+    let expected = format!("{name}.weight");
+    let weight = parameters.iter().find(|p| p.name == expected);
+    let weight = weight.ok_or_else(|| Error::invalid("not there").in_parameter(&expected))?;
+    let found = weight.shape.get(axis).ok_or_else(|| {
+        Error::invalid(format!("expected an axis {axis}, found shape {:?}", weight.shape))
+            .in_parameter(&expected)
+    })?;
+    *width = *found;
+    Ok(())
 }
 
 /// Names become parameter names and groups of a layout.

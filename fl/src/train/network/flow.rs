@@ -47,6 +47,15 @@ impl Flow {
             LayerSpec::Dense { out, .. } if self.flat => Self::vector(*out).checked(),
             LayerSpec::Dense { .. } => Err("needs a vector: flatten or global-mean first".into()),
             _ if self.flat => Err("needs an image, found a vector".into()),
+            LayerSpec::BatchNorm { .. } => Ok(self),
+            LayerSpec::Residual { body, shortcut } => {
+                let along = |path: &[LayerSpec]| path.iter().try_fold(self, |f, l| f.through(l));
+                let (one, other) = (along(body)?, along(shortcut)?);
+                match one == other && !one.flat {
+                    true => Ok(one),
+                    false => Err(format!("expected images of one shape, found {one:?}, {other:?}")),
+                }
+            }
             LayerSpec::Flatten => Ok(Self { flat: true, ..self }),
             LayerSpec::GlobalMean => Ok(Self::vector(self.channels)),
             LayerSpec::MaxPool { size } => {
@@ -78,39 +87,5 @@ impl Flow {
             (Some(height), Some(width)) => Ok(Self { height, width, ..self }),
             _ => Err(format!("does not fit an image of {} x {}", self.height, self.width)),
         }
-    }
-}
-
-/// A layer with what flows in and out.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Stage<'a> {
-    pub(super) layer: &'a LayerSpec,
-    pub(super) input: Flow,
-    pub(super) output: Flow,
-    /// The layer whose units are the input's channels; none for those of the image.
-    pub(super) units: Option<&'a str>,
-}
-
-impl Stage<'_> {
-    /// Names and shapes of weight and bias.
-    pub(super) fn parameters(&self) -> Option<[(String, Vec<usize>); 2]> {
-        let (shape, out) = match self.layer {
-            LayerSpec::Conv { out, kernel, .. } => {
-                (vec![*out, self.input.channels, *kernel, *kernel], *out)
-            }
-            LayerSpec::Dense { out, .. } => (vec![self.input.features(), *out], *out),
-            _ => return None,
-        };
-        let name = self.layer.name()?;
-        Some([(format!("{name}.weight"), shape), (format!("{name}.bias"), vec![out])])
-    }
-
-    /// Multiply-adds for one example.
-    pub(super) fn multiply_adds(&self) -> u64 {
-        let weight: u64 = match self.parameters() {
-            Some([(_, shape), _]) => shape.iter().map(|n| *n as u64).product(),
-            None => return 0,
-        };
-        weight * (self.output.height * self.output.width) as u64
     }
 }

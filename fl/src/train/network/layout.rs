@@ -1,50 +1,32 @@
 //! The layout of an [`Architecture`]: which axis of which parameter belongs to which units.
 
-use super::flow::Stage;
-use super::{Architecture, LayerSpec};
+use super::Architecture;
 use std::fmt::Write;
 
 impl Architecture {
-    /// The layout, in the text form that a [layout file](crate#the-design) has: each layer but the
-    /// last is a group of units, which may be dropped; channels of the image and logits are plain
-    /// numbers, which never are. An axis under `inputs` is one that the layer sums over.
+    /// The layout, in the text form that a [layout file](crate#the-design) has: each layer whose
+    /// outputs may be dropped is a group of units. Channels of the image, logits, and channels that
+    /// are added up are plain numbers, which never are. An axis under `inputs` is one that the layer
+    /// sums over.
     pub fn layout_toml(&self) -> String {
-        let stages: Vec<Stage<'_>> = self.stages().filter(|s| s.layer.name().is_some()).collect();
-        let (mut groups, mut parameters) = ("[groups]\n".to_owned(), String::new());
-        for (i, stage) in stages.iter().enumerate() {
-            let droppable = i + 1 < stages.len();
-            let (Some(name), out) = (stage.layer.name(), stage.output.channels) else { continue };
-            let output = if droppable { name.to_owned() } else { out.to_string() };
-            if droppable {
+        let mut text = "[groups]\n".to_owned();
+        for stage in self.stages() {
+            if let Some(units) = stage.units_out.filter(|units| stage.layer.name() == Some(units)) {
                 // Writing to a string cannot fail.
-                let _ = writeln!(groups, "{name} = {out}");
+                let _ = writeln!(text, "{units} = {}", stage.output.channels);
             }
-            let (axes, inputs) = weight_axes(stage, &output);
-            let _ = write!(
-                parameters,
-                "\n[[parameters]]\nname = \"{name}.weight\"\naxes = [{axes}]\ninputs = [{inputs}]\n\
-                 \n[[parameters]]\nname = \"{name}.bias\"\naxes = [\"{output}\"]\n"
-            );
         }
-        groups + &parameters
-    }
-}
-
-/// The axes of a weight, quoted, and which of them are inputs.
-fn weight_axes(stage: &Stage<'_>, output: &str) -> (String, usize) {
-    let input = stage.input;
-    match stage.layer {
-        LayerSpec::Conv { kernel, .. } => {
-            let channels = stage.units.map_or(input.channels.to_string(), str::to_owned);
-            (format!("\"{output}\", \"{channels}\", \"{kernel}\", \"{kernel}\""), 1)
+        for parameter in self.parameter_specs() {
+            let axes: Vec<String> = parameter.axes.iter().map(|axis| format!("{axis:?}")).collect();
+            let (name, axes) = (&parameter.name, axes.join(", "));
+            let _ = write!(text, "\n[[parameters]]\nname = \"{name}\"\naxes = [{axes}]\n");
+            if let Some(input) = parameter.input {
+                let _ = writeln!(text, "inputs = [{input}]");
+            }
+            if parameter.is_statistic() {
+                text += "role = \"statistic\"\n";
+            }
         }
-        _ => {
-            let features = match (stage.units, input.height * input.width) {
-                (None, _) => input.features().to_string(),
-                (Some(units), 1) => units.to_owned(),
-                (Some(units), pixels) => format!("{units}*{pixels}"),
-            };
-            (format!("\"{features}\", \"{output}\""), 0)
-        }
+        text
     }
 }

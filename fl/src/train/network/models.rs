@@ -4,7 +4,7 @@ use super::{Architecture, LayerSpec};
 use crate::Result;
 
 fn conv(name: &str, out: usize, kernel: usize, stride: usize, padding: usize) -> LayerSpec {
-    LayerSpec::Conv { name: name.to_owned(), out, kernel, stride, padding }
+    LayerSpec::Conv { name: name.to_owned(), out, kernel, stride, padding, bias: true }
 }
 
 fn dense(name: &str, out: usize) -> LayerSpec {

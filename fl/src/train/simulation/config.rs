@@ -6,13 +6,28 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::super::{LocalTraining, Partition};
+use super::super::{Architecture, Dataset, GktConfig, LocalTraining, Partition, SplitModel};
+
+/// Who trains what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Algorithm {
+    /// Clients train the server's model, or parts of it; the server averages (McMahan et al. 2017,
+    /// Caldas et al. 2018).
+    #[default]
+    FedAvg,
+    /// Clients and server train networks of their own, and exchange features and logits (He et al.
+    /// 2020).
+    FedGkt,
+}
 
 /// Everything a training depends on but the number of threads. The default is McMahan's MNIST
 /// setting on the embedded images, uncompressed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
+    /// `fedavg` or `fedgkt`.
+    pub algorithm: Algorithm,
     /// `demo` (embedded), `mnist`, `fashion-mnist`, `cifar10`, `cifar100` or `folders`.
     pub dataset: String,
     /// Where its files lie.
@@ -21,7 +36,9 @@ pub struct TrainConfig {
     pub train_examples: Option<usize>,
     /// Test examples used, the first ones; all if absent.
     pub test_examples: Option<usize>,
-    /// `mnist-cnn`, `emnist-cnn`, `all-cnn-c` or `small-cnn`; by the data set if absent.
+    /// `mnist-cnn`, `emnist-cnn`, `all-cnn-c` or `small-cnn`; `gkt-small`, `gkt-resnet56` or
+    /// `gkt-resnet110` (of bottlenecks), which FedAvg trains as one network, extractor and server's;
+    /// with `-client` behind it, FedAvg trains the client's. By the data set if absent.
     pub model: Option<String>,
     /// Widths of an `all-cnn-c` as a fraction of the paper's.
     pub width: f64,
@@ -29,7 +46,7 @@ pub struct TrainConfig {
     pub rounds: u64,
     /// Clients in all.
     pub clients: usize,
-    /// Updates a round.
+    /// Updates a round; FedGKT works with all clients.
     pub clients_per_round: usize,
     /// How examples are dealt out.
     pub partition: Partition,
@@ -45,9 +62,9 @@ pub struct TrainConfig {
     pub scope: Scope,
     /// Whether submodels' weights are multiplied by full over kept inputs.
     pub scaled: bool,
-    /// Spec of the broadcasts; `none` is raw f32.
+    /// Spec of the broadcasts, or of the server's logits; `none` is raw f32.
     pub down: String,
-    /// Spec of the updates.
+    /// Spec of the updates, or of the features.
     pub up: String,
     /// Whether clients keep what the encoding of their updates loses; for specs that round to nearest.
     pub feedback: bool,
@@ -61,11 +78,14 @@ pub struct TrainConfig {
     pub evaluate_every: u64,
     /// What everything random derives from.
     pub seed: u64,
+    /// What FedGKT needs beside.
+    pub gkt: GktConfig,
 }
 
 impl Default for TrainConfig {
     fn default() -> Self {
         Self {
+            algorithm: Algorithm::FedAvg,
             dataset: "demo".into(),
             data: None,
             train_examples: None,
@@ -90,17 +110,46 @@ impl Default for TrainConfig {
             server: ServerRule::default(),
             evaluate_every: 1,
             seed: 0,
+            gkt: GktConfig::default(),
         }
     }
 }
 
 impl TrainConfig {
-    /// Reads TOML; what it leaves out is the default.
+    /// What an algorithm starts from: of FedGKT the setting of its paper, 16 clients, one epoch of
+    /// Adam on the client, features with 4 bits a value.
+    pub fn of(algorithm: Algorithm) -> Self {
+        let default = Self { algorithm, ..Self::default() };
+        if algorithm == Algorithm::FedAvg {
+            return default;
+        }
+        let gkt = GktConfig::default();
+        let local = LocalTraining { epochs: 1, ..gkt.training.clone() };
+        let up = "identity|q=4,nearest|zstd".into();
+        Self { clients: 16, clients_per_round: 16, local, gkt, up, ..default }
+    }
+
+    /// Reads TOML; what it leaves out is as [`of`](Self::of) the algorithm.
     ///
     /// # Errors
     /// `InvalidArgument` that names line and key.
     pub fn from_toml(text: &str) -> Result<Self> {
-        toml::from_str(text).map_err(|e| Error::invalid(format!("training configuration: {e}")))
+        let refuse = |e| Error::invalid(format!("training configuration: {e}"));
+        // Once for the errors, which have their lines only here.
+        toml::from_str::<Self>(text).map_err(refuse)?;
+        Self::from_table(text.parse().map_err(refuse)?).map_err(refuse)
+    }
+
+    /// The same from a table.
+    pub(in crate::train) fn from_table(
+        given: toml::Table,
+    ) -> std::result::Result<Self, toml::de::Error> {
+        let algorithm = given.get("algorithm").cloned().map(Algorithm::deserialize);
+        let default = Self::of(algorithm.transpose()?.unwrap_or_default());
+        // A struct of plain fields always serializes.
+        let mut table = toml::Table::try_from(&default).unwrap_or_default();
+        overlay(&mut table, given);
+        Self::deserialize(toml::Value::Table(table))
     }
 
     /// As TOML, every key.
@@ -126,7 +175,7 @@ impl TrainConfig {
         Policy { strategy, scope, keep, clients: BTreeMap::new() }
     }
 
-    pub(super) fn check(&self) -> Result<()> {
+    pub(in crate::train) fn check(&self) -> Result<()> {
         let (_, up) = self.specs()?;
         let up = up.to_string();
         if self.feedback && (!up.contains(",nearest") || up.contains("subsample")) {
@@ -144,7 +193,7 @@ impl TrainConfig {
         if let Some((what, _)) = counts.iter().find(|(_, n)| *n == 0) {
             return Err(Error::invalid(format!("{what}: at least 1")));
         }
-        if self.clients_per_round > self.clients {
+        if self.algorithm == Algorithm::FedAvg && self.clients_per_round > self.clients {
             let (some, all) = (self.clients_per_round, self.clients);
             return Err(Error::invalid(format!("{some} clients a round, there are {all}")));
         }
@@ -152,5 +201,85 @@ impl TrainConfig {
             return Err(Error::invalid(format!("width: expected up to 16, found {}", self.width)));
         }
         Ok(())
+    }
+
+    /// Training and test set.
+    pub(in crate::train) fn datasets(&self) -> Result<(Dataset, Dataset)> {
+        let (train, test) = match (&self.dataset[..], &self.data) {
+            ("demo", _) => {
+                let (n_train, n_test) = (self.train_examples, self.test_examples);
+                super::super::procedural(1, n_train.unwrap_or(4000), n_test.unwrap_or(1000))?
+            }
+            (name, Some(folder)) => Dataset::open(name, folder)?,
+            (name, None) => return Err(Error::invalid(format!("{name}: where its files lie"))),
+        };
+        let cut = |data: Dataset, n: Option<usize>| match n {
+            Some(n) if n < data.len() => data.first(n),
+            _ => data,
+        };
+        Ok((cut(train, self.train_examples), cut(test, self.test_examples)))
+    }
+
+    /// The network that FedAvg trains.
+    pub(in crate::train) fn architecture(&self, data: &Dataset) -> Result<Architecture> {
+        let name = self.model.as_deref().unwrap_or(match &self.dataset[..] {
+            "mnist" | "fashion-mnist" => "mnist-cnn",
+            "cifar10" | "cifar100" => "all-cnn-c",
+            _ => "small-cnn",
+        });
+        let architecture = match name {
+            "mnist-cnn" => Architecture::mnist_cnn(data.n_classes())?,
+            "emnist-cnn" => Architecture::emnist_cnn()?,
+            "all-cnn-c" => Architecture::all_cnn_c(data.n_classes(), self.width)?,
+            "small-cnn" => Architecture::small_cnn(data.shape(), data.n_classes())?,
+            name => match name.strip_suffix("-client") {
+                Some(name) => pair(name, data)?.client().clone(),
+                None => pair(name, data)?.joined()?,
+            },
+        };
+        fits(name, &architecture, data)?;
+        Ok(architecture)
+    }
+
+    /// The networks that FedGKT trains.
+    pub(in crate::train) fn split_model(&self, data: &Dataset) -> Result<SplitModel> {
+        let name = self.model.as_deref().unwrap_or(match &self.dataset[..] {
+            "cifar10" | "cifar100" => "gkt-resnet56",
+            _ => "gkt-small",
+        });
+        let model = pair(name, data)?;
+        fits(name, model.client(), data)?;
+        Ok(model)
+    }
+}
+
+fn pair(name: &str, data: &Dataset) -> Result<SplitModel> {
+    match name {
+        "gkt-small" => SplitModel::gkt_small(data.shape(), data.n_classes()),
+        "gkt-resnet56" => SplitModel::gkt_resnet(6, data.n_classes()),
+        "gkt-resnet110" => SplitModel::gkt_resnet(12, data.n_classes()),
+        _ => Err(Error::invalid(format!("model {name:?}: not one there is for this algorithm"))),
+    }
+}
+
+fn fits(name: &str, model: &Architecture, data: &Dataset) -> Result<()> {
+    if model.input() == data.shape() {
+        return Ok(());
+    }
+    let (model, data) = (model.input(), data.shape());
+    Err(Error::invalid(format!("{name} takes images {model:?}, the data has {data:?}")))
+}
+
+/// Puts what is given in the place of what is there; of the tables that are settings of their own,
+/// key by key.
+fn overlay(table: &mut toml::Table, given: toml::Table) {
+    for (key, value) in given {
+        let settings = ["local", "gkt", "training", "pace", "clock"].contains(&&key[..]);
+        match (table.get_mut(&key), value) {
+            (Some(toml::Value::Table(table)), toml::Value::Table(value)) if settings => {
+                overlay(table, value);
+            }
+            (_, value) => drop(table.insert(key, value)),
+        }
     }
 }

@@ -2,9 +2,10 @@
 
 mod config;
 mod record;
+pub(super) mod saved;
 mod state;
 
-pub use config::TrainConfig;
+pub use config::{Algorithm, TrainConfig};
 pub use record::{RoundRecord, Seconds};
 
 use super::{Architecture, Dataset, Device, cpu, evaluate, in_parallel, train};
@@ -16,13 +17,13 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// What a key derived from the seed of a training is for.
-mod purpose {
-    pub(super) const PARTITION: u64 = 1;
-    pub(super) const WEIGHTS: u64 = 2;
-    pub(super) const SHUFFLE: u64 = 3;
-    pub(super) const ROUNDING: u64 = 4;
-    pub(super) const SERVER: u64 = 5;
-    pub(super) const ROUNDS: u64 = 6;
+pub(super) mod purpose {
+    pub(in crate::train) const PARTITION: u64 = 1;
+    pub(in crate::train) const WEIGHTS: u64 = 2;
+    pub(in crate::train) const SHUFFLE: u64 = 3;
+    pub(in crate::train) const ROUNDING: u64 = 4;
+    pub(in crate::train) const SERVER: u64 = 5;
+    pub(in crate::train) const ROUNDS: u64 = 6;
 }
 
 /// A training: each [`round`](Self::round) does the six steps of Caldas et al. 2018, figure 1.
@@ -59,8 +60,8 @@ impl Simulation {
     /// `InvalidArgument` for a configuration that contradicts itself; what reading data refuses.
     pub fn new(config: TrainConfig) -> Result<Self> {
         config.check()?;
-        let (train, test) = datasets(&config)?;
-        let architecture = architecture(&config, &train)?;
+        let (train, test) = config.datasets()?;
+        let architecture = config.architecture(&train)?;
         let layout = Layout::from_toml(&architecture.layout_toml())?;
         let key = |purpose| derive_key(&[config.seed, purpose]);
         let model = architecture.initial_parameters(key(purpose::WEIGHTS));
@@ -143,6 +144,7 @@ impl Simulation {
             multiply_adds: trips.iter().map(|t| t.multiply_adds).sum(),
             updates: 0,
             seconds,
+            gkt: None,
         };
         for trip in trips {
             record.seconds += trip.seconds;
@@ -222,49 +224,11 @@ impl Simulation {
     }
 }
 
-fn timed<T>(seconds: &mut f64, work: impl FnOnce() -> T) -> T {
+pub(super) fn timed<T>(seconds: &mut f64, work: impl FnOnce() -> T) -> T {
     let start = Instant::now();
     let result = work();
     *seconds += start.elapsed().as_secs_f64();
     result
-}
-
-fn datasets(config: &TrainConfig) -> Result<(Dataset, Dataset)> {
-    let (train, test) = match (&config.dataset[..], &config.data) {
-        ("demo", _) => {
-            let (n_train, n_test) = (config.train_examples, config.test_examples);
-            super::procedural(1, n_train.unwrap_or(4000), n_test.unwrap_or(1000))?
-        }
-        (name, Some(folder)) => Dataset::open(name, folder)?,
-        (name, None) => return Err(Error::invalid(format!("{name}: where its files lie"))),
-    };
-    let cut = |data: Dataset, n: Option<usize>| match n {
-        Some(n) if n < data.len() => data.first(n),
-        _ => data,
-    };
-    Ok((cut(train, config.train_examples), cut(test, config.test_examples)))
-}
-
-fn architecture(config: &TrainConfig, data: &Dataset) -> Result<Architecture> {
-    let name = config.model.as_deref().unwrap_or(match &config.dataset[..] {
-        "mnist" | "fashion-mnist" => "mnist-cnn",
-        "cifar10" | "cifar100" => "all-cnn-c",
-        _ => "small-cnn",
-    });
-    let architecture = match name {
-        "mnist-cnn" => Architecture::mnist_cnn(data.n_classes())?,
-        "emnist-cnn" => Architecture::emnist_cnn()?,
-        "all-cnn-c" => Architecture::all_cnn_c(data.n_classes(), config.width)?,
-        "small-cnn" => Architecture::small_cnn(data.shape(), data.n_classes())?,
-        _ => return Err(Error::invalid(format!("model {name:?}: not one there is"))),
-    };
-    if architecture.input() != data.shape() {
-        let (model, data) = (architecture.input(), data.shape());
-        return Err(Error::invalid(format!(
-            "{name} takes images {model:?}, the data has {data:?}"
-        )));
-    }
-    Ok(architecture)
 }
 
 fn round_options(config: &TrainConfig) -> Result<RoundOptions> {

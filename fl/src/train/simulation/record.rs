@@ -1,5 +1,6 @@
 //! [`RoundRecord`]: what is known of a round when it is over.
 
+use crate::train::GktRecord;
 use serde::{Deserialize, Serialize};
 
 /// One line of the log of a training.
@@ -24,6 +25,10 @@ pub struct RoundRecord {
     pub updates: usize,
     /// How long it took.
     pub seconds: Seconds,
+    /// What there is beside, in FedGKT, whose rounds are turns of the server: there `accuracy` is
+    /// the mean of the clients' pairs, broadcasts are answers, and updates uploads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gkt: Option<GktRecord>,
 }
 
 /// Processor time of the parts of a round, over all clients, in seconds.
@@ -33,8 +38,11 @@ pub struct Seconds {
     pub encode: f64,
     /// Decoding, checking and adding, both sides.
     pub decode: f64,
-    /// Training.
+    /// Training on clients.
     pub train: f64,
+    /// Training on the server.
+    #[serde(default)]
+    pub server: f64,
     /// Evaluation.
     pub evaluate: f64,
     /// Wall time of the whole round.
@@ -47,6 +55,7 @@ impl std::ops::AddAssign for Seconds {
         self.encode += other.encode;
         self.decode += other.decode;
         self.train += other.train;
+        self.server += other.server;
         self.evaluate += other.evaluate;
         self.round += other.round;
     }
@@ -56,6 +65,6 @@ impl Seconds {
     /// Encoding and decoding as a fraction of them and training.
     pub fn codec_share(&self) -> f64 {
         let codec = self.encode + self.decode;
-        if codec == 0.0 { 0.0 } else { codec / (codec + self.train) }
+        if codec == 0.0 { 0.0 } else { codec / (codec + self.train + self.server) }
     }
 }

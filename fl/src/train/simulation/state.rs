@@ -1,8 +1,9 @@
 //! A training as bytes, between rounds.
 
-use super::{RoundRecord, Simulation, TrainConfig, round_options};
-use crate::{Coordinator, Error, Feedback, Result};
-use fedpress::{DType, DecodeOptions, EncodeOptions, Seeds, Spec, Tensor, TensorView, Writer};
+use super::saved::{Saved, Saver};
+use super::{Simulation, TrainConfig, round_options};
+use crate::{Coordinator, Feedback, Result};
+use fedpress::DecodeOptions;
 
 impl Simulation {
     /// Everything that the rounds so far have changed, as a codec stream of byte tensors: the
@@ -11,21 +12,12 @@ impl Simulation {
     /// # Errors
     /// As [`Coordinator::save`].
     pub fn save(&self) -> Result<Vec<u8>> {
-        let seeds = Seeds { shared: 0, private: 0, round: 0, client: 0 };
-        let mut writer = Writer::new(Vec::new(), EncodeOptions::new(seeds))?;
-        let mut put = |name: &str, data: &[u8]| {
-            let shape = [data.len() as u64];
-            let view = TensorView { name, dtype: DType::U8, shape: &shape, data };
-            writer.tensor(&view, &Spec::lossless())
-        };
-        put("config", self.config.to_toml().as_bytes())?;
-        let log = serde_json::to_vec(&self.records);
-        put("log", &log.map_err(|e| Error::invalid(format!("log: {e}")))?)?;
-        put("coordinator", &self.coordinator.save()?)?;
+        let mut saver = Saver::new(&self.config, &self.records)?;
+        saver.bytes("coordinator", &self.coordinator.save()?)?;
         for (client, feedback) in &self.feedback {
-            put(&format!("feedback/{client}"), &feedback.save()?)?;
+            saver.bytes(&format!("feedback/{client}"), &feedback.save()?)?;
         }
-        Ok(writer.finish()?)
+        saver.finish()
     }
 
     /// Goes on where [`save`](Self::save) was called: the rounds that follow are those of a training
@@ -34,45 +26,18 @@ impl Simulation {
     /// # Errors
     /// As decoding; `InvalidArgument` if it was another configuration.
     pub fn restore(config: TrainConfig, bytes: &[u8]) -> Result<Self> {
-        let options = DecodeOptions::default();
-        let tensors = fedpress::decode(bytes, &options)?;
-        let [saved, log, coordinator, feedback @ ..] = &tensors[..] else {
-            return Err(Error::corrupt("not a saved training"));
-        };
-        let mut before = TrainConfig::from_toml(text(saved, "config")?)?;
-        before.rounds = config.rounds;
-        if before != config {
-            let (before, now) = (before.to_toml(), config.to_toml());
-            let differs = before.lines().zip(now.lines()).find(|(a, b)| a != b);
-            let (before, now) = differs.unwrap_or(("", ""));
-            return Err(Error::invalid(format!("saved with {before:?}, asked for {now:?}")));
-        }
+        let mut saved = Saved::open(&config, bytes)?;
         let mut simulation = Self::new(config)?;
-        let records = serde_json::from_str::<Vec<RoundRecord>>(text(log, "log")?);
-        simulation.records = records.map_err(|e| Error::corrupt(format!("log: {e}")))?;
+        simulation.records = saved.records()?;
         let layout = simulation.coordinator.layout().clone();
-        let rounds = round_options(&simulation.config)?;
-        let state = named(coordinator, "coordinator")?;
-        simulation.coordinator = Coordinator::restore(state, layout, rounds, &options)?;
-        for tensor in feedback {
-            let client = tensor.name.strip_prefix("feedback/").and_then(|c| c.parse().ok());
-            let client = client.ok_or_else(|| Error::corrupt("not a saved training"))?;
-            let feedback =
-                Feedback::restore(&tensor.data, simulation.coordinator.layout(), &options)?;
+        let (options, rounds) = (DecodeOptions::default(), round_options(&simulation.config)?);
+        let state = saved.bytes("coordinator")?;
+        simulation.coordinator = Coordinator::restore(&state, layout, rounds, &options)?;
+        for (client, state) in saved.each("feedback/")? {
+            let layout = simulation.coordinator.layout();
+            let feedback = Feedback::restore(&state, layout, &options)?;
             simulation.feedback.insert(client, feedback);
         }
         Ok(simulation)
     }
-}
-
-fn named<'a>(tensor: &'a Tensor, name: &str) -> Result<&'a [u8]> {
-    match tensor.name == name && tensor.dtype == DType::U8 {
-        true => Ok(&tensor.data),
-        false => Err(Error::corrupt(format!("expected {name:?}, found {:?}", tensor.name))),
-    }
-}
-
-fn text<'a>(tensor: &'a Tensor, name: &str) -> Result<&'a str> {
-    let text = std::str::from_utf8(named(tensor, name)?);
-    text.map_err(|e| Error::corrupt(format!("{name}: {e}")))
 }

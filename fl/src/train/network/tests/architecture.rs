@@ -110,6 +110,7 @@ fn what_does_not_fit_is_an_error() {
         kernel,
         stride,
         padding,
+        bias: true,
     };
     let dense = |name: &str, out| LayerSpec::Dense { name: name.to_owned(), out };
     let (flatten, pool) = (LayerSpec::Flatten, |size| LayerSpec::MaxPool { size });

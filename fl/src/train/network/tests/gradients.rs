@@ -11,7 +11,7 @@ use burn::optim::GradientsParams;
 const TOLERANCE: f64 = 1e-4;
 
 fn conv(name: &str, out: usize, kernel: usize, stride: usize, padding: usize) -> LayerSpec {
-    LayerSpec::Conv { name: name.to_owned(), out, kernel, stride, padding }
+    LayerSpec::Conv { name: name.to_owned(), out, kernel, stride, padding, bias: true }
 }
 
 fn dense(name: &str, out: usize) -> LayerSpec {

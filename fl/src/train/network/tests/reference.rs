@@ -36,7 +36,7 @@ fn example(
     weight: f64,
     sum: &mut Gradients,
 ) {
-    let stages: Vec<_> = architecture.stages().collect();
+    let stages: Vec<_> = architecture.stages();
     let mut signals = vec![image.to_vec()];
     let (mut p, mut firsts) = (0, Vec::new());
     for stage in &stages {
@@ -76,6 +76,7 @@ fn example(
                 y.iter_mut().for_each(|y| *y /= pixels);
             }
             LayerSpec::Flatten => {}
+            other => panic!("{other:?}: see blocks.rs"),
         }
         signals.push(y);
     }
@@ -92,7 +93,7 @@ fn example(
 
 /// The gradient of a layer's input from that of its output; adds that of its parameters.
 fn backward(
-    stage: &super::super::flow::Stage<'_>,
+    stage: &super::super::stage::Stage<'_>,
     x: &[f64],
     dy: &[f64],
     parameters: &[Vec<f64>],
@@ -124,13 +125,14 @@ fn backward(
             connections(stage, |i, o, _| dx[i] += dy[o] / pixels);
         }
         LayerSpec::Flatten => dx.copy_from_slice(dy),
+        other => panic!("{other:?}: see blocks.rs"),
     }
     dx
 }
 
 /// Calls back for every (input, output, weight) that a linear layer multiplies and adds.
 fn connections(
-    stage: &super::super::flow::Stage<'_>,
+    stage: &super::super::stage::Stage<'_>,
     mut each: impl FnMut(usize, usize, Option<usize>),
 ) {
     let (input, output) = (stage.input, stage.output);
@@ -170,12 +172,12 @@ fn connections(
             (0..input.features()).for_each(|i| each(i, i / pixels, None));
         }
         LayerSpec::Flatten => (0..input.features()).for_each(|i| each(i, i, None)),
-        LayerSpec::Relu | LayerSpec::MaxPool { .. } => {}
+        _ => {}
     }
 }
 
 /// The inputs under each output of a pool.
-fn windows(stage: &super::super::flow::Stage<'_>) -> Vec<Vec<usize>> {
+fn windows(stage: &super::super::stage::Stage<'_>) -> Vec<Vec<usize>> {
     let (input, output) = (stage.input, stage.output);
     let size = input.height / output.height;
     let mut windows = Vec::new();
