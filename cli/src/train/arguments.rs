@@ -3,20 +3,22 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::Args;
-use fedpress_fl::train::{Grid, TrainConfig};
+use clap::{Args, ValueEnum};
+use fedpress_fl::train::{Algorithm, Grid, TrainConfig};
 
 use crate::args::Threads;
 use crate::destination::free_name;
 use crate::exit::Usage;
 
-/// The trainings of `--demo`.
+/// The trainings of `--demo`, by algorithm.
 const DEMO: &str = include_str!("../../../fl/experiments/demo.toml");
+const DEMO_GKT: &str = include_str!("../../../fl/experiments/demo-fedgkt.toml");
 
 /// Train a model federatedly, in one process, with compressed messages both ways
 ///
 /// Plays server and clients: builds a submodel, encodes it, hands over the bytes, decodes, trains,
-/// encodes the update, hands it back, decodes and aggregates. Every byte count is that of real
+/// encodes the update, hands it back, decodes and aggregates; or, by FedGKT, trains a small network
+/// on each client and a large one on the server that teach each other. Every byte count is that of real
 /// messages. CONFIG is a TOML file: settings of the training, or of several runs that share some (one
 /// table "run" each); options on the command line override it. The output folder gets, for each run,
 /// its configuration, one JSON line per round (log.jsonl), a checkpoint and the model (model.fp, which fedpress decode
@@ -26,6 +28,9 @@ const DEMO: &str = include_str!("../../../fl/experiments/demo.toml");
 pub struct Arguments {
     /// The trainings, as TOML
     config: Option<PathBuf>,
+    /// How to train, where no CONFIG says it; fedgkt starts from the settings of its paper
+    #[arg(long, value_enum, conflicts_with = "config")]
+    algorithm: Option<Choice>,
     /// Train on images that are part of this program, with and without compression
     #[arg(long, conflicts_with = "config")]
     demo: bool,
@@ -44,6 +49,25 @@ pub struct Arguments {
     pub threads: Threads,
 }
 
+/// The algorithms, as they are written.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Choice {
+    /// Federated averaging, with Federated Dropout where --keep says so
+    #[default]
+    Fedavg,
+    /// Group knowledge transfer: features up, logits down
+    Fedgkt,
+}
+
+impl From<Choice> for Algorithm {
+    fn from(choice: Choice) -> Self {
+        match choice {
+            Choice::Fedavg => Self::FedAvg,
+            Choice::Fedgkt => Self::FedGkt,
+        }
+    }
+}
+
 /// Settings that override those of the file.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Settings, for all runs")]
@@ -54,7 +78,7 @@ struct Settings {
     /// Where the files of the data set are
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// mnist-cnn, emnist-cnn, all-cnn-c or small-cnn
+    /// mnist-cnn, emnist-cnn, all-cnn-c or small-cnn; gkt-small, gkt-resnet56 or gkt-resnet110
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
     /// Rounds of training
@@ -69,10 +93,10 @@ struct Settings {
     /// Seed of everything random
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// How the model is encoded for the clients; none sends raw f32
+    /// How the model, or the logits, are encoded for the clients; none sends raw f32
     #[arg(long, value_name = "SPEC")]
     down: Option<String>,
-    /// How updates are encoded for the server
+    /// How updates, or features, are encoded for the server
     #[arg(long, value_name = "SPEC")]
     up: Option<String>,
     /// Fraction of the units of each layer that a client gets (Federated Dropout); 1 is the full
@@ -87,14 +111,16 @@ struct Settings {
 impl Arguments {
     /// The trainings asked for.
     pub fn grid(&self) -> Result<Grid> {
+        let algorithm = self.algorithm.unwrap_or_default().into();
         let mut grid = match (&self.config, self.demo) {
             (Some(path), _) => {
                 let text = std::fs::read_to_string(path);
                 let text = text.with_context(|| format!("cannot read {}", path.display()))?;
                 Grid::from_toml(&text).with_context(|| path.display().to_string())?
             }
+            (None, true) if algorithm == Algorithm::FedGkt => Grid::from_toml(DEMO_GKT)?,
             (None, true) => Grid::from_toml(DEMO)?,
-            (None, false) => Grid::single("run", TrainConfig::default()),
+            (None, false) => Grid::single("run", TrainConfig::of(algorithm)),
         };
         for run in &mut grid.runs {
             self.settings.apply(&mut run.config);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use fedpress::{EncodeOptions, Seeds, Spec};
-use fedpress_fl::train::Simulation;
+use fedpress_fl::train::Training;
 
 use crate::destination::temporary;
 use crate::exit::Usage;
@@ -45,20 +45,21 @@ impl Folder {
     }
 
     /// Log, model, and the checkpoint last: it stands for all of them.
-    pub fn save(&self, simulation: &Simulation) -> Result<()> {
+    pub fn save(&self, training: &Training) -> Result<()> {
         let mut log = String::new();
-        for record in simulation.records() {
+        for record in training.records() {
             log += &serde_json::to_string(record)?;
             log.push('\n');
         }
         replace(&self.0.join("log.jsonl"), log.as_bytes())?;
-        let dims: Vec<_> = simulation.model().iter().map(|p| p.dims()).collect();
-        let views: Vec<_> = simulation.model().iter().zip(&dims).map(|(p, d)| p.view(d)).collect();
+        let parameters = training.parameters();
+        let dims: Vec<_> = parameters.iter().map(|p| p.dims()).collect();
+        let views: Vec<_> = parameters.iter().zip(&dims).map(|(p, d)| p.view(d)).collect();
         // Lossless: nothing is drawn.
         let seeds = Seeds { shared: 0, private: 0, round: 0, client: 0 };
         let model = fedpress::encode(&views, &Spec::lossless(), &EncodeOptions::new(seeds))?;
         replace(&self.0.join("model.fp"), &model)?;
-        replace(&self.0.join("checkpoint.fp"), &simulation.save()?)
+        replace(&self.0.join("checkpoint.fp"), &training.save()?)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod chart;
+mod edge;
 mod folder;
 mod report;
 
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use fedpress_fl::train::{RoundRecord, Run, Simulation};
+use fedpress_fl::train::{RoundRecord, Run, Training};
 
 pub use arguments::Arguments;
 
@@ -31,9 +32,9 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
     let mut finished = Vec::new();
     for run in &grid.runs {
         let folder = Folder::new(&out, &run.name)?;
-        let simulation = train(run, &folder, args, stop, console)?;
-        finished.push(Finished::new(&run.name, &simulation));
-        if !simulation.is_done() {
+        let training = train(run, &folder, args, stop, console)?;
+        finished.push(Finished::new(&run.name, &training)?);
+        if !training.is_done() {
             break;
         }
     }
@@ -57,33 +58,34 @@ fn train(
     args: &Arguments,
     stop: &AtomicBool,
     console: &Console,
-) -> Result<Simulation> {
+) -> Result<Training> {
     let config = run.config.clone();
-    let mut simulation = match folder.checkpoint(args.resume, args.force)? {
-        Some(bytes) => Simulation::restore(config, &bytes).with_context(|| folder.to_string())?,
-        None => Simulation::new(config)?,
+    let mut training = match folder.checkpoint(args.resume, args.force)? {
+        Some(bytes) => Training::restore(config, &bytes).with_context(|| folder.to_string())?,
+        None => Training::new(config)?,
     };
-    folder.write_config(&simulation.config().to_toml())?;
-    let bar = console.rounds(simulation.config().rounds, &run.name);
-    bar.set_position(simulation.records().len() as u64);
+    folder.write_config(&training.config().to_toml())?;
+    let bar = console.rounds(training.config().rounds, &run.name);
+    bar.set_position(training.records().len() as u64);
     let mut saved = Instant::now();
-    while !simulation.is_done() && !stop.load(Ordering::SeqCst) {
-        let record = simulation.round(args.threads.count())?;
+    while !training.is_done() && !stop.load(Ordering::SeqCst) {
+        let record = training.round(args.threads.count())?;
         bar.set_message(progress(record));
         bar.inc(1);
         console.detail(|| format!("{} round {}: {}", run.name, record.round, progress(record)));
         if saved.elapsed() > SAVE_EVERY {
-            folder.save(&simulation)?;
+            folder.save(&training)?;
             saved = Instant::now();
         }
     }
     bar.finish_and_clear();
-    folder.save(&simulation)?;
-    Ok(simulation)
+    folder.save(&training)?;
+    Ok(training)
 }
 
 fn progress(record: &RoundRecord) -> String {
     let accuracy = record.accuracy.map(|a| format!("{:.2} %, ", 100.0 * a)).unwrap_or_default();
     let (down, up) = (human(record.bytes_down), human(record.bytes_up));
-    format!("{accuracy}{down} down, {up} up")
+    let clock = record.gkt.as_ref().map(|gkt| format!(", at {:.1} virtual s", gkt.clock));
+    format!("{accuracy}{down} down, {up} up{}", clock.unwrap_or_default())
 }

@@ -2,28 +2,34 @@
 
 use std::path::Path;
 
-use fedpress_fl::train::{Grid, RoundRecord, Simulation, TrainConfig};
+use anyhow::Result;
+use fedpress_fl::train::{EdgeCost, Grid, RoundRecord, TrainConfig, Training};
 use serde::Serialize;
 
 use super::chart::{Chart, Line, escaped};
+use super::edge;
 use crate::size::human;
 use crate::table::Table;
 
 /// A training that is over, or was stopped.
 #[derive(Debug, Serialize)]
 pub struct Finished {
-    name: String,
-    rounds: usize,
+    pub name: String,
+    pub rounds: usize,
     accuracy: Option<f64>,
-    bytes_down: u64,
-    bytes_up: u64,
+    pub bytes_down: u64,
+    pub bytes_up: u64,
     multiply_adds: u64,
     codec_share: f64,
-    parameters: usize,
+    edge_parameters: usize,
+    edge_multiply_adds: u64,
+    bits_per_value_up: f64,
     #[serde(skip)]
-    config: TrainConfig,
+    pub cost: EdgeCost,
     #[serde(skip)]
-    records: Vec<RoundRecord>,
+    pub config: TrainConfig,
+    #[serde(skip)]
+    pub records: Vec<RoundRecord>,
 }
 
 /// What `--json` prints.
@@ -37,23 +43,28 @@ pub struct Summary<'a> {
 
 impl Finished {
     /// Sums over the rounds.
-    pub fn new(name: &str, simulation: &Simulation) -> Self {
-        let records = simulation.records();
+    pub fn new(name: &str, training: &Training) -> Result<Self> {
+        let records = training.records();
+        let cost = training.edge_cost()?;
         let sum = |part: fn(&RoundRecord) -> u64| records.iter().map(part).sum();
         let mut seconds = fedpress_fl::train::Seconds::default();
         records.iter().for_each(|record| seconds += record.seconds);
-        Self {
+        let bytes_up = sum(|r| r.bytes_up);
+        Ok(Self {
             name: name.to_owned(),
             rounds: records.len(),
             accuracy: records.iter().rev().find_map(|r| r.accuracy),
             bytes_down: sum(|r| r.bytes_down),
-            bytes_up: sum(|r| r.bytes_up),
+            bytes_up,
             multiply_adds: sum(|r| r.multiply_adds),
             codec_share: seconds.codec_share(),
-            parameters: simulation.architecture().n_parameters(),
-            config: simulation.config().clone(),
+            edge_parameters: cost.parameters,
+            edge_multiply_adds: cost.multiply_adds,
+            bits_per_value_up: 8.0 * bytes_up as f64 / training.values_up().max(1) as f64,
+            cost,
+            config: training.config().clone(),
             records: records.to_vec(),
-        }
+        })
     }
 
     fn accuracy(&self) -> String {
@@ -76,7 +87,7 @@ const HEADS: [&str; 10] = [
     "less_up",
     "less_compute",
     "codec_%",
-    "bits_per_weight_up",
+    "bits_per_value_up",
 ];
 
 /// One row a training; ratios against the first.
@@ -87,8 +98,6 @@ fn rows(runs: &[Finished]) -> Vec<[String; 10]> {
         let per = |sum: u64, run: &Finished| sum / run.rounds.max(1) as u64;
         let against =
             |part: fn(&Finished) -> u64| times(per(part(first), first), per(part(run), run));
-        let updates: usize = run.records.iter().map(|r| r.updates).sum();
-        let weights = (updates * run.parameters).max(1);
         [
             run.name.clone(),
             run.rounds.to_string(),
@@ -99,7 +108,7 @@ fn rows(runs: &[Finished]) -> Vec<[String; 10]> {
             against(|r| r.bytes_up),
             against(|r| r.multiply_adds),
             format!("{:.1}", 100.0 * run.codec_share),
-            format!("{:.3}", 8.0 * run.bytes_up as f64 / weights as f64),
+            format!("{:.3}", run.bits_per_value_up),
         ]
     };
     runs.iter().map(row).collect()
@@ -109,7 +118,7 @@ fn rows(runs: &[Finished]) -> Vec<[String; 10]> {
 pub fn table(runs: &[Finished]) -> String {
     let mut table = Table::new(1, HEADS);
     rows(runs).into_iter().for_each(|row| table.row(row));
-    table.to_string()
+    format!("{table}{}", edge::table(runs))
 }
 
 /// The page.
@@ -125,15 +134,9 @@ pub fn html(grid: &Grid, runs: &[Finished]) -> String {
     page += "<p>Bytes are those of whole messages, headers included, over all clients and rounds; \
              ratios are per round, against the first run. Compute counts multiply-adds of the \
              clients. The codec's share is its part of the clients' and the server's processor \
-             time, evaluation aside.</p>\n<table>\n<tr>";
-    HEADS.iter().for_each(|head| page += &format!("<th>{}</th>", head.replace('_', " ")));
-    page += "</tr>\n";
-    for row in rows(runs) {
-        page += "<tr>";
-        row.iter().for_each(|cell| page += &format!("<td>{}</td>", escaped(cell)));
-        page += "</tr>\n";
-    }
-    page += "</table>\n";
+             time, evaluation aside.</p>\n";
+    page += &html_table(HEADS, rows(runs));
+    page += &edge::section(runs);
     for (heading, chart) in charts(runs) {
         page += &format!("<h2>{heading}</h2>\n{}", chart.svg());
     }
@@ -145,22 +148,42 @@ pub fn html(grid: &Grid, runs: &[Finished]) -> String {
     page + "</body>\n</html>\n"
 }
 
-fn charts(runs: &[Finished]) -> [(&'static str, Chart); 2] {
+/// A table of the page.
+pub fn html_table<const N: usize>(heads: [&str; N], rows: Vec<[String; N]>) -> String {
+    let mut table = "<table>\n<tr>".to_owned();
+    heads.iter().for_each(|head| table += &format!("<th>{}</th>", head.replace('_', " ")));
+    table += "</tr>\n";
+    for row in rows {
+        table += "<tr>";
+        row.iter().for_each(|cell| table += &format!("<td>{}</td>", escaped(cell)));
+        table += "</tr>\n";
+    }
+    table + "</table>\n"
+}
+
+fn charts(runs: &[Finished]) -> Vec<(&'static str, Chart)> {
     let chart = |x_label, x_log, x: fn(&RoundRecord, f64) -> f64| {
         let line = |run: &Finished| {
             let mut bytes = 0.0;
             let mut points = Vec::new();
             for record in &run.records {
                 bytes += (record.bytes_down + record.bytes_up) as f64;
-                points.extend(record.accuracy.map(|a| (x(record, bytes), 100.0 * a)));
+                let at = Some(x(record, bytes)).filter(|x| x.is_finite());
+                points.extend(at.zip(record.accuracy.map(|a| 100.0 * a)));
             }
             Line { name: run.name.clone(), points }
         };
         let lines = runs.iter().map(line).collect();
         Chart { x_label, x_log, y_label: "accuracy on the test set, %", lines }
     };
-    [
+    let mut charts = vec![
         ("Accuracy against rounds", chart("rounds", false, |record, _| record.round as f64)),
         ("Accuracy against bytes", chart("megabytes, both ways", true, |_, bytes| bytes / 1e6)),
-    ]
+    ];
+    let clock = |record: &RoundRecord, _| record.gkt.as_ref().map_or(f64::NAN, |gkt| gkt.clock);
+    if runs.iter().any(|run| run.records.iter().any(|r| r.gkt.is_some())) {
+        let heading = "FedGKT: accuracy against virtual time";
+        charts.push((heading, chart("virtual seconds", false, clock)));
+    }
+    charts
 }

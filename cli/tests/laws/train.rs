@@ -48,6 +48,49 @@ fn threads_do_not_show_and_resumed_is_uninterrupted() {
     assert!(!page.contains("src=") && !page.contains("href="), "opens offline");
 }
 
+const GKT: &str = "
+algorithm = \"fedgkt\"
+clients = 3
+train_examples = 90
+test_examples = 50
+rounds = 3
+seed = 5
+[local]
+batch = 10
+[gkt]
+augment = \"crop-flip\"
+[gkt.training]
+epochs = 1
+batch = 30
+[gkt.pace]
+quorum = 2
+lead = 1
+[gkt.clock]
+spread = 1.0
+";
+
+#[test]
+fn fedgkt_is_reported_and_resumed_like_fedavg() {
+    let room = Room::new();
+    room.write("gkt.toml", GKT.as_bytes());
+    let told = room.ok("train gkt.toml --out one -T 1");
+    assert!(told.contains("edge_parameters") && told.contains("split_learning"), "{told}");
+    room.ok("train gkt.toml --out cut --rounds 1 -T 2");
+    room.ok("train gkt.toml --out cut --resume");
+    assert_eq!(log(&room, "one").len(), 3);
+    assert_eq!(log(&room, "one"), log(&room, "cut"));
+    let model = |run: &str| room.read(&format!("{run}/run/model.fp"));
+    assert!(model("one") == model("cut"));
+    room.ok("decode one/run/model.fp -o networks.safetensors");
+    let page = String::from_utf8(room.read("one/report.html")).unwrap();
+    assert!(page.contains("What the edge pays") && page.contains("virtual seconds"));
+    let refused = room.run("train gkt.toml --algorithm fedgkt --out other");
+    assert_eq!(code(&refused), 2);
+    let mistaken =
+        room.run("train --algorithm fedgkt --dataset demo --model mnist-cnn --out other");
+    assert_eq!(code(&mistaken), 2, "{}", said(&mistaken));
+}
+
 #[test]
 fn what_is_there_is_not_overwritten_unasked() {
     let room = Room::new();

@@ -1,6 +1,7 @@
 //! [`Grid`]: several trainings in one file.
 
 use super::TrainConfig;
+use super::simulation::config::overlay;
 use crate::{Error, Result};
 use serde::Deserialize;
 use toml::{Table, Value};
@@ -17,7 +18,7 @@ pub struct Run {
 /// What a file describes: one training, or several that share most settings.
 ///
 /// Keys at the top are those of [`TrainConfig`] and hold for all; each `[[run]]` has a `name` and
-/// the keys that it changes. With `seeds = [1, 2, 3]` each run is made once for each of them, as
+/// the keys that it changes; of `local`, `gkt` and the tables in it, single keys. With `seeds = [1, 2, 3]` each run is made once for each of them, as
 /// `NAME-sSEED`.
 ///
 /// ```
@@ -77,7 +78,7 @@ impl Grid {
 
     fn add(&mut self, shared: &Table, run: Table, seeds: Option<&[u64]>) -> Result<()> {
         let mut keys = shared.clone();
-        keys.extend(run);
+        overlay(&mut keys, run);
         let Some(Value::String(name)) = keys.remove("name") else {
             return Err(Error::invalid("training file: a [[run]] without a name"));
         };

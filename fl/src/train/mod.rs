@@ -9,7 +9,8 @@
 //! - [`train()`]: what a client does with the model it got; [`evaluate()`]: how good a model is;
 //!   [`in_parallel`]: many clients side by side.
 //! - [`Simulation`]: server, clients and the messages between them, in rounds, from a
-//!   [`TrainConfig`]; [`Grid`]: several of them in one file.
+//!   [`TrainConfig`]: FedAvg and Federated Dropout. [`GktSimulation`]: FedGKT, whose two networks
+//!   are a [`SplitModel`]. [`Training`]: either; [`Grid`]: several of them in one file.
 //!
 //! Results depend on inputs and seeds, not on the number of threads: nothing draws from burn's
 //! generator, and a client's sums are made inside its own pool. Between types of CPU the last bits
@@ -27,6 +28,7 @@ mod random;
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod training;
 
 pub use burn::tensor::Device;
 pub use data::{Augment, Dataset, Normalisation, procedural};
@@ -38,6 +40,7 @@ pub use network::{Architecture, LayerSpec, Network, SplitModel};
 pub use parallel::in_parallel;
 pub use partition::{Partition, class_counts};
 pub use simulation::{Algorithm, RoundRecord, Seconds, Simulation, TrainConfig};
+pub use training::{EdgeCost, Training};
 
 /// The CPU: the one place that names a backend.
 pub fn cpu() -> Device {

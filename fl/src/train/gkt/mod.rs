@@ -111,7 +111,7 @@ impl GktSimulation {
         Ok(Self {
             server: model.server().initial_parameters(key(purpose::WEIGHTS)),
             plateau: Plateau::new(config.gkt.training.learning_rate),
-            store: FeatureStore::open(store_options(&config, &model)?)?,
+            store: empty_store(&config, &model)?,
             uploads: BTreeMap::new(),
             queue: Queue::default(),
             now: 0.0,
@@ -142,6 +142,18 @@ impl GktSimulation {
     /// The networks of clients and server.
     pub fn model(&self) -> &SplitModel {
         &self.model
+    }
+
+    /// Training examples of all clients.
+    pub fn n_examples(&self) -> usize {
+        self.train.len()
+    }
+
+    /// Feature values that the uploads so far stand for.
+    pub fn values_up(&self) -> u64 {
+        let features: usize = self.model.server().input().iter().product();
+        let sent = |(client, edge): (usize, &Edge)| edge.uploads * self.shards[client].len() as u64;
+        self.edges.iter().enumerate().map(sent).sum::<u64>() * features as u64
     }
 
     /// The server's parameters.
@@ -378,14 +390,19 @@ impl Edge {
     }
 }
 
-fn store_options(config: &TrainConfig, model: &SplitModel) -> Result<StoreOptions> {
+/// A store without what an earlier training, or a later turn of this one, left in its folder: what
+/// is to be in it is in the saved training.
+fn empty_store(config: &TrainConfig, model: &SplitModel) -> Result<FeatureStore> {
     let (client, cut) = (model.client(), model.cut());
     let mut options = StoreOptions::new(config.seed, &client.features(cut)?, client.n_classes());
     options.memory = config.gkt.memory;
     options.folder.clone_from(&config.gkt.folder);
     options.max_clients = config.clients;
     options.max_samples = u32::MAX;
-    Ok(options)
+    let mut store = FeatureStore::open(options)?;
+    let known: Vec<u64> = store.clients().map(|(client, _, _)| client).collect();
+    known.into_iter().try_for_each(|client| store.remove(client))?;
+    Ok(store)
 }
 
 /// Runs `work` in a pool of so many threads, which matrix products share.

@@ -125,10 +125,8 @@ impl GktSimulation {
         Ok(made)
     }
 
-    /// Fills the store again from the uploads; what its folder has may be of a later turn.
+    /// Fills the store again.
     fn refill(&mut self, rounds: &[(u64, u64)], saved: &mut Saved) -> Result<()> {
-        let known: Vec<u64> = self.store.clients().map(|(client, _, _)| client).collect();
-        known.into_iter().try_for_each(|client| self.store.remove(client))?;
         for (client, round) in rounds {
             let first = saved.bytes(&format!("first/{client}"))?;
             let last = saved.bytes(&format!("last/{client}"))?;

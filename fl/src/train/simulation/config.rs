@@ -272,7 +272,7 @@ fn fits(name: &str, model: &Architecture, data: &Dataset) -> Result<()> {
 
 /// Puts what is given in the place of what is there; of the tables that are settings of their own,
 /// key by key.
-fn overlay(table: &mut toml::Table, given: toml::Table) {
+pub(in crate::train) fn overlay(table: &mut toml::Table, given: toml::Table) {
     for (key, value) in given {
         let settings = ["local", "gkt", "training", "pace", "clock"].contains(&&key[..]);
         match (table.get_mut(&key), value) {

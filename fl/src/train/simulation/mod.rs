@@ -1,6 +1,6 @@
 //! Federated training in one process: server, clients and the bytes between them.
 
-mod config;
+pub(super) mod config;
 mod record;
 pub(super) mod saved;
 mod state;
@@ -89,6 +89,11 @@ impl Simulation {
     /// The full model's architecture.
     pub fn architecture(&self) -> &Architecture {
         &self.architecture
+    }
+
+    /// Training examples of all clients.
+    pub fn n_examples(&self) -> usize {
+        self.train.len()
     }
 
     /// The server's model.
