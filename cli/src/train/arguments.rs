@@ -24,6 +24,10 @@ const DEMO_GKT: &str = include_str!("../../../fl/experiments/demo-fedgkt.toml");
 /// its configuration, one JSON line per round (log.jsonl), a checkpoint and the model (model.fp, which fedpress decode
 /// turns into safetensors), and a report for all of them (report.html). The same seed gives the same
 /// bytes and the same model with any number of threads.
+///
+/// What FedGKT sends the server instead of gradients is not anonymous: the features of a one-layer
+/// extractor are close to the image, which can be made from them again, few bits or many; labels
+/// travel as they are, once; logits say what a client's network thinks of each sample.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The trainings, as TOML
