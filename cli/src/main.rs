@@ -22,6 +22,7 @@ mod seeds;
 mod size;
 mod stream;
 mod submodel;
+mod svg;
 mod table;
 #[cfg(feature = "train")]
 mod train;

@@ -1,5 +1,7 @@
 //! The picture: error over size, both on logarithmic axes, as SVG.
 
+use crate::svg::{line, open, segment, text, upright};
+
 /// A preset.
 pub struct Point {
     /// Its name.
@@ -43,22 +45,18 @@ fn y(nmse: f64) -> f64 {
 
 /// The whole document.
 pub fn draw(points: &[Point], curves: &[Curve]) -> String {
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
-         width=\"{WIDTH}\" height=\"{HEIGHT}\" font-family=\"sans-serif\" font-size=\"13\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
-    );
+    let mut svg = open(WIDTH, HEIGHT);
     svg += &text(WIDTH / 2.0, 30.0, "middle", 18, "fedpress: error against size");
     axes(&mut svg);
     bound(&mut svg);
-    for curve in curves {
-        line(&mut svg, &curve.points, colour(curve.transform), dashes(curve.tensor));
-        for (bits, nmse) in &curve.points {
+    for Curve { transform, tensor, points } in curves {
+        svg += &curve(points, colour(transform), dashes(tensor));
+        for (bits, nmse) in points {
             svg += &format!(
                 "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.5\" fill=\"{}\"/>\n",
                 x(*bits),
                 y(*nmse),
-                colour(curve.transform)
+                colour(transform)
             );
         }
     }
@@ -79,29 +77,8 @@ fn dashes(tensor: &str) -> &'static str {
     if tensor == "weights" { "none" } else { "7 4" }
 }
 
-fn text(x: f64, y: f64, anchor: &str, size: u32, text: &str) -> String {
-    format!(
-        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" font-size=\"{size}\" \
-         fill=\"#111\">{text}</text>\n"
-    )
-}
-
-fn segment(from: (f64, f64), to: (f64, f64), stroke: &str, dashes: &str) -> String {
-    format!(
-        "<line x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" stroke=\"{stroke}\" \
-         stroke-width=\"1.5\" stroke-dasharray=\"{dashes}\"/>\n",
-        from.0, from.1, to.0, to.1
-    )
-}
-
-fn line(svg: &mut String, points: &[(f64, f64)], stroke: &str, dashes: &str) {
-    let path: Vec<_> =
-        points.iter().map(|(bits, nmse)| format!("{:.1},{:.1}", x(*bits), y(*nmse))).collect();
-    *svg += &format!(
-        "<polyline points=\"{}\" fill=\"none\" stroke=\"{stroke}\" stroke-width=\"1.8\" \
-         stroke-dasharray=\"{dashes}\"/>\n",
-        path.join(" ")
-    );
+fn curve(points: &[(f64, f64)], stroke: &str, dashes: &str) -> String {
+    line(points.iter().map(|(bits, nmse)| (x(*bits), y(*nmse))), stroke, dashes)
 }
 
 fn axes(svg: &mut String) {
@@ -126,9 +103,7 @@ fn axes(svg: &mut String) {
     *svg += &segment((LEFT, BOTTOM), (RIGHT, BOTTOM), "#111", "none");
     *svg += &text((LEFT + RIGHT) / 2.0, BOTTOM + 50.0, "middle", 15, "bits per value");
     let middle = (TOP + BOTTOM) / 2.0;
-    *svg += &format!("<g transform=\"rotate(-90 30 {middle})\">\n");
-    *svg += &text(30.0, middle, "middle", 15, "NMSE (0 is exact, 1 is as bad as zeros)");
-    *svg += "</g>\n";
+    *svg += &upright(30.0, middle, 15, "NMSE (0 is exact, 1 is as bad as zeros)");
 }
 
 /// The least error of any unbiased code for normal values: 1 / (4^R - 1).
@@ -138,7 +113,7 @@ fn bound(svg: &mut String) {
         .map(|bits| (bits, 1.0 / (4f64.powf(bits) - 1.0)))
         .filter(|(_, nmse)| *nmse >= 10f64.powi(ERRORS.0))
         .collect();
-    line(svg, &points, "#555", "1.5 4");
+    *svg += &curve(&points, "#555", "1.5 4");
 }
 
 fn presets(svg: &mut String, points: &[Point]) {

@@ -1,5 +1,7 @@
 //! Line charts as SVG.
 
+use crate::svg::{line, open, segment, text, upright};
+
 /// A line with its name.
 pub struct Line {
     /// For the legend.
@@ -78,56 +80,33 @@ impl Chart {
         let all = || self.lines.iter().flat_map(|line| &line.points);
         let x = Scale::new(all().map(|p| p.0), self.x_log, LEFT, RIGHT);
         let y = Scale::new(all().map(|p| p.1), false, BOTTOM, TOP);
-        let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
-             width=\"{WIDTH}\" height=\"{HEIGHT}\" font-family=\"sans-serif\" font-size=\"13\">\n"
-        );
+        let mut svg = open(WIDTH, HEIGHT);
         self.axes(&mut svg, &x, &y);
-        for (i, line) in self.lines.iter().enumerate() {
+        for (i, given) in self.lines.iter().enumerate() {
             let colour = COLOURS[i % COLOURS.len()];
             let dashes = ["none", "7 4", "2 3"][i / COLOURS.len() % 3];
-            let drawn = line.points.iter().filter(|p| !self.x_log || p.0 > 0.0);
-            let path: Vec<_> =
-                drawn.map(|p| format!("{:.1},{:.1}", x.at(p.0), y.at(p.1))).collect();
-            svg += &format!(
-                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.8\" \
-                 stroke-dasharray=\"{dashes}\"/>\n",
-                path.join(" ")
-            );
-            let row = TOP + 14.0 + 20.0 * i as f64;
-            svg += &format!(
-                "<line x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" stroke=\"{colour}\" \
-                 stroke-width=\"2\" stroke-dasharray=\"{dashes}\"/>\n",
-                RIGHT + 16.0,
-                row - 4.0,
-                RIGHT + 46.0,
-                row - 4.0
-            );
-            svg += &text(RIGHT + 52.0, row, "start", &escaped(&line.name));
+            let drawn = given.points.iter().filter(|p| !self.x_log || p.0 > 0.0);
+            svg += &line(drawn.map(|p| (x.at(p.0), y.at(p.1))), colour, dashes);
+            let (left, row) = (RIGHT + 16.0, TOP + 14.0 + 20.0 * i as f64);
+            svg += &segment((left, row - 4.0), (left + 30.0, row - 4.0), colour, dashes);
+            svg += &text(left + 36.0, row, "start", 13, &escaped(&given.name));
         }
         svg + "</svg>\n"
     }
 
     fn axes(&self, svg: &mut String, x: &Scale, y: &Scale) {
-        let grid = |x1: f64, y1: f64, x2: f64, y2: f64| {
-            format!(
-                "<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" \
-                 stroke=\"#e5e7eb\"/>\n"
-            )
-        };
+        let grid = |from, to| segment(from, to, "#e5e7eb", "none");
         for tick in x.ticks() {
-            *svg += &grid(x.at(tick), TOP, x.at(tick), BOTTOM);
-            *svg += &text(x.at(tick), BOTTOM + 18.0, "middle", &label(tick));
+            *svg += &grid((x.at(tick), TOP), (x.at(tick), BOTTOM));
+            *svg += &text(x.at(tick), BOTTOM + 18.0, "middle", 13, &label(tick));
         }
         for tick in y.ticks() {
-            *svg += &grid(LEFT, y.at(tick), RIGHT, y.at(tick));
-            *svg += &text(LEFT - 8.0, y.at(tick) + 4.0, "end", &label(tick));
+            *svg += &grid((LEFT, y.at(tick)), (RIGHT, y.at(tick)));
+            *svg += &text(LEFT - 8.0, y.at(tick) + 4.0, "end", 13, &label(tick));
         }
-        *svg += &text((LEFT + RIGHT) / 2.0, BOTTOM + 44.0, "middle", self.x_label);
+        *svg += &text((LEFT + RIGHT) / 2.0, BOTTOM + 44.0, "middle", 13, self.x_label);
         let middle = (TOP + BOTTOM) / 2.0;
-        *svg += &format!("<g transform=\"rotate(-90 16 {middle})\">\n");
-        *svg += &text(16.0, middle, "middle", self.y_label);
-        *svg += "</g>\n";
+        *svg += &upright(16.0, middle, 13, self.y_label);
     }
 }
 
@@ -136,12 +115,6 @@ fn label(value: f64) -> String {
     let text = format!("{value:.4}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if value.abs() >= 1e5 { format!("{value:e}") } else { text.to_owned() }
-}
-
-fn text(x: f64, y: f64, anchor: &str, text: &str) -> String {
-    format!(
-        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"#111\">{text}</text>\n"
-    )
 }
 
 /// Text that cannot be taken for markup.
@@ -155,15 +128,15 @@ mod tests {
 
     #[test]
     fn a_chart_has_its_lines_and_no_nan() {
-        let line =
+        let given =
             |name: &str, points: &[(f64, f64)]| Line { name: name.into(), points: points.to_vec() };
         let lines = [
-            line("a<b", &[(0.0, 0.5), (10.0, 0.9), (1000.0, 0.95)]),
-            line("empty", &[]),
-            line("one", &[(5.0, 0.1)]),
+            given("a<b", &[(0.0, 0.5), (10.0, 0.9), (1000.0, 0.95)]),
+            given("empty", &[]),
+            given("one", &[(5.0, 0.1)]),
         ];
         for x_log in [false, true] {
-            let lines = lines.iter().map(|l| line(&l.name, &l.points)).collect();
+            let lines = lines.iter().map(|l| given(&l.name, &l.points)).collect();
             let svg = Chart { x_label: "x", x_log, y_label: "y", lines }.svg();
             assert!(svg.contains("a&lt;b") && !svg.contains("NaN") && !svg.contains("inf"));
             assert_eq!(svg.matches("<polyline").count(), 3);

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::room::{FEDPRESS, Room, code, model, said};
@@ -126,20 +126,10 @@ fn the_name_of_a_folder_is_no_file() {
     }
 }
 
-#[test]
-fn nohup_is_respected() {
-    if !Path::new("/proc/self/status").exists() {
-        return println!("skipped: no /proc here");
-    }
-    let room = Room::new();
-    let script = "trap '' HUP; exec \"$0\" encode - --dtype f32 --shape -1 -o x.fp";
-    let mut child = Command::new("sh")
-        .args(["-c", script, FEDPRESS])
-        .current_dir(room.path(""))
-        .stdin(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+/// An encoding that has written its temporary file and waits for more.
+fn begun(room: &Room, command: &mut Command) -> (Child, ChildStdin) {
+    let command = command.current_dir(room.path("")).stdin(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(&[0; 1 << 16]).unwrap();
     let start = Instant::now();
@@ -147,6 +137,17 @@ fn nohup_is_respected() {
         assert!(start.elapsed() < Duration::from_secs(20), "no temporary file appears");
         std::thread::sleep(Duration::from_millis(5));
     }
+    (child, stdin)
+}
+
+#[test]
+fn nohup_is_respected() {
+    if !Path::new("/proc/self/status").exists() {
+        return println!("skipped: no /proc here");
+    }
+    let room = Room::new();
+    let script = "trap '' HUP; exec \"$0\" encode - --dtype f32 --shape -1 -o x.fp";
+    let (mut child, stdin) = begun(&room, Command::new("sh").args(["-c", script, FEDPRESS]));
     let mut kill = Command::new("kill");
     assert!(kill.args(["-HUP", &child.id().to_string()]).status().unwrap().success());
     std::thread::sleep(Duration::from_millis(100));
@@ -201,20 +202,8 @@ fn an_interrupt_removes_the_temporary_file() {
     }
     for signal in ["INT", "TERM"] {
         let room = Room::new();
-        let mut child = Command::new(FEDPRESS)
-            .args(["encode", "-", "--dtype", "f32", "--shape", "-1", "-o", "x.fp"])
-            .current_dir(room.path(""))
-            .stdin(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        stdin.write_all(&[0; 1 << 16]).unwrap();
-        let start = Instant::now();
-        while room.files().is_empty() {
-            assert!(start.elapsed() < Duration::from_secs(20), "no temporary file appears");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let words = ["encode", "-", "--dtype", "f32", "--shape", "-1", "-o", "x.fp"];
+        let (mut child, stdin) = begun(&room, Command::new(FEDPRESS).args(words));
         assert!(room.files()[0].ends_with(".tmp"));
         let mut kill = Command::new("kill");
         kill.args([&format!("-{signal}"), &child.id().to_string()]);

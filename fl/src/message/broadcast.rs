@@ -92,9 +92,9 @@ impl Download {
     }
 
     /// The same with error feedback: what the encoding of this update loses is added to the next
-    /// (Seide et al. 2014; Karimireddy et al. 2019). For specs that round to
-    /// nearest, whose error is smaller than what they encode; a spec that draws needs none, and where
-    /// it loses more than there is (`q=1`, `subsample`) the feedback would grow without end.
+    /// (Seide et al. 2014; Karimireddy et al. 2019). For specs that round to nearest, whose error is
+    /// smaller than what they encode; a spec that draws needs none, and where it loses more than
+    /// there is (`q=1`, `subsample`) the feedback would grow without end.
     ///
     /// The feedback moves as if the update will be taken: to be able to go back when it is not, keep
     /// a clone.
