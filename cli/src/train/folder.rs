@@ -39,6 +39,11 @@ impl Folder {
         bytes.map(Some).with_context(|| format!("cannot read {}", path.display()))
     }
 
+    /// Where a server may keep features.
+    pub fn features(&self) -> PathBuf {
+        self.0.join("features")
+    }
+
     /// What the training was told.
     pub fn write_config(&self, toml: &str) -> Result<()> {
         replace(&self.0.join("config.toml"), toml.as_bytes())

@@ -59,7 +59,9 @@ fn train(
     stop: &AtomicBool,
     console: &Console,
 ) -> Result<Training> {
-    let config = run.config.clone();
+    let mut config = run.config.clone();
+    // Used only where features do not fit in memory.
+    config.gkt.folder.get_or_insert_with(|| folder.features());
     let mut training = match folder.checkpoint(args.resume, args.force)? {
         Some(bytes) => Training::restore(config, &bytes).with_context(|| folder.to_string())?,
         None => Training::new(config)?,

@@ -7,7 +7,7 @@ use fedpress_fl::train::{EdgeCost, Grid, RoundRecord, TrainConfig, Training};
 use serde::Serialize;
 
 use super::chart::{Chart, Line, escaped};
-use super::edge;
+use super::edge::{self, Edge};
 use crate::size::human;
 use crate::table::Table;
 
@@ -15,21 +15,24 @@ use crate::table::Table;
 #[derive(Debug, Serialize)]
 pub struct Finished {
     pub name: String,
-    pub rounds: usize,
+    rounds: usize,
     accuracy: Option<f64>,
-    pub bytes_down: u64,
-    pub bytes_up: u64,
+    bytes_down: u64,
+    bytes_up: u64,
     multiply_adds: u64,
     codec_share: f64,
     edge_parameters: usize,
     edge_multiply_adds: u64,
     bits_per_value_up: f64,
+    /// What there is beside, of FedGKT.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edge: Option<Edge>,
     #[serde(skip)]
     pub cost: EdgeCost,
     #[serde(skip)]
-    pub config: TrainConfig,
+    config: TrainConfig,
     #[serde(skip)]
-    pub records: Vec<RoundRecord>,
+    records: Vec<RoundRecord>,
 }
 
 /// What `--json` prints.
@@ -61,6 +64,7 @@ impl Finished {
             edge_parameters: cost.parameters,
             edge_multiply_adds: cost.multiply_adds,
             bits_per_value_up: 8.0 * bytes_up as f64 / training.values_up().max(1) as f64,
+            edge: Edge::new(training.config(), records, &cost),
             cost,
             config: training.config().clone(),
             records: records.to_vec(),
@@ -94,8 +98,9 @@ const HEADS: [&str; 10] = [
 fn rows(runs: &[Finished]) -> Vec<[String; 10]> {
     let Some(first) = runs.first() else { return Vec::new() };
     let row = |run: &Finished| {
-        // Per round, so that a training that was stopped compares, too.
-        let per = |sum: u64, run: &Finished| sum / run.rounds.max(1) as u64;
+        // Per update, so that a training that was stopped compares, too.
+        let updates = |run: &Finished| run.records.iter().map(|r| r.updates as u64).sum::<u64>();
+        let per = |sum: u64, run: &Finished| sum / updates(run).max(1);
         let against =
             |part: fn(&Finished) -> u64| times(per(part(first), first), per(part(run), run));
         [
@@ -132,7 +137,7 @@ pub fn html(grid: &Grid, runs: &[Finished]) -> String {
          pre {{ background: #f6f6f6; padding: 1em; }}\n</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
     );
     page += "<p>Bytes are those of whole messages, headers included, over all clients and rounds; \
-             ratios are per round, against the first run. Compute counts multiply-adds of the \
+             ratios are per update, against the first run. Compute counts multiply-adds of the \
              clients. The codec's share is its part of the clients' and the server's processor \
              time, evaluation aside.</p>\n";
     page += &html_table(HEADS, rows(runs));

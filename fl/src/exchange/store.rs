@@ -90,6 +90,18 @@ impl FeatureStore {
         Ok(store)
     }
 
+    /// An empty store: what an earlier one left in the folder is removed, unread.
+    ///
+    /// # Errors
+    /// Those of [`StoreOptions::check`]; `Io` where the folder refuses, or another store has it.
+    pub fn create(options: StoreOptions) -> Result<Self> {
+        options.check()?;
+        if let Some(folder) = options.folder.as_deref().map(Folder::open).transpose()? {
+            folder.clients()?.into_iter().try_for_each(|client| folder.remove(client))?;
+        }
+        Self::open(options)
+    }
+
     /// What the folder has.
     fn find(&mut self) -> Result<()> {
         let Some(folder) = &self.folder else { return Ok(()) };

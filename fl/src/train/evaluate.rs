@@ -42,7 +42,7 @@ pub fn evaluate(
     check_fit(architecture, data, indices)?;
     let device = device.clone().without_autodiff();
     let network = Network::new(architecture, parameters, &device)?;
-    score(data, indices, &device, |images| network.forward(images))
+    score(data, indices, &device, |images| Ok(network.forward(images)))
 }
 
 /// The same for anything that turns images into logits.
@@ -50,12 +50,12 @@ pub(crate) fn score(
     data: &Dataset,
     indices: &[u32],
     device: &Device,
-    forward: impl Fn(Tensor<4>) -> Tensor<2>,
+    forward: impl Fn(Tensor<4>) -> Result<Tensor<2>>,
 ) -> Result<Evaluation> {
     let (mut correct, mut loss) = (0, 0.0);
     for indices in indices.chunks(BATCH) {
         let (images, _) = data.batch(indices, device)?;
-        let logits = forward(images);
+        let logits = forward(images)?;
         let [_, classes] = logits.dims();
         let logits = logits.try_into_vec_as::<f32>().map_err(device_failed)?;
         for (logits, index) in logits.chunks_exact(classes).zip(indices) {

@@ -107,6 +107,8 @@ pub struct Trained {
     pub examples: u64,
     /// Steps made.
     pub steps: u64,
+    /// Examples in these steps, each as often as it was used.
+    pub used: u64,
 }
 
 /// Trains a model from `start` on the examples `indices` of `data`.
@@ -150,7 +152,7 @@ pub(crate) fn descend(
     settings.check()?;
     let mut network = Network::new(architecture, start, device)?;
     let mut optimizer = settings.optimizer();
-    let (mut total, mut steps) = (0.0, 0u64);
+    let (mut total, mut steps, mut used) = (0.0, 0u64, 0u64);
     for batch in Batches::new(indices, settings, seed) {
         let loss = loss(&network, &batch)?;
         let value = loss.clone().try_into_scalar::<f32>().map_err(device_failed)?;
@@ -161,6 +163,7 @@ pub(crate) fn descend(
         network = optimizer.step(settings.learning_rate, network, gradients);
         total += f64::from(value);
         steps += 1;
+        used += batch.len() as u64;
     }
     let parameters = network.parameters(architecture)?;
     for parameter in &parameters {
@@ -170,7 +173,7 @@ pub(crate) fn descend(
         }
     }
     let (loss, examples) = (total / steps as f64, indices.len() as u64);
-    Ok(Trained { parameters, loss, examples, steps })
+    Ok(Trained { parameters, loss, examples, steps, used })
 }
 
 fn diverged(step: u64, why: &str, settings: &LocalTraining) -> Error {

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Settings of FedGKT (He et al. 2020). The default is what its text and code have: temperature 3,
-/// all weights 1, twenty epochs of Adam on the server, everyone waits for everyone.
+/// all weights 1, twenty epochs of Adam on the server (ten in a file whose partition is not IID),
+/// everyone waits for everyone. Other than there, what an optimizer accumulates starts anew each
+/// turn, and images are not varied unless `augment` says so.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GktConfig {
@@ -21,17 +23,20 @@ pub struct GktConfig {
     /// How the server trains, each turn.
     pub training: LocalTraining,
     /// Turns whose training loss is no lower than the best before, after which the server's
-    /// learning rate falls; none: it stays.
-    pub patience: Option<u32>,
+    /// learning rate falls; 0: it stays.
+    pub patience: u32,
     /// What the learning rate is then multiplied by.
     pub factor: f64,
-    /// How images are varied. Features of a cycle are of the view that the next cycle trains on.
+    /// How images are varied. A client trains on the view that its teacher has seen, and sends
+    /// features of the next; before the first answer, on the view it would then have.
     pub augment: Augment,
     /// How many clients' pairs (extractor and server) are evaluated, the first ones; all if absent.
     pub evaluated_clients: Option<usize>,
-    /// Bytes of features that the server holds in memory; what is beyond lies in `folder`.
+    /// Bytes of features that the server's store holds in memory; if the data has more, they go to
+    /// files in `folder`. Beside them the simulation holds the encoded messages that are under way,
+    /// and, unless everyone waits for everyone, the last of each client, for checkpoints.
     pub memory: u64,
-    /// Where features go that memory does not hold.
+    /// Where features go that memory does not hold. Trainings do not share one.
     pub folder: Option<PathBuf>,
     /// Who waits for whom.
     pub pace: Pace,
@@ -88,7 +93,7 @@ impl Default for GktConfig {
             server_ce_weight: 1.0,
             server_kl_weight: 1.0,
             training,
-            patience: Some(10),
+            patience: 10,
             factor: 0.1,
             augment: Augment::None,
             evaluated_clients: None,
@@ -131,12 +136,11 @@ impl GktConfig {
         if !positive(self.temperature) || !speeds.into_iter().all(positive) {
             return wrong("temperature and clock", "numbers above 0");
         }
-        if !(clock.spread.is_finite() && clock.spread >= 0.0 && (0.0..1.0).contains(&clock.vanish))
-        {
-            return wrong("clock", "a spread of at least 0, and a chance to vanish below 1");
+        if !(0.0..=5.0).contains(&clock.spread) || !(0.0..1.0).contains(&clock.vanish) {
+            return wrong("clock", "a spread of 0 to 5, and a chance to vanish below 1");
         }
-        if !(self.factor > 0.0 && self.factor <= 1.0) || self.patience == Some(0) {
-            return wrong("factor and patience", "above 0 to 1, and at least one turn");
+        if !(self.factor > 0.0 && self.factor <= 1.0) || self.evaluated_clients == Some(0) {
+            return wrong("factor and evaluated_clients", "above 0 to 1, and at least one client");
         }
         if pace.quorum.is_some_and(|n| n == 0 || n > clients) {
             return wrong("pace.quorum", "from 1 to all clients");
@@ -148,6 +152,11 @@ impl GktConfig {
             return wrong("pace.deadline", "one where clients vanish, or the server waits forever");
         }
         self.training.check()
+    }
+
+    /// Whether every turn begins with a new upload of each client, so that no older one matters.
+    pub(crate) fn is_synchronous(&self, clients: usize) -> bool {
+        self.quorum(clients) == clients && self.pace.deadline.is_none()
     }
 
     /// New uploads that begin a turn.

@@ -5,7 +5,7 @@ use crate::exchange::{FeatureSpecs, FeatureWriter, Features};
 use crate::train::local::descend;
 use crate::train::network::{cross_entropy, device_failed, distillation};
 use crate::train::simulation::timed;
-use crate::train::{Dataset, Device, LocalTraining, Network, Seconds, SplitModel};
+use crate::train::{Dataset, Device, LocalTraining, Network, Seconds, SplitModel, Trained};
 use crate::{Parameter, Result};
 use burn::tensor::{Tensor, TensorData};
 use fedpress::derive_key;
@@ -24,10 +24,22 @@ mod purpose {
 /// What the server told a client.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Teacher {
-    /// Which view of the samples the logits are of.
-    pub(super) view: u64,
+    /// The upload that it answers, from 0 on.
+    pub(super) cycle: u64,
     /// Sample by sample, in the order of the client's samples.
     pub(super) logits: Vec<f32>,
+}
+
+impl Teacher {
+    /// The view of the samples that the logits are of.
+    fn view(&self) -> u64 {
+        sent_view(self.cycle)
+    }
+}
+
+/// The view that upload `cycle` has features of: one later than what was trained on before it.
+fn sent_view(cycle: u64) -> u64 {
+    cycle + 1
 }
 
 /// All that a cycle of a client depends on.
@@ -50,9 +62,8 @@ pub(super) struct Cycle<'a> {
 
 /// What came of a cycle.
 pub(super) struct Worked {
-    pub(super) parameters: Vec<Parameter>,
+    pub(super) trained: Trained,
     pub(super) message: Vec<u8>,
-    pub(super) loss: f64,
     pub(super) seconds: Seconds,
 }
 
@@ -62,12 +73,13 @@ impl Cycle<'_> {
         let mut seconds = Seconds::default();
         let trained = timed(&mut seconds.train, || self.train())?;
         let message = self.upload(&trained.parameters, &mut seconds)?;
-        Ok(Worked { parameters: trained.parameters, message, loss: trained.loss, seconds })
+        Ok(Worked { trained, message, seconds })
     }
 
-    /// Forward multiply-adds of a cycle of `samples`: training's and extraction's.
-    pub(super) fn multiply_adds(model: &SplitModel, local: &LocalTraining, samples: usize) -> u64 {
-        (u64::from(local.epochs) + 1) * samples as u64 * model.client().multiply_adds()
+    /// Forward multiply-adds in training, and a third of those of extraction: training takes three
+    /// times as many as a pass without.
+    pub(super) fn multiply_adds(&self, trained: &Trained) -> u64 {
+        (3 * trained.used + self.shard.len() as u64) * self.model.client().multiply_adds() / 3
     }
 
     pub(super) fn images(&self, samples: &[u32], view: u64, device: &Device) -> Result<Batch> {
@@ -83,10 +95,10 @@ impl Cycle<'_> {
     }
 
     /// Cross-entropy, and what the server thinks of the same pixels.
-    pub(super) fn train(&self) -> Result<crate::train::Trained> {
+    pub(super) fn train(&self) -> Result<Trained> {
         let device = self.device.clone().autodiff();
         let classes = self.model.client().n_classes();
-        let view = self.teacher.map_or(0, |teacher| teacher.view);
+        let view = self.teacher.map_or(self.cycle, Teacher::view);
         let weight = self.gkt.client_kl_weight;
         let loss = |network: &Network, batch: &[u32]| {
             let (images, labels) = self.images(batch, view, &device)?;
@@ -110,7 +122,7 @@ impl Cycle<'_> {
         let device = self.device.clone().without_autodiff();
         let network = Network::new(self.model.client(), parameters, &device)?;
         let (client, cut) = (self.model.client(), self.model.cut());
-        let [_, classes] = [0, client.n_classes()];
+        let classes = client.n_classes();
         let header = Features {
             run: self.seed,
             round: self.cycle,
@@ -124,7 +136,7 @@ impl Cycle<'_> {
         let mut writer = FeatureWriter::new(Vec::new(), header, specs, shared, private)?;
         for ids in self.samples().chunks(BATCH) {
             let (features, logits) = timed(&mut seconds.train, || {
-                let (images, _) = self.images(ids, self.cycle + 1, &device)?;
+                let (images, _) = self.images(ids, sent_view(self.cycle), &device)?;
                 let features = network.features(images, cut);
                 let logits = network.forward_from(features.clone(), cut);
                 let features = features.try_into_vec_as::<f32>().map_err(device_failed)?;

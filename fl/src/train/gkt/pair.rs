@@ -3,9 +3,11 @@
 use crate::train::data::Dataset;
 use crate::train::evaluate::score;
 use crate::train::local::check_fit;
+use crate::train::network::device_failed;
 use crate::train::{Evaluation, Network, SplitModel};
 use crate::{Parameter, Result};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
+use fedpress::{DecodeOptions, EncodeOptions, Seeds, Spec, TensorView};
 
 /// A client's extractor and the server's network: the model that is used after training. A client's
 /// own small classifier is its whole network, which [`evaluate`](crate::train::evaluate()) takes.
@@ -14,6 +16,8 @@ pub struct Pair {
     cut: usize,
     server: Network,
     device: Device,
+    /// How features travel from one to the other.
+    spec: Spec,
 }
 
 impl Pair {
@@ -30,15 +34,40 @@ impl Pair {
         let device = device.clone().without_autodiff();
         let client = Network::new(model.client(), client, &device)?;
         let server = Network::new(model.server(), server, &device)?;
-        Ok(Self { client, cut: model.cut(), server, device })
+        Ok(Self { client, cut: model.cut(), server, device, spec: Spec::none() })
+    }
+
+    /// With features that travel by `spec`, as those did that the server was trained on; without,
+    /// they stay as they are.
+    pub fn with_features(mut self, spec: &Spec) -> Self {
+        self.spec.clone_from(spec);
+        self
     }
 
     /// Images `[examples, channels, height, width]` to logits `[examples, classes]`.
     ///
+    /// # Errors
+    /// `InvalidArgument` for features that are not finite, `Io` if the device fails.
+    ///
     /// # Panics
     /// In burn, where images are not of the model's size or on another device.
-    pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        self.server.forward(self.client.features(images, self.cut))
+    pub fn forward(&self, images: Tensor<4>) -> Result<Tensor<2>> {
+        let features = self.client.features(images, self.cut);
+        if !self.spec.is_lossy() {
+            return Ok(self.server.forward(features));
+        }
+        let shape = features.dims();
+        let values = features.try_into_vec_as::<f32>().map_err(device_failed)?;
+        // Draws are the same each time; nobody is to be kept from knowing them here.
+        let seeds = Seeds { shared: 0, private: 0, round: 0, client: 0 };
+        let dims = shape.map(|n| n as u64);
+        let view = TensorView::f32("features", &dims, &values);
+        let bytes = fedpress::encode(&[view], &self.spec, &EncodeOptions::new(seeds))?;
+        let decoded = fedpress::decode(&bytes, &DecodeOptions::default())?;
+        let values = decoded.iter().flat_map(|tensor| tensor.data.as_chunks::<4>().0);
+        let values: Vec<f32> = values.map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let features = Tensor::from_data(TensorData::new(values, shape), &self.device);
+        Ok(self.server.forward(features))
     }
 
     /// Evaluates the pair on the examples `indices` of `data`.

@@ -1,13 +1,15 @@
 //! [`GktRecord`]: what is known of a turn beside what is known of every round.
 
-use super::edge::Worked;
 use super::{GktSimulation, Pair};
 use crate::Result;
-use crate::train::{Evaluation, RoundRecord, Seconds, evaluate as evaluate_network, in_parallel};
+use crate::train::{
+    Evaluation, RoundRecord, Seconds, Trained, evaluate as evaluate_network, in_parallel,
+};
 use serde::{Deserialize, Serialize};
 
 /// What FedGKT adds to a line of the log. Accuracies are over the evaluated clients' pairs of
-/// extractor and server, on the whole test set; the record's own is their mean.
+/// extractor and server, on the whole test set, with features as they would travel; the record's own
+/// is their mean. A client counts with the network behind its last upload, also if it has vanished.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct GktRecord {
     /// Of the worst pair; absent where not evaluated.
@@ -23,7 +25,7 @@ pub struct GktRecord {
     /// Clients whose features the server worked with.
     pub clients: usize,
     /// Samples of these.
-    pub samples: usize,
+    pub samples: u64,
     /// Virtual seconds since the beginning.
     pub clock: f64,
     /// Virtual seconds that clients have waited for the server since the beginning, all together.
@@ -37,27 +39,19 @@ pub struct GktRecord {
 pub(super) struct Tally {
     pub(super) bytes_up: u64,
     pub(super) bytes_down: u64,
+    pub(super) multiply_adds: u64,
     pub(super) seconds: Seconds,
-    multiply_adds: u64,
-    loss: f64,
-    cycles: usize,
+    /// Of the uploads that were new to the turn.
+    pub(super) losses: Vec<f64>,
     gkt: GktRecord,
 }
 
 impl Tally {
-    /// A client has worked.
-    pub(super) fn cycle(&mut self, worked: &Worked, multiply_adds: u64) {
-        self.loss += worked.loss;
-        self.cycles += 1;
-        self.multiply_adds += multiply_adds;
-        self.seconds += worked.seconds;
-    }
-
-    /// The server has.
-    pub(super) fn turn(&mut self, loss: f64, clients: usize, samples: usize, rate: f64) {
+    /// The server has trained on so many samples of these clients.
+    pub(super) fn turn(&mut self, trained: &Trained, samples: u64, clients: &[u64], rate: f64) {
         let gkt = &mut self.gkt;
-        (gkt.server_loss, gkt.learning_rate) = (loss, rate);
-        (gkt.clients, gkt.samples) = (clients, samples);
+        (gkt.server_loss, gkt.learning_rate) = (trained.loss, rate);
+        (gkt.clients, gkt.samples) = (clients.len(), samples);
     }
 
     pub(super) fn record(
@@ -72,11 +66,12 @@ impl Tally {
             round,
             accuracy: None,
             test_loss: None,
-            train_loss: self.loss / self.cycles.max(1) as f64,
+            // No turn begins without an upload that is new.
+            train_loss: self.losses.iter().sum::<f64>() / self.losses.len().max(1) as f64,
             bytes_down: self.bytes_down,
             bytes_up: self.bytes_up,
             multiply_adds: self.multiply_adds,
-            updates: self.cycles,
+            updates: self.losses.len(),
             seconds: self.seconds,
             gkt: Some(self.gkt),
         }
@@ -89,8 +84,8 @@ pub(super) fn evaluate(
     threads: usize,
     record: &mut RoundRecord,
 ) -> Result<()> {
-    let all = simulation.edges.len();
-    let n = simulation.config.gkt.evaluated_clients.unwrap_or(all).clamp(1, all);
+    let all = simulation.clients.len();
+    let n = simulation.config.gkt.evaluated_clients.unwrap_or(all).min(all);
     let jobs = (0..n).map(|client| move || of_client(simulation, client)).collect();
     let found = in_parallel(threads, jobs)?.into_iter().collect::<Result<Vec<_>>>()?;
     let mean = |part: fn(&[Evaluation; 2]) -> f64| found.iter().map(part).sum::<f64>() / n as f64;
@@ -107,9 +102,10 @@ pub(super) fn evaluate(
 
 /// A client's pair with the server, and its own classifier.
 fn of_client(simulation: &GktSimulation, client: usize) -> Result<[Evaluation; 2]> {
-    let GktSimulation { model, test, device, server, .. } = simulation;
-    let own = &simulation.edges[client].parameters;
+    let GktSimulation { model, test, device, server, specs, .. } = simulation;
+    let own = &simulation.clients[client].parameters;
     let indices = test.indices();
-    let pair = Pair::new(model, own, server, device)?.evaluate(model, test, &indices)?;
+    let pair = Pair::new(model, own, server, device)?.with_features(&specs.features);
+    let pair = pair.evaluate(model, test, &indices)?;
     Ok([pair, evaluate_network(model.client(), own, test, &indices, device)?])
 }

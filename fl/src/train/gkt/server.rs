@@ -40,7 +40,7 @@ impl Plateau {
             return;
         }
         self.waited += 1;
-        if config.patience.is_some_and(|patience| self.waited > patience) {
+        if config.patience > 0 && self.waited > config.patience {
             (self.learning_rate, self.waited) = (self.learning_rate * config.factor, 0);
         }
     }
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn the_rate_falls_where_the_loss_does_not() {
-        let config = GktConfig { patience: Some(2), factor: 0.5, ..GktConfig::default() };
+        let config = GktConfig { patience: 2, factor: 0.5, ..GktConfig::default() };
         let mut plateau = Plateau::new(0.1);
         let mut rates = Vec::new();
         for loss in [1.0, 0.9, 0.9, 0.95, 0.9, 0.8, 0.81, 0.82, 0.83, 0.84] {
@@ -155,7 +155,7 @@ mod tests {
             rates.push(plateau.learning_rate);
         }
         assert_eq!(rates, [0.1, 0.1, 0.1, 0.1, 0.05, 0.05, 0.05, 0.05, 0.025, 0.025]);
-        let never = GktConfig { patience: None, ..config };
+        let never = GktConfig { patience: 0, ..config };
         let mut plateau = Plateau::new(0.1);
         (0..50).for_each(|_| plateau.step(1.0, &never));
         assert_eq!(plateau.learning_rate, 0.1);

@@ -116,8 +116,8 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
-    /// What an algorithm starts from: of FedGKT the setting of its paper, 16 clients, one epoch of
-    /// Adam on the client, features with 4 bits a value.
+    /// What an algorithm starts from: of FedGKT the setting of its paper, 200 rounds, 16 clients, one
+    /// epoch of Adam on the client; and features with 4 bits a value, which the paper has raw.
     pub fn of(algorithm: Algorithm) -> Self {
         let default = Self { algorithm, ..Self::default() };
         if algorithm == Algorithm::FedAvg {
@@ -126,7 +126,7 @@ impl TrainConfig {
         let gkt = GktConfig::default();
         let local = LocalTraining { epochs: 1, ..gkt.training.clone() };
         let up = "identity|q=4,nearest|zstd".into();
-        Self { clients: 16, clients_per_round: 16, local, gkt, up, ..default }
+        Self { rounds: 200, clients: 16, clients_per_round: 16, local, gkt, up, ..default }
     }
 
     /// Reads TOML; what it leaves out is as [`of`](Self::of) the algorithm.
@@ -148,6 +148,11 @@ impl TrainConfig {
         let default = Self::of(algorithm.transpose()?.unwrap_or_default());
         // A struct of plain fields always serializes.
         let mut table = toml::Table::try_from(&default).unwrap_or_default();
+        let kind = given.get("partition").and_then(|p| p.get("kind")?.as_str());
+        if kind.is_some_and(|kind| kind != "iid") && default.algorithm == Algorithm::FedGkt {
+            let fewer = "[gkt.training]\nepochs = 10".parse().unwrap_or_default();
+            overlay(&mut table, fewer);
+        }
         overlay(&mut table, given);
         Self::deserialize(toml::Value::Table(table))
     }
@@ -175,6 +180,26 @@ impl TrainConfig {
         Policy { strategy, scope, keep, clients: BTreeMap::new() }
     }
 
+    /// What FedGKT has no use for is refused rather than ignored.
+    pub(in crate::train) fn check_fedgkt(&self) -> Result<()> {
+        let of = Self::of(Algorithm::FedGkt);
+        let unused = [
+            ("keep", self.keep != of.keep || self.keep_groups != of.keep_groups),
+            ("strategy", self.strategy != of.strategy),
+            ("scope", self.scope != of.scope),
+            ("scaled", self.scaled),
+            ("feedback", self.feedback),
+            ("averaging", self.averaging != of.averaging),
+            ("weighting", self.weighting != of.weighting),
+            ("server", self.server != of.server),
+            ("width", self.width != of.width),
+        ];
+        match unused.iter().find(|(_, set)| *set) {
+            Some((what, _)) => Err(Error::invalid(format!("{what}: not a setting of fedgkt"))),
+            None => Ok(()),
+        }
+    }
+
     pub(in crate::train) fn check(&self) -> Result<()> {
         let (_, up) = self.specs()?;
         let up = up.to_string();
@@ -196,6 +221,9 @@ impl TrainConfig {
         if self.algorithm == Algorithm::FedAvg && self.clients_per_round > self.clients {
             let (some, all) = (self.clients_per_round, self.clients);
             return Err(Error::invalid(format!("{some} clients a round, there are {all}")));
+        }
+        if i64::try_from(self.seed).is_err() {
+            return Err(Error::invalid(format!("seed: below 2^63, found {}", self.seed)));
         }
         if !(self.width > 0.0 && self.width <= 16.0) {
             return Err(Error::invalid(format!("width: expected up to 16, found {}", self.width)));

@@ -190,9 +190,7 @@ impl Simulation {
                     .update_with_feedback(client, parameters, samples, private, layout, feedback)
             }
         })?;
-        let local = &self.config.local;
-        let seen = (trained.steps * local.batch as u64).min(samples * u64::from(local.epochs));
-        let multiply_adds = architecture.multiply_adds() * seen;
+        let multiply_adds = architecture.multiply_adds() * trained.used;
         Ok(Trip { client, message, feedback, loss: trained.loss, multiply_adds, seconds })
     }
 

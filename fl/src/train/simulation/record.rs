@@ -12,21 +12,22 @@ pub struct RoundRecord {
     pub accuracy: Option<f64>,
     /// Mean cross-entropy on the test set.
     pub test_loss: Option<f64>,
-    /// Mean loss of the clients while they trained.
+    /// Mean loss of the clients while they trained what the round used.
     pub train_loss: f64,
     /// Bytes of all broadcasts of the round, each counted as often as it was sent.
     pub bytes_down: u64,
     /// Bytes of all updates of the round.
     pub bytes_up: u64,
-    /// Multiply-adds of the clients' forward passes, all together; training takes about three times
-    /// as many.
+    /// Multiply-adds of the clients' forward passes in training, all together; training takes about
+    /// three times as many. Passes without training count a third.
     pub multiply_adds: u64,
     /// Updates that were folded.
     pub updates: usize,
     /// How long it took.
     pub seconds: Seconds,
     /// What there is beside, in FedGKT, whose rounds are turns of the server: there `accuracy` is
-    /// the mean of the clients' pairs, broadcasts are answers, and updates uploads.
+    /// the mean of the clients' pairs, broadcasts are answers, and `updates` counts the uploads that
+    /// were new to the turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gkt: Option<GktRecord>,
 }
@@ -40,7 +41,7 @@ pub struct Seconds {
     pub decode: f64,
     /// Training on clients.
     pub train: f64,
-    /// Training on the server.
+    /// Training on the server, and its answers; wall time.
     #[serde(default)]
     pub server: f64,
     /// Evaluation.

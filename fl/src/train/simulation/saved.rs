@@ -59,10 +59,15 @@ pub(in crate::train) struct Saved(BTreeMap<String, Tensor>);
 impl Saved {
     /// Reads what [`Saver`] wrote, if it was made with `config`; more rounds may be asked for.
     pub(in crate::train) fn open(config: &TrainConfig, bytes: &[u8]) -> Result<Self> {
-        let tensors = fedpress::decode(bytes, &DecodeOptions::default())?;
+        let mut options = DecodeOptions::default();
+        // It is our own file: what was saved raw, or compressed as weights can be, is read again.
+        options.memory = options.memory.max(bytes.len() as u64 * 4);
+        let tensors = fedpress::decode(bytes, &options)?;
         let mut saved = Self(tensors.into_iter().map(|t| (t.name.clone(), t)).collect());
         let mut before = TrainConfig::from_toml(&saved.text("config")?)?;
+        // What does not change the rounds so far.
         before.rounds = config.rounds;
+        before.gkt.folder.clone_from(&config.gkt.folder);
         if before != *config {
             let (before, now) = (before.to_toml(), config.to_toml());
             let differs = before.lines().zip(now.lines()).find(|(a, b)| a != b);
