@@ -1,84 +1,21 @@
 //! The sans-IO encoder: element bytes in, stream bytes out.
 
+use crate::device::GroupPlan;
 use crate::frame::{kind, put_record};
-use crate::group::{GroupCodec, Scratch, first_non_finite};
-use crate::kernel::{Kernel, Simd};
+use crate::group::{GroupCodec, Scratch, first_non_finite, payload_len};
+use crate::kernel::Kernel;
 use crate::meta::{
-    End, IndexEntry, TensorDesc, TensorMeta, preamble, write_index, write_manifest, write_metadata,
+    ChunkHeader, End, IndexEntry, TensorDesc, TensorMeta, preamble, write_index, write_manifest,
+    write_metadata,
 };
-use crate::random::{Seeds, name_key};
+use crate::options::{EncodeOptions, NonFinite, effective_spec};
+use crate::random::name_key;
+use crate::run::{Coded, Run};
 use crate::{Error, Result, Spec, TensorView};
 use std::collections::{BTreeMap, HashSet};
 
-/// What to do with NaN and infinity in a tensor that would be lossy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum NonFinite {
-    /// An error that names tensor and index.
-    #[default]
-    Refuse,
-    /// Send that tensor losslessly. Works where the encoder sees a whole tensor before it begins
-    /// ([`Encoder::tensor`]); for pushed tensors, scan first ([`crate::first_non_finite`]).
-    Lossless,
-}
-
-/// How to encode.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct EncodeOptions {
-    /// What the draws depend on.
-    pub seeds: Seeds,
-    /// Groups that are coded at the same time. Bytes do not depend on it.
-    pub threads: usize,
-    /// Tensors with fewer values travel losslessly.
-    pub min_values: u64,
-    /// What to do with NaN and infinity.
-    pub non_finite: NonFinite,
-    /// Values per chunk, as a power of two: 12 to 20.
-    pub group_log2: u8,
-    /// Whether to end with an index for seekable readers.
-    pub index: bool,
-    /// Instruction set; for tests and benches.
-    pub simd: Simd,
-}
-
-impl EncodeOptions {
-    /// One thread, tensors under 1,024 values lossless, non-finite values refused, 2^20 values a
-    /// chunk, no index.
-    pub fn new(seeds: Seeds) -> Self {
-        Self {
-            seeds,
-            threads: 1,
-            min_values: 1024,
-            non_finite: NonFinite::Refuse,
-            group_log2: 20,
-            index: false,
-            simd: Simd::Auto,
-        }
-    }
-
-    fn check(&self) -> Result<()> {
-        if !crate::meta::GROUP_LOG2.contains(&self.group_log2) {
-            return Err(Error::invalid(format!(
-                "group_log2: expected 12 to 20, found {}",
-                self.group_log2
-            )));
-        }
-        Ok(())
-    }
-}
-
-/// The pipeline a tensor really gets: lossless for element types other than f32, f16 and bf16, and
-/// for tensors known to be smaller than [`EncodeOptions::min_values`].
-pub fn effective_spec(desc: &TensorDesc, spec: &Spec, options: &EncodeOptions) -> Spec {
-    let small = matches!(desc.n_values(), Ok(Some(n)) if n < options.min_values);
-    if spec.is_lossy() && (small || !desc.dtype.is_lossy_capable()) {
-        return Spec::lossless();
-    }
-    spec.clone()
-}
-
-/// Turns tensors into a stream, holding at most [`EncodeOptions::threads`] groups beside its output.
+/// Turns tensors into a stream, holding at most [`EncodeOptions::threads`] groups beside its
+/// output, or with a device as many as that takes at a time.
 ///
 /// Take what [`output`](Self::output) holds and [`clear_output`](Self::clear_output) after each
 /// call; [`crate::Writer`] does just that.
@@ -239,14 +176,7 @@ impl Encoder {
     pub fn begin_keyed(&mut self, desc: &TensorDesc, spec: &Spec, key: Option<u64>) -> Result<()> {
         self.check_begin(desc).map_err(|e| e.in_tensor(&desc.name))?;
         let spec = effective_spec(desc, spec, &self.options);
-        let meta = TensorMeta {
-            desc: desc.clone(),
-            group_log2: self.options.group_log2,
-            seed: spec.is_seeded().then_some((self.options.seeds.shared, self.options.seeds.round)),
-            name_hash: name_key(&desc.name),
-            explicit_key: key,
-            spec,
-        };
+        let meta = self.options.meta(desc, spec, name_key(&desc.name), key);
         if self.options.index {
             let offset = self.n_bytes();
             self.index.push(IndexEntry { name_hash: name_key(&desc.name), offset });
@@ -320,6 +250,43 @@ impl Encoder {
         let buffer = std::mem::take(&mut open.buffer);
         self.put_groups(&mut open, &buffer, true)?;
         self.state = State::Between;
+        Ok(())
+    }
+
+    /// The next group of the open tensor, coded elsewhere by the plan of this tensor
+    /// ([`crate::GroupPlan`]): P, before the lossless stage. Only for a lossy tensor of known
+    /// shape, and between groups; how many values it stands for follows from the shape.
+    pub fn push_coded(&mut self, payload: &[u8]) -> Result<()> {
+        let mut open = self.take_open()?;
+        let (meta, group) = (&open.meta, open.n_groups);
+        let between = open.buffer.is_empty() && meta.spec.is_lossy();
+        let total = meta.desc.n_values()?.filter(|_| between);
+        let total = total.ok_or_else(|| {
+            Error::invalid("coded groups go to lossy tensors of known shape, between groups")
+        })?;
+        let full = meta.group_values() as u64;
+        let left = total.saturating_sub(group.saturating_mul(full));
+        if left == 0 {
+            return Err(Error::invalid("more coded groups than the shape has"));
+        }
+        let n_values = left.min(full) as usize;
+        let expected = payload_len(meta, n_values);
+        if payload.len() != expected {
+            return Err(Error::invalid(format!(
+                "a coded group of {n_values} values has {expected} bytes, found {}",
+                payload.len()
+            )));
+        }
+        let codec = GroupCodec::with_seeds(meta, self.kernel, &self.options.seeds);
+        let header = ChunkHeader { group, last: left <= full, stored: false, n_values };
+        let scratch = &mut self.scratch[0];
+        put_record(kind::CHUNK, &mut self.out, |out| {
+            codec.put_body(header, payload, scratch, out)
+        })?;
+        open.pushed_bytes += (n_values * meta.dtype().size()) as u64;
+        open.n_groups += 1;
+        self.n_chunks += 1;
+        self.state = State::Open(open);
         Ok(())
     }
 
@@ -401,61 +368,48 @@ impl Encoder {
     }
 
     fn batch_bytes(&self, meta: &TensorMeta) -> usize {
-        meta.group_values() * meta.dtype().size() * self.scratch.len()
+        let device = self.options.device.as_ref().filter(|_| meta.spec.is_lossy());
+        let wanted = device.map_or(0, |d| d.batch_values() / meta.group_values());
+        let n_groups = wanted.max(self.scratch.len());
+        meta.group_values() * meta.dtype().size() * n_groups
     }
 
-    /// Codes whole groups, in parallel if there are threads for it, and appends them in order.
+    /// Codes whole groups, on the device or in parallel if there are threads for it, and appends
+    /// them in order.
     fn put_groups(&mut self, open: &mut Open, elements: &[u8], last: bool) -> Result<()> {
         let group_bytes = open.meta.group_values() * open.meta.dtype().size();
-        let codec = GroupCodec::with_seeds(&open.meta, self.kernel, &self.options.seeds);
         let n_groups = elements.len().div_ceil(group_bytes);
-        let put = |scratch: &mut Scratch, i: usize, elements: &[u8], out: &mut Vec<u8>| {
-            let group = open.n_groups + i as u64;
-            let last = last && i + 1 >= n_groups;
-            put_record(kind::CHUNK, out, |out| codec.encode(group, last, elements, scratch, out))
+        let run = Run {
+            codec: GroupCodec::with_seeds(&open.meta, self.kernel, &self.options.seeds),
+            first: open.n_groups,
+            n_groups,
+            ends: last,
+            coded: self.on_device(open, elements)?,
         };
         if n_groups == 0 && last && open.meta.desc.open && open.n_groups == 0 {
-            put(&mut self.scratch[0], 0, &[], &mut self.out)?;
+            run.put(&mut self.scratch[0], 0, &[], &mut self.out)?;
             self.n_chunks += 1;
         }
-        let mut groups = elements.chunks(group_bytes).enumerate().peekable();
-        while groups.peek().is_some() {
-            let batch: Vec<_> = groups.by_ref().take(self.scratch.len()).collect();
-            if let [(i, elements)] = batch[..] {
-                put(&mut self.scratch[0], i, elements, &mut self.out)?;
-                continue;
-            }
-            let coded: Vec<Result<Vec<u8>>> = std::thread::scope(|scope| {
-                let workers: Vec<_> = batch
-                    .into_iter()
-                    .zip(&mut self.scratch)
-                    .map(|((i, elements), scratch)| {
-                        std::thread::Builder::new().spawn_scoped(scope, move || {
-                            let mut out = Vec::new();
-                            put(scratch, i, elements, &mut out).map(|()| out)
-                        })
-                    })
-                    .collect();
-                workers.into_iter().map(join).collect()
-            });
-            for records in coded {
-                self.out.extend_from_slice(&records?);
-            }
-        }
+        run.put_all(&mut self.scratch, elements.chunks(group_bytes), &mut self.out)?;
         open.n_groups += n_groups as u64;
         self.n_chunks += n_groups as u64;
         Ok(())
     }
-}
 
-/// The result of a worker, or why it could not be started; its panic, which would be a bug here,
-/// goes on in the caller.
-pub(crate) fn join<T>(
-    worker: std::io::Result<std::thread::ScopedJoinHandle<'_, Result<T>>>,
-) -> Result<T> {
-    match worker?.join() {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic),
+    /// The groups, coded by the device; `None` where there is none for them.
+    fn on_device(&self, open: &Open, elements: &[u8]) -> Result<Option<Coded>> {
+        let meta = &open.meta;
+        let device = self.options.device.as_ref().filter(|_| meta.spec.is_lossy());
+        let Some(device) = device.filter(|_| !elements.is_empty()) else { return Ok(None) };
+        let plan = GroupPlan::encoding(meta, &self.options.seeds);
+        if !device.supports(&plan) {
+            return Ok(None);
+        }
+        let mut payloads = Vec::new();
+        let peaks = device
+            .encode(&plan, open.n_groups, elements, &mut payloads)
+            .map_err(|e| Error::device(e).in_tensor(&meta.desc.name))?;
+        Ok(Some(Coded { payloads, peaks }))
     }
 }
 

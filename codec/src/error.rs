@@ -31,6 +31,9 @@ pub enum ErrorKind {
     },
     /// The caller asked for something that cannot be.
     InvalidArgument,
+    /// The device that was asked to code failed ([`crate::Device`]); the source says how. The
+    /// processor would give the same bytes.
+    Device,
     /// An earlier call on this object failed; it can only be dropped.
     Poisoned,
 }
@@ -44,6 +47,7 @@ impl ErrorKind {
             Self::Corrupt => "corrupt stream",
             Self::LimitExceeded { .. } => "limit exceeded",
             Self::InvalidArgument => "invalid argument",
+            Self::Device => "device error",
             Self::Poisoned => "used after an error",
         }
     }
@@ -66,7 +70,7 @@ struct Detail {
     offset: Option<u64>,
     tensor: Option<String>,
     values_done: Option<u64>,
-    source: Option<std::io::Error>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
@@ -104,6 +108,12 @@ impl Error {
             ErrorKind::LimitExceeded { limit, needed },
             format!("{what} needs {needed} bytes of memory, the limit is {limit}"),
         )
+    }
+
+    pub(crate) fn device(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
+        let mut wrapped = Self::new(ErrorKind::Device, "it could not code a group");
+        wrapped.0.source = Some(error);
+        wrapped
     }
 
     pub(crate) fn poisoned() -> Self {
@@ -173,7 +183,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_ref().map(|e| e as _)
+        self.0.source.as_deref().map(|e| e as _)
     }
 }
 
@@ -184,7 +194,7 @@ impl From<std::io::Error> for Error {
             Ok(own) => own,
             Err(error) => {
                 let mut wrapped = Self::new(ErrorKind::Io(error.kind()), error.to_string());
-                wrapped.0.source = Some(error);
+                wrapped.0.source = Some(Box::new(error));
                 wrapped
             }
         }

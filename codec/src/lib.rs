@@ -7,6 +7,7 @@
 //! - [`TensorReader::add_into`]: decode and add, for a server that sums updates.
 //! - [`Encoder`] and [`Decoder`]: the same without I/O, for everything else.
 //! - [`summarize`] and [`read_tensor`]: headers only, or one tensor, of a seekable source.
+//! - [`Device`] and [`GroupPlan`]: groups coded beside the processor, on a GPU.
 //!
 //! # The pipeline
 //! A [`Spec`] such as `hadamard|subsample=0.5|q=4|zstd` names the stages (Konecny et al. 2016;
@@ -60,6 +61,7 @@ mod bytes;
 mod compare;
 mod convert;
 mod decode;
+mod device;
 mod encode;
 mod entropy;
 mod error;
@@ -68,11 +70,13 @@ mod group;
 mod kernel;
 mod limits;
 mod meta;
+mod options;
 mod pack;
 mod quantize;
 mod random;
 mod range;
 mod read;
+mod run;
 mod seek;
 mod spec;
 mod stage;
@@ -83,11 +87,13 @@ mod write;
 
 pub use compare::Comparison;
 pub use decode::{ChunkDecoder, DecodeOptions, Decoder, EncodedChunk, Event};
-pub use encode::{EncodeOptions, Encoder, NonFinite, effective_spec};
+pub use device::{Basis, Device, DeviceResult, Frame, GroupPlan, PlanKeys, Uniform, block_key};
+pub use encode::Encoder;
 pub use error::{Error, ErrorKind, Result};
 pub use group::first_non_finite;
 pub use kernel::Simd;
 pub use meta::{IndexEntry, TensorDesc, TensorMeta, is_stream};
+pub use options::{EncodeOptions, NonFinite, effective_spec};
 pub use random::{Seeds, derive_key};
 pub use read::{Reader, TensorReader};
 pub use seek::{Summary, TensorSummary, read_tensor, seek_tensor, summarize, summarize_stream};

@@ -91,6 +91,16 @@ impl Keys {
         Self(derive_key(&[seed, round, client, tensor, purpose as u64]))
     }
 
+    /// Keys that were taken apart ([`absorbed`](Self::absorbed)).
+    pub(crate) fn from_absorbed(hash: u64) -> Self {
+        Self(hash)
+    }
+
+    /// The hash that blocks are absorbed into.
+    pub(crate) fn absorbed(self) -> u64 {
+        self.0
+    }
+
     /// The key of a block of a group: block numbers stay below 2^16.
     pub(crate) fn block(self, group: u64, block: usize) -> u64 {
         absorb(self.0, group << 16 | block as u64)

@@ -4,7 +4,7 @@
 //! their precision when values are subnormal. So a group whose largest magnitude lies outside
 //! 2^-64..2^64 is scaled by a power of two before anything else and scaled back at the very end.
 
-use crate::{Error, Result};
+use crate::{Error, Result, arrays};
 
 /// No coefficient of a valid stream is larger in magnitude.
 pub(crate) const LARGEST: f32 = f32::from_bits((127 + 80) << 23);
@@ -27,6 +27,15 @@ pub(crate) fn check_exponent(exponent: i8) -> Result<()> {
         return Ok(());
     }
     Err(Error::corrupt(format!("group exponent {e} is reserved")))
+}
+
+/// Coefficients that travel as f32 are finite and at most 2^80 in magnitude.
+pub(crate) fn check_coefficients(coded: &[u8]) -> Result<()> {
+    let magnitudes = arrays::split::<_, 4>(coded).0.iter().map(|b| u32::from_le_bytes(*b) << 1);
+    if magnitudes.fold(0, u32::max) > LARGEST.to_bits() << 1 {
+        return Err(Error::corrupt("coefficient out of range"));
+    }
+    Ok(())
 }
 
 fn power_of_two(exponent: i32) -> f32 {

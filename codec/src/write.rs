@@ -1,7 +1,8 @@
 //! [`Writer`]: the encoder over `std::io::Write`.
 
-use crate::encode::{EncodeOptions, Encoder};
+use crate::encode::Encoder;
 use crate::meta::TensorDesc;
+use crate::options::EncodeOptions;
 use crate::{Error, Result, Spec, TensorView};
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -1,10 +1,11 @@
 //! A chunk that has been framed and verified, and what turns it into values.
 
 use super::DecodeOptions;
-use crate::encode::join;
+use crate::device::{Device, GroupPlan};
 use crate::group::{GroupCodec, Scratch, decode_memory};
 use crate::kernel::Kernel;
 use crate::meta::{ChunkHeader, TensorMeta};
+use crate::run::join;
 use crate::{Error, Result};
 use std::sync::Arc;
 
@@ -47,7 +48,16 @@ impl EncodedChunk {
         }
         decoder.prepare(&self.meta);
         let codec = GroupCodec::new(&self.meta, decoder.kernel);
-        let result = codec.decode(&self.header, self.payload()?, &mut decoder.scratch, elements);
+        let (header, payload) = (&self.header, self.payload()?);
+        let result = match &decoder.device {
+            Some((device, plan)) if header.n_values > 0 => {
+                let coded = codec.checked(header, payload, &mut decoder.scratch, plan);
+                coded.and_then(|coded| {
+                    device.decode(plan, header.group, coded, elements).map_err(Error::device)
+                })
+            }
+            _ => codec.decode(header, payload, &mut decoder.scratch, elements),
+        };
         if result.is_err() {
             // Neither what was decoded before nor half of this chunk is for the caller.
             elements.fill(0);
@@ -72,9 +82,35 @@ impl EncodedChunk {
         }
         decoder.prepare(&self.meta);
         let codec = GroupCodec::new(&self.meta, decoder.kernel);
-        let payload = self.payload()?;
+        let (header, payload) = (&self.header, self.payload()?);
+        let result = match &decoder.device {
+            Some((device, plan)) if header.n_values > 0 => {
+                let coded = codec.checked(header, payload, &mut decoder.scratch, plan);
+                coded.and_then(|coded| {
+                    let group = header.group;
+                    device.add_into(plan, group, coded, out, weight).map_err(Error::device)
+                })
+            }
+            _ => codec.add_into(header, payload, &mut decoder.scratch, out, weight),
+        };
+        result.map_err(|e| self.locate(e))
+    }
+
+    /// Number of the chunk in its tensor, from 0.
+    pub fn group(&self) -> u64 {
+        self.header.group
+    }
+
+    /// P of FORMAT.md, section 7, of a lossy chunk: the lossless stage undone, length, exponent and
+    /// scales checked. For a caller that decodes it elsewhere ([`GroupPlan`]).
+    pub fn unpack(&self, decoder: &mut ChunkDecoder) -> Result<Vec<u8>> {
+        let plan = GroupPlan::of(&self.meta)
+            .ok_or_else(|| self.locate(Error::invalid("the chunk is not lossy")))?;
+        decoder.prepare(&self.meta);
+        let codec = GroupCodec::new(&self.meta, decoder.kernel);
         codec
-            .add_into(&self.header, payload, &mut decoder.scratch, out, weight)
+            .checked(&self.header, self.payload()?, &mut decoder.scratch, &plan)
+            .map(<[u8]>::to_vec)
             .map_err(|e| self.locate(e))
     }
 
@@ -94,6 +130,9 @@ impl EncodedChunk {
 pub struct ChunkDecoder {
     kernel: Kernel,
     scratch: Scratch,
+    /// What the caller offers, and what it is used for at the moment.
+    offered: Option<Arc<dyn Device>>,
+    device: Option<(Arc<dyn Device>, GroupPlan)>,
     /// Whose chunks the buffers were for.
     last: Option<Arc<TensorMeta>>,
 }
@@ -101,7 +140,13 @@ pub struct ChunkDecoder {
 impl ChunkDecoder {
     /// For use with chunks of any tensor.
     pub fn new(options: &DecodeOptions) -> Self {
-        Self { kernel: Kernel::new(options.simd), scratch: Scratch::default(), last: None }
+        Self {
+            kernel: Kernel::new(options.simd),
+            scratch: Scratch::default(),
+            offered: options.device.clone(),
+            device: None,
+            last: None,
+        }
     }
 
     /// Buffers grow to what a tensor needs, and only that is charged: those of a tensor that needed
@@ -118,6 +163,10 @@ impl ChunkDecoder {
         if !same {
             self.scratch.release();
         }
+        self.device = self.offered.as_ref().and_then(|device| {
+            let plan = GroupPlan::of(meta).filter(|plan| device.supports(plan))?;
+            Some((device.clone(), plan))
+        });
         self.last = Some(meta.clone());
     }
 }

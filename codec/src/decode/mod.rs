@@ -7,6 +7,7 @@ pub(crate) use chunk::decode_all;
 pub use chunk::{ChunkDecoder, EncodedChunk};
 pub(crate) use rules::{closed_shape, names_memory};
 
+use crate::device::Device;
 use crate::frame::{Checksum, HEADER_LEN, MAX_BODY, OVERHEAD, RecordHeader, TRAILER_LEN, kind};
 use crate::group::max_body_len;
 use crate::kernel::Simd;
@@ -30,12 +31,14 @@ pub struct DecodeOptions {
     pub threads: usize,
     /// Instruction set; for tests and benches.
     pub simd: Simd,
+    /// What decodes the groups it supports, in place of the processor. Values do not depend on it.
+    pub device: Option<Arc<dyn Device>>,
 }
 
 impl Default for DecodeOptions {
-    /// 1 GiB, one thread.
+    /// 1 GiB, one thread, no device.
     fn default() -> Self {
-        Self { memory: 1 << 30, threads: 1, simd: Simd::Auto }
+        Self { memory: 1 << 30, threads: 1, simd: Simd::Auto, device: None }
     }
 }
 

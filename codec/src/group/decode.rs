@@ -2,6 +2,7 @@
 
 use super::{GroupCodec, Scratch, payload_len};
 use crate::convert;
+use crate::device::GroupPlan;
 use crate::entropy::unshuffle;
 use crate::meta::ChunkHeader;
 use crate::quantize::Quantizer;
@@ -42,6 +43,22 @@ impl GroupCodec<'_> {
             false => elements.copy_from_slice(bytes),
         }
         Ok(())
+    }
+
+    /// P of a lossy chunk, unpacked and [checked](GroupPlan::check).
+    pub(crate) fn checked<'a>(
+        &self,
+        header: &ChunkHeader,
+        payload: &'a [u8],
+        scratch: &'a mut Scratch,
+        plan: &GroupPlan,
+    ) -> Result<&'a [u8]> {
+        let unpacked = self.unpack(header, payload, scratch)?;
+        let bytes = unpacked.bytes(payload, scratch);
+        if header.n_values > 0 {
+            plan.check(header.n_values, bytes)?;
+        }
+        Ok(bytes)
     }
 
     /// Adds `weight` times the values of a chunk of f32, f16 or bf16 to `out`.

@@ -1,6 +1,6 @@
 //! Values to the body of a chunk.
 
-use super::{GroupCodec, SLACK, Scratch, payload_len};
+use super::{GroupCodec, SLACK, Scratch, first_non_finite, payload_len};
 use crate::convert;
 use crate::entropy::shuffle;
 use crate::meta::ChunkHeader;
@@ -18,32 +18,54 @@ impl GroupCodec<'_> {
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
     ) -> Result<()> {
-        let lossless = self.meta.spec.lossless;
         let n_values = elements.len() / self.meta.desc.dtype.size();
         let mut payload = std::mem::take(&mut scratch.payload);
         payload.clear();
         if self.meta.spec.is_lossy() {
             self.encode_values(group, elements, scratch, &mut payload)?;
-        } else if lossless.shuffle {
+        } else if self.meta.spec.lossless.shuffle {
             shuffle(elements, self.meta.desc.dtype.size(), &mut payload);
         } else {
             payload.extend_from_slice(elements);
         }
+        let header = ChunkHeader { group, last, stored: false, n_values };
+        self.put_body(header, &payload, scratch, out)?;
+        scratch.payload = payload;
+        Ok(())
+    }
+
+    /// Appends the body of a chunk from P: head, and P through the final lossless stage.
+    pub(crate) fn put_body(
+        &self,
+        mut header: ChunkHeader,
+        payload: &[u8],
+        scratch: &mut Scratch,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let zstd = self.meta.spec.lossless.zstd;
         let at = out.len();
-        let mut header = ChunkHeader { group, last, stored: false, n_values };
         header.write_to(out);
-        let compressed = match lossless.zstd {
-            Some(level) => scratch.zstandard.compress(level, &payload, out)?,
+        let compressed = match zstd {
+            Some(level) => scratch.zstandard.compress(level, payload, out)?,
             None => false,
         };
         if !compressed {
-            header.stored = lossless.zstd.is_some();
+            header.stored = zstd.is_some();
             out.truncate(at);
             header.write_to(out);
-            out.extend_from_slice(&payload);
+            out.extend_from_slice(payload);
         }
-        scratch.payload = payload;
         Ok(())
+    }
+
+    /// Refuses a group whose largest magnitude, as bits, is NaN or infinity.
+    pub(crate) fn check_finite(&self, group: u64, elements: &[u8], peak: u32) -> Result<()> {
+        if peak < f32::INFINITY.to_bits() {
+            return Ok(());
+        }
+        let index = first_non_finite(self.meta.desc.dtype, elements).unwrap_or(0) as u64;
+        let index = group * self.meta.group_values() as u64 + index;
+        Err(non_finite(index).in_tensor(&self.meta.desc.name))
     }
 
     fn encode_values(
@@ -69,11 +91,7 @@ impl GroupCodec<'_> {
         };
         payload.resize(payload_len(self.meta, n) + SLACK, 0);
         let peak = self.encode_coefficients(group, values, scratch, payload);
-        if peak >= f32::INFINITY.to_bits() {
-            let index = values.iter().position(|v| !v.is_finite()).unwrap_or(0) as u64;
-            let index = group * self.meta.group_values() as u64 + index;
-            return Err(non_finite(index).in_tensor(&self.meta.desc.name));
-        }
+        self.check_finite(group, elements, peak)?;
         // Rare enough to code the group twice instead of reading every group twice.
         let exponent = range::exponent(peak);
         if exponent != 0 {

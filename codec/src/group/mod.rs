@@ -118,6 +118,27 @@ impl<'a> GroupCodec<'a> {
         Self { rounding: Some(rounding), ..Self::new(meta, kernel) }
     }
 
+    /// The keys, and those of selection, for a plan.
+    pub(crate) fn plan_keys(&self) -> (crate::PlanKeys, Keys) {
+        let keys = crate::PlanKeys {
+            signs: self.signs.absorbed(),
+            window_signs: self.window_signs.absorbed(),
+            rounding: self.rounding.map(Keys::absorbed),
+        };
+        (keys, self.selection)
+    }
+
+    /// Bytes of P, and values, of a group with these elements.
+    pub(crate) fn lengths(&self, elements: &[u8]) -> (usize, usize) {
+        let n_values = elements.len() / self.meta.desc.dtype.size();
+        (payload_len(self.meta, n_values), n_values)
+    }
+
+    /// Bytes of P of every group but the last.
+    pub(crate) fn payload_len_of_full(&self) -> usize {
+        payload_len(self.meta, self.meta.group_values())
+    }
+
     fn context(&self, group: u64) -> TransformContext {
         TransformContext {
             kernel: self.kernel,

@@ -80,6 +80,34 @@ impl Uniform {
         }
     }
 
+    /// The scale of a block: lo and step, within their range.
+    fn scale(&self, scales: &[u8], number: usize) -> Result<(f32, f32)> {
+        let mut scale = Cursor::new(&scales[number * SCALE_BYTES..]);
+        let (lo, step) = (scale.f32("scale")?, scale.f32("scale")?);
+        let top = ((1u32 << self.q) - 1) as f32;
+        // Written so that NaN fails.
+        if !(lo.abs() <= range::LARGEST && step >= 0.0 && step * top <= range::LARGEST) {
+            return Err(Error::corrupt(format!(
+                "scale of block {number}: lo {lo}, step {step} is out of range"
+            )));
+        }
+        Ok((lo, step))
+    }
+
+    /// Whether the scales of `n` coded coefficients are valid.
+    pub(crate) fn check_scales(&self, n: usize, coded: &[u8]) -> Result<()> {
+        (0..block_count(n, self.block())).try_for_each(|j| self.scale(coded, j).map(|_| ()))
+    }
+
+    /// The parameters as numbers.
+    pub(crate) fn plan(&self) -> crate::Uniform {
+        crate::Uniform {
+            q: u32::from(self.q),
+            nearest: self.nearest,
+            block_log2: u32::from(self.block_log2),
+        }
+    }
+
     /// Decodes the blocks of `span`, each value times `gain`.
     pub(crate) fn decode(
         &self,
@@ -95,15 +123,7 @@ impl Uniform {
         for block in blocks(span.len(), self.block()) {
             let start = span.start + block.start;
             let number = start / self.block();
-            let mut scale = Cursor::new(&scales[number * SCALE_BYTES..]);
-            let (lo, step) = (scale.f32("scale")?, scale.f32("scale")?);
-            let top = ((1u32 << q) - 1) as f32;
-            // Written so that NaN fails.
-            if !(lo.abs() <= range::LARGEST && step >= 0.0 && step * top <= range::LARGEST) {
-                return Err(Error::corrupt(format!(
-                    "scale of block {number}: lo {lo}, step {step} is out of range"
-                )));
-            }
+            let (lo, step) = self.scale(scales, number)?;
             let grid = Grid { lo, step, inverse: 0.0, q };
             kernel.dequantize(&codes[start / 8 * q as usize..], &grid, gain, &mut out[block]);
         }

@@ -67,6 +67,17 @@ impl Kashin {
         1 << self.block_log2
     }
 
+    /// The parameters as numbers.
+    pub(crate) fn frame(&self) -> crate::Frame {
+        crate::Frame {
+            block_log2: u32::from(self.block_log2),
+            iterations: u32::from(self.iterations),
+            eta: self.eta,
+            delta: self.delta,
+            clip: self.clip,
+        }
+    }
+
     /// N = round(lambda n), half up.
     pub(crate) fn n_coefficients(&self, n: usize) -> usize {
         (f64::from(self.lambda) * n as f64 + 0.5) as usize
