@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::args::{Place, Reading};
 use crate::console::Console;
 use crate::destination::{Destination, Opened};
+use crate::device::DeviceArgument;
 use crate::exit::{Outcome, Usage, unfit};
 use crate::files::{Format, Input, Sink, TensorInfo, byte_len, create_sink};
 use crate::help;
@@ -42,6 +43,8 @@ pub struct Arguments {
     tensor: Option<String>,
     #[command(flatten)]
     reading: Reading,
+    #[command(flatten)]
+    device: DeviceArgument,
 }
 
 /// What `--json` prints.
@@ -73,10 +76,12 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
         Destination::Path(path) => Format::from_path(path),
         Destination::Stdout => None,
     };
+    let mut options = args.reading.options();
+    options.device = args.device.open(console)?;
     let mut job = Job {
         format: asked.or(by_name).unwrap_or(Format::Safetensors),
         tensor: args.tensor.as_deref(),
-        options: args.reading.options(),
+        options,
         force: args.place.force,
         input: &input,
         destination: &destination,

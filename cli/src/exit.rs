@@ -29,7 +29,7 @@ pub const CODES: [(u8, &str); 8] = [
     (USAGE, "wrong arguments"),
     (CORRUPT, "the input is corrupt or ends too early"),
     (UNSUPPORTED, "the input is of a version or kind that this program does not read"),
-    (IO, "input or output failed; silently when the reader of a pipe has gone away"),
+    (IO, "input, output or the device failed; silently when the reader of a pipe has gone away"),
     (LIMIT, "more memory would be needed than --memory-limit allows"),
     (INTERRUPTED, "stopped by Ctrl-C or a request to terminate; temporary files are removed"),
 ];
@@ -141,6 +141,10 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = cause.downcast_ref::<fedpress::Error>() {
         return Some(code_of_kind(error.kind()));
     }
+    #[cfg(feature = "cuda")]
+    if cause.is::<fedpress_cuda::Error>() {
+        return Some(IO);
+    }
     let io = cause.downcast_ref::<io::Error>()?;
     let inner = io.get_ref().and_then(|inner| inner.downcast_ref::<fedpress::Error>());
     // Not of the operating system, but of a decompressor that lacks a method.
@@ -151,7 +155,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
 
 fn code_of_kind(kind: &ErrorKind) -> u8 {
     match kind {
-        ErrorKind::Io(_) => IO,
+        ErrorKind::Io(_) | ErrorKind::Device => IO,
         ErrorKind::Truncated | ErrorKind::Corrupt => CORRUPT,
         ErrorKind::Unsupported { .. } => UNSUPPORTED,
         ErrorKind::LimitExceeded { .. } => LIMIT,

@@ -7,6 +7,7 @@ mod console;
 mod decode;
 mod demo;
 mod destination;
+mod device;
 mod diff;
 mod encode;
 mod exit;

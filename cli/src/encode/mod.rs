@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::args::{Place, TensorFile, Threads};
 use crate::console::Console;
 use crate::destination::{Destination, Opened};
+use crate::device::DeviceArgument;
 use crate::exit::{Outcome, Usage, refused};
 use crate::files::{Bytes, Format, Input, RawOptions, Source, open_bytes, open_source};
 use crate::rules::Rule;
@@ -41,6 +42,8 @@ pub struct Arguments {
     file: TensorFile,
     #[command(flatten)]
     threads: Threads,
+    #[command(flatten)]
+    device: DeviceArgument,
 }
 
 #[derive(Debug, Args)]
@@ -109,7 +112,9 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
     let scan = args.pipeline.non_finite == OnNonFinite::Lossless;
     let source = open(&input, &raw, scan)?;
     let opened = Opened::open(&destination, args.place.force, Some(&input))?;
-    let job = Job::new(options(args, seeds), source, &args.pipeline, console);
+    let mut options = options(args, seeds);
+    options.device = args.device.open(console)?;
+    let job = Job::new(options, source, &args.pipeline, console);
     let (tensors, bytes) = job.run(args.layout.manifest, opened.output()?)?;
     opened.commit()?;
 

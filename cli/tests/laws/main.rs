@@ -5,6 +5,9 @@ mod containers;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+#[cfg(feature = "cuda")]
+mod device;
+#[cfg(test)]
 mod exit_codes;
 #[cfg(test)]
 mod hostile;

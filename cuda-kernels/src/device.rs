@@ -1,0 +1,81 @@
+//! A GPU, opened.
+
+use crate::error::{Error, Result, reason};
+use crate::images::DRIVER_NEEDED;
+use crate::launch::{Kernels, driver_version, has_driver};
+use cudarc::driver::sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+use cudarc::driver::{CudaContext, CudaStream};
+use std::fmt;
+use std::sync::Arc;
+
+/// A CUDA device that codes groups; cheap to share behind an [`Arc`].
+pub struct Cuda {
+    name: String,
+    context: Arc<CudaContext>,
+    stream: Arc<CudaStream>,
+    pub(crate) kernels: Kernels,
+    /// Bytes of shared memory that a thread block may have.
+    pub(crate) shared: u32,
+}
+
+impl Cuda {
+    /// Opens the first device. Never panics: no driver, no device and a driver that is too old are
+    /// errors.
+    pub fn open() -> Result<Self> {
+        Self::open_nth(0)
+    }
+
+    /// Opens a device by its number.
+    pub fn open_nth(ordinal: usize) -> Result<Self> {
+        if !has_driver() {
+            return Err(Error::NoDriver);
+        }
+        let found = driver_version();
+        if found < DRIVER_NEEDED {
+            return Err(Error::OldDriver { found, needed: DRIVER_NEEDED });
+        }
+        let context =
+            CudaContext::new(ordinal).map_err(|e| Error::NoDevice { reason: reason(e) })?;
+        Self::on(context)
+    }
+
+    /// Uses a context that the caller has opened.
+    pub fn on(context: Arc<CudaContext>) -> Result<Self> {
+        let name = context.name().map_err(|e| Error::driver("name the device", 0, e))?;
+        let shared = context.attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
+        let shared = shared.map_err(|e| Error::driver("ask for its shared memory", 0, e))?;
+        Ok(Self {
+            name,
+            stream: context.default_stream(),
+            kernels: Kernels::new(context.clone()),
+            shared: u32::try_from(shared).unwrap_or(0),
+            context,
+        })
+    }
+
+    /// What the driver calls the device.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether this is the stand-in that tests use where there is no GPU; its speed means nothing.
+    pub fn is_simulated(&self) -> bool {
+        self.name.starts_with("simulated")
+    }
+
+    /// The context, for allocations and streams of the caller.
+    pub fn context(&self) -> &Arc<CudaContext> {
+        &self.context
+    }
+
+    /// The stream that coding from and to host memory runs on.
+    pub fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
+    }
+}
+
+impl fmt::Debug for Cuda {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cuda").field("name", &self.name).finish_non_exhaustive()
+    }
+}
