@@ -27,7 +27,9 @@ install() {
     if [ "$(cat "$venv/wheels" 2>/dev/null)" != "${wheels[*]}" ]; then
         python3 -m venv "$venv"
         "$venv/bin/pip" install --quiet --disable-pip-version-check "${wheels[@]}" || {
-            echo "ptx.sh: the compiler cannot be fetched from PyPI" >&2
+            # Only where nothing can be fetched: a wheel that has gone is an error.
+            "$venv/bin/pip" download --quiet --no-deps --dest "$work" pip && exit 1
+            echo "ptx.sh: PyPI cannot be reached" >&2
             exit 69
         }
         echo "${wheels[*]}" > "$venv/wheels"
@@ -73,9 +75,9 @@ check_same() {
 # Contraction is allowed for add, sub and mul without a rounding mode, and happens for nothing else.
 check_arithmetic() {
     for file in "${files[@]}"; do
-        grep -nE '^\s*(@%\w+ )?(add|sub|mul|mad)\.f(32|64)' "$work/$file.compute_80.ptx" &&
+        grep -nE '^\s*(@!?%\w+ )?(add|sub|mul|mad)\.f(32|64)' "$work/$file.compute_80.ptx" &&
             fail "$file: arithmetic without a rounding mode"
-        grep -nE '\.approx|\.ftz|\bex2\.|\blg2\.|\brsqrt\.|\bsin\.|\bcos\.' "$work/$file.compute_80.ptx" &&
+        grep -nE '\.approx|\.full|\.ftz|\bex2\.|\blg2\.|\brsqrt\.|\bsin\.|\bcos\.' "$work/$file.compute_80.ptx" &&
             fail "$file: approximate arithmetic"
     done
     # name and number of fused operations of every kernel

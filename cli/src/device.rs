@@ -39,7 +39,7 @@ impl DeviceArgument {
                 Ok(Some(Arc::new(device)))
             }
             Err(why) if self.device == Choice::Auto => {
-                console.detail(|| format!("on the processor: {why}"));
+                console.note(&format!("on the processor: {why}"));
                 Ok(None)
             }
             Err(why) => Err(why.into()),

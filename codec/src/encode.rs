@@ -369,7 +369,8 @@ impl Encoder {
 
     fn batch_bytes(&self, meta: &TensorMeta) -> usize {
         let device = self.options.device.as_ref().filter(|_| meta.spec.is_lossy());
-        let wanted = device.map_or(0, |d| d.batch_values() / meta.group_values());
+        // Of what a device wants to have at a time, no more than 2^28 values are collected.
+        let wanted = device.map_or(0, |d| d.batch_values().min(1 << 28) / meta.group_values());
         let n_groups = wanted.max(self.scratch.len());
         meta.group_values() * meta.dtype().size() * n_groups
     }

@@ -111,8 +111,8 @@ CALL cuDeviceGetAttribute(int *value, int attribute, int) {
   switch (attribute) {
     case MAX_THREADS: *value = 1024; break;
     case WARP_SIZE: *value = 32; break;
-    case MAJOR: *value = 9; break;
-    case MINOR: *value = 0; break;
+    case MAJOR: *value = (int)setting("SIMULATED_CAPABILITY", 90) / 10; break;
+    case MINOR: *value = (int)setting("SIMULATED_CAPABILITY", 90) % 10; break;
     case MAX_SHARED_OPT_IN: *value = shared_opt_in(); break;
     default: *value = 0;
   }

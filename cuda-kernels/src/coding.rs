@@ -34,19 +34,31 @@ pub(crate) fn zeros<T: DeviceRepr + ValidAsZeroBits>(
     stream.alloc_zeros(n.max(1)).map_err(|e| Error::driver("allocate", bytes, e))
 }
 
+/// A copy on the device. The host's memory is read when this returns, whatever kind of memory it is.
 pub(crate) fn upload<T: DeviceRepr>(stream: &Arc<CudaStream>, x: &[T]) -> Result<CudaSlice<T>> {
-    stream.clone_htod(x).map_err(|e| Error::driver("copy to the device", size_of_val(x), e))
+    let copy = stream.clone_htod(x);
+    let copy = copy.map_err(|e| Error::driver("copy to the device", size_of_val(x), e));
+    finished(stream, copy)
+}
+
+/// Waits for the stream, also where there is an error: what was queued before it may use memory that
+/// goes away with the error.
+pub(crate) fn finished<T>(stream: &Arc<CudaStream>, result: Result<T>) -> Result<T> {
+    let waited = stream.synchronize().map_err(|e| Error::driver("finish its work", 0, e));
+    result.and_then(|x| waited.map(|()| x))
 }
 
 pub(crate) fn download<T: DeviceRepr, S: DevicePtr<T>>(
     stream: &Arc<CudaStream>,
     x: &S,
 ) -> Result<Vec<T>> {
-    stream.clone_dtoh(x).map_err(|e| Error::driver("copy from the device", 0, e))
+    let copy = stream.clone_dtoh(x).map_err(|e| Error::driver("copy from the device", 0, e));
+    finished(stream, copy)
 }
 
 /// The memory of a slice, which the stream waits for if another one wrote it. The guard may go at
-/// once: every call of this crate waits for its stream before it returns.
+/// once: every call of this crate waits for its stream before it returns ([`finished`]), with an
+/// error or without.
 pub(crate) fn span<T, S: DevicePtr<T>>(stream: &Arc<CudaStream>, slice: &S) -> Span {
     let (address, _guard) = slice.device_ptr(stream);
     Span { address, bytes: slice.len() * size_of::<T>() }
@@ -142,7 +154,7 @@ impl Cuda {
         payloads: &mut Vec<u8>,
     ) -> Result<Vec<u32>> {
         let mut work = workspace(stream, plan, batch, None)?;
-        let scaled = self.encode_scaled(stream, batch, values, &mut work)?;
+        let scaled = finished(stream, self.encode_scaled(stream, batch, values, &mut work))?;
         let laid_out = download(stream, &work.payloads)?;
         batch.gather(&laid_out, &scaled.exponents, payloads);
         Ok(scaled.peaks)
@@ -221,9 +233,8 @@ impl Cuda {
         let coded = (upload(stream, &laid_out)?, upload(stream, &exponents)?);
         let mut work = workspace(stream, plan, batch, Some(coded))?;
         let spans = work.spans(stream, values);
-        self.decode_kernels(stream, batch, &spans)?;
         // What the kernels read goes away with this function.
-        stream.synchronize().map_err(|e| Error::driver("finish decoding", 0, e))
+        finished(stream, self.decode_kernels(stream, batch, &spans))
     }
 
     /// Launches what decodes a batch; coefficients, where there are any, are zero.

@@ -4,9 +4,21 @@ use crate::error::{Error, Result, reason};
 use crate::images::DRIVER_NEEDED;
 use crate::launch::{Kernels, driver_version, has_driver};
 use cudarc::driver::sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+use cudarc::driver::sys::CUresult;
 use cudarc::driver::{CudaContext, CudaStream};
 use std::fmt;
 use std::sync::Arc;
+
+/// What the kernels are compiled for.
+const CAPABILITY_NEEDED: (i32, i32) = (8, 0);
+
+fn check_driver() -> Result<()> {
+    let found = driver_version();
+    match found < DRIVER_NEEDED {
+        true => Err(Error::OldDriver { found, needed: DRIVER_NEEDED }),
+        false => Ok(()),
+    }
+}
 
 /// A CUDA device that codes groups; cheap to share behind an [`Arc`].
 pub struct Cuda {
@@ -30,17 +42,22 @@ impl Cuda {
         if !has_driver() {
             return Err(Error::NoDriver);
         }
-        let found = driver_version();
-        if found < DRIVER_NEEDED {
-            return Err(Error::OldDriver { found, needed: DRIVER_NEEDED });
-        }
-        let context =
-            CudaContext::new(ordinal).map_err(|e| Error::NoDevice { reason: reason(e) })?;
+        check_driver()?;
+        let context = CudaContext::new(ordinal).map_err(|e| match e.0 {
+            CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::OutOfMemory { bytes: 0 },
+            _ => Error::NoDevice { reason: reason(e) },
+        })?;
         Self::on(context)
     }
 
-    /// Uses a context that the caller has opened.
+    /// Uses a context that the caller has opened; a driver or a device that is too old is an error.
     pub fn on(context: Arc<CudaContext>) -> Result<Self> {
+        check_driver()?;
+        let found = context.compute_capability();
+        let found = found.map_err(|e| Error::driver("ask for its compute capability", 0, e))?;
+        if found < CAPABILITY_NEEDED {
+            return Err(Error::OldDevice { found, needed: CAPABILITY_NEEDED });
+        }
         let name = context.name().map_err(|e| Error::driver("name the device", 0, e))?;
         let shared = context.attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
         let shared = shared.map_err(|e| Error::driver("ask for its shared memory", 0, e))?;

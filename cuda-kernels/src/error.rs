@@ -26,6 +26,13 @@ pub enum Error {
         /// The first version that reads them, written the same way.
         needed: i32,
     },
+    /// The device is too old for the kernels.
+    OldDevice {
+        /// Its compute capability, major and minor.
+        found: (i32, i32),
+        /// The first that they run on.
+        needed: (i32, i32),
+    },
     /// The device has too little free memory.
     OutOfMemory {
         /// Bytes that were asked for.
@@ -76,6 +83,14 @@ impl fmt::Display for Error {
                 version(*found),
                 version(*needed)
             ),
+            Self::OldDevice { found, needed } => write!(
+                f,
+                "the CUDA device is too old: compute capability {}.{}, expected is {}.{} or newer",
+                found.0, found.1, needed.0, needed.1
+            ),
+            Self::OutOfMemory { bytes: 0 } => {
+                f.write_str("the CUDA device has too little free memory")
+            }
             Self::OutOfMemory { bytes } => {
                 write!(f, "the CUDA device has too little free memory for {bytes} bytes more")
             }

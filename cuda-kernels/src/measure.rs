@@ -46,9 +46,11 @@ impl Bench {
         }
         let stream = device.stream();
         // Bytes that spell floats of ordinary size, in every element type.
-        let pattern: Vec<u8> = (0..batch.value_bytes())
+        let unit: Vec<u8> = (0..1792)
             .map(|i| if i % 2 == 1 { 0x3c ^ ((i / 7) as u8 & 0x80) } else { (i * 37) as u8 })
             .collect();
+        let mut pattern = unit.repeat(batch.value_bytes().div_ceil(unit.len()));
+        pattern.truncate(batch.value_bytes());
         let values = stream.clone_htod(&pattern);
         Ok(Self {
             values: values.map_err(|e| Error::driver("copy to the device", pattern.len(), e))?,

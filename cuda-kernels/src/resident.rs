@@ -46,8 +46,9 @@ impl Cuda {
     /// infinity and its P means nothing.
     ///
     /// Runs on `stream`, a stream of this device's context, behind what the caller has queued
-    /// there, and waits for the result. The first value must lie at a multiple of 16 bytes; memory
-    /// of other libraries comes in through [`CudaStream::upgrade_device_ptr`].
+    /// there, and waits for the result. The first value must lie at a multiple of 16 bytes. Memory of
+    /// other libraries comes in through [`CudaStream::upgrade_device_ptr`], which takes it over: call
+    /// [`leak`](cudarc::driver::CudaSlice::leak) on it afterwards, or it is freed twice.
     pub fn encode_resident<T: Element, S: DevicePtr<T>>(
         &self,
         stream: &Arc<CudaStream>,
@@ -56,7 +57,7 @@ impl Cuda {
         values: &S,
         payloads: &mut Vec<u8>,
     ) -> Result<Vec<u32>> {
-        self.check(stream)?;
+        self.check(&[stream, values.stream()])?;
         check_element::<T>(plan)?;
         let values_at = span(stream, values);
         self.encode_span(stream, plan, first, values_at, values.len(), payloads)
@@ -73,7 +74,7 @@ impl Cuda {
         payloads: &[u8],
         values: &mut S,
     ) -> Result<()> {
-        self.check(stream)?;
+        self.check(&[stream, values.stream()])?;
         check_element::<T>(plan)?;
         let n_values = values.len();
         let target = Target { values: span_mut(stream, values), n_values, weight: None };
@@ -81,7 +82,8 @@ impl Cuda {
     }
 
     /// Decodes the same and adds `weight` times the values, rounded to their element type, to f32
-    /// sums on the device.
+    /// sums on the device. After an error some groups may have been added. The bits of a NaN that was
+    /// in the sums are not those of the processor.
     pub fn add_resident<S: DevicePtrMut<f32>>(
         &self,
         stream: &Arc<CudaStream>,
@@ -91,17 +93,17 @@ impl Cuda {
         sums: &mut S,
         weight: f32,
     ) -> Result<()> {
-        self.check(stream)?;
+        self.check(&[stream, sums.stream()])?;
         let n_values = sums.len();
         let target = Target { values: span_mut(stream, sums), n_values, weight: Some(weight) };
         self.decode_span(stream, plan, first, payloads, target)
     }
 
-    fn check(&self, stream: &Arc<CudaStream>) -> Result<()> {
-        if stream.context() == self.context() {
+    fn check(&self, streams: &[&Arc<CudaStream>]) -> Result<()> {
+        if streams.iter().all(|stream| stream.context() == self.context()) {
             return Ok(());
         }
-        Err(Error::invalid("the stream belongs to another device"))
+        Err(Error::invalid("the stream or the values belong to another device"))
     }
 
     pub(crate) fn encode_span(

@@ -45,7 +45,10 @@ fn a_machine_without_a_driver_says_so() {
     if let Err(error) = Cuda::open() {
         assert!(matches!(
             error,
-            Error::NoDriver | Error::NoDevice { .. } | Error::OldDriver { .. }
+            Error::NoDriver
+                | Error::NoDevice { .. }
+                | Error::OldDriver { .. }
+                | Error::OldDevice { .. }
         ));
         assert!(error.to_string().contains("CUDA"));
     }
@@ -74,6 +77,19 @@ fn opening_an_old_driver() {
     let error = Cuda::open().unwrap_err();
     assert_eq!(error, Error::OldDriver { found: 12_080, needed: 13_000 });
     assert!(error.to_string().contains("12.8"), "{error}");
+}
+
+#[test]
+fn old_device() {
+    with_fault("opening_an_old_device", "SIMULATED_CAPABILITY", "75");
+}
+
+#[test]
+#[ignore = "needs a fault; see old_device"]
+fn opening_an_old_device() {
+    let error = Cuda::open().unwrap_err();
+    assert_eq!(error, Error::OldDevice { found: (7, 5), needed: (8, 0) });
+    assert!(error.to_string().contains("7.5"), "{error}");
 }
 
 #[test]

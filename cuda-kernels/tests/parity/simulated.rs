@@ -19,6 +19,9 @@ fn build() -> Result<PathBuf, String> {
     if !script.exists() {
         return Err(format!("{} is not here", script.display()));
     }
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        return Err("the simulated device is for x86-64 Linux".into());
+    }
     if Command::new("g++").arg("--version").output().is_err() {
         return Err("there is no g++".into());
     }
