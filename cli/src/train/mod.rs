@@ -4,6 +4,7 @@ mod arguments;
 mod chart;
 mod edge;
 mod folder;
+mod paired;
 mod report;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +34,7 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
     for run in &grid.runs {
         let folder = Folder::new(&out, &run.name)?;
         let training = train(run, &folder, args, stop, console)?;
-        finished.push(Finished::new(&run.name, &training)?);
+        finished.push(Finished::new(run, &training)?);
         if !training.is_done() {
             break;
         }

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use anyhow::Result;
-use fedpress_fl::train::{EdgeCost, Grid, RoundRecord, TrainConfig, Training};
+use fedpress_fl::train::{EdgeCost, Grid, RoundRecord, Run, TrainConfig, Training};
 use serde::Serialize;
 
 use super::chart::{Chart, Line, escaped};
 use super::edge::{self, Edge};
+use super::paired;
 use crate::size::human;
 use crate::table::Table;
 
@@ -28,6 +29,8 @@ pub struct Finished {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub edge: Option<Edge>,
     #[serde(skip)]
+    group: String,
+    #[serde(skip)]
     pub cost: EdgeCost,
     #[serde(skip)]
     config: TrainConfig,
@@ -46,7 +49,7 @@ pub struct Summary<'a> {
 
 impl Finished {
     /// Sums over the rounds.
-    pub fn new(name: &str, training: &Training) -> Result<Self> {
+    pub fn new(run: &Run, training: &Training) -> Result<Self> {
         let records = training.records();
         let cost = training.edge_cost()?;
         let sum = |part: fn(&RoundRecord) -> u64| records.iter().map(part).sum();
@@ -54,7 +57,8 @@ impl Finished {
         records.iter().for_each(|record| seconds += record.seconds);
         let bytes_up = sum(|r| r.bytes_up);
         Ok(Self {
-            name: name.to_owned(),
+            name: run.name.clone(),
+            group: run.group.clone(),
             rounds: records.len(),
             accuracy: records.iter().rev().find_map(|r| r.accuracy),
             bytes_down: sum(|r| r.bytes_down),
@@ -71,14 +75,45 @@ impl Finished {
         })
     }
 
-    fn accuracy(&self) -> String {
-        self.accuracy.map_or("-".into(), |a| format!("{:.2}", 100.0 * a))
+    /// What runs that differ in their seeds alone are called.
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// The seed it was made with.
+    pub fn seed(&self) -> u64 {
+        self.config.seed
+    }
+
+    /// Where it ended.
+    pub fn accuracy(&self) -> Option<f64> {
+        self.accuracy
+    }
+
+    /// Bytes down for each update, so that a training that was stopped compares, too.
+    pub fn down_per_update(&self) -> f64 {
+        self.per_update(self.bytes_down)
+    }
+
+    /// The same of bytes up.
+    pub fn up_per_update(&self) -> f64 {
+        self.per_update(self.bytes_up)
+    }
+
+    /// The same of the clients' multiply-adds.
+    pub fn compute_per_update(&self) -> f64 {
+        self.per_update(self.multiply_adds)
+    }
+
+    fn per_update(&self, sum: u64) -> f64 {
+        let updates: usize = self.records.iter().map(|r| r.updates).sum();
+        sum as f64 / updates.max(1) as f64
     }
 }
 
 /// How often the first goes into the second.
-fn times(first: u64, own: u64) -> String {
-    if own == 0 { "-".into() } else { format!("{:.2}x", first as f64 / own as f64) }
+pub fn times(first: f64, own: f64) -> String {
+    if own == 0.0 { "-".into() } else { format!("{:.2}x", first / own) }
 }
 
 const HEADS: [&str; 10] = [
@@ -98,20 +133,16 @@ const HEADS: [&str; 10] = [
 fn rows(runs: &[Finished]) -> Vec<[String; 10]> {
     let Some(first) = runs.first() else { return Vec::new() };
     let row = |run: &Finished| {
-        // Per update, so that a training that was stopped compares, too.
-        let updates = |run: &Finished| run.records.iter().map(|r| r.updates as u64).sum::<u64>();
-        let per = |sum: u64, run: &Finished| sum / updates(run).max(1);
-        let against =
-            |part: fn(&Finished) -> u64| times(per(part(first), first), per(part(run), run));
+        let against = |part: fn(&Finished) -> f64| times(part(first), part(run));
         [
             run.name.clone(),
             run.rounds.to_string(),
-            run.accuracy(),
+            run.accuracy.map_or("-".into(), |a| format!("{:.2}", 100.0 * a)),
             human(run.bytes_down),
-            against(|r| r.bytes_down),
+            against(Finished::down_per_update),
             human(run.bytes_up),
-            against(|r| r.bytes_up),
-            against(|r| r.multiply_adds),
+            against(Finished::up_per_update),
+            against(Finished::compute_per_update),
             format!("{:.1}", 100.0 * run.codec_share),
             format!("{:.3}", run.bits_per_value_up),
         ]
@@ -123,7 +154,7 @@ fn rows(runs: &[Finished]) -> Vec<[String; 10]> {
 pub fn table(runs: &[Finished]) -> String {
     let mut table = Table::new(1, HEADS);
     rows(runs).into_iter().for_each(|row| table.row(row));
-    format!("{table}{}", edge::table(runs))
+    format!("{table}{}{}", paired::table(runs), edge::table(runs))
 }
 
 /// The page.
@@ -141,6 +172,7 @@ pub fn html(grid: &Grid, runs: &[Finished]) -> String {
              clients. The codec's share is its part of the clients' and the server's processor \
              time, evaluation aside.</p>\n";
     page += &html_table(HEADS, rows(runs));
+    page += &paired::section(runs);
     page += &edge::section(runs);
     for (heading, chart) in charts(runs) {
         page += &format!("<h2>{heading}</h2>\n{}", chart.svg());

@@ -48,6 +48,29 @@ fn threads_do_not_show_and_resumed_is_uninterrupted() {
     assert!(!page.contains("src=") && !page.contains("href="), "opens offline");
 }
 
+/// Runs that differ in their seeds alone are compared seed by seed with the first.
+#[test]
+fn seeds_are_taken_together() {
+    let room = Room::new();
+    let runs = "[[run]]\nname = \"a\"\n[[run]]\nname = \"b\"\ndown = \"none\"\n";
+    let shared = SMALL.replace("seed = 5", "seeds = [1, 2]");
+    room.write("seeds.toml", format!("{shared}{runs}").as_bytes());
+    let told = room.ok("train seeds.toml --out out --rounds 1");
+    let rows: Vec<Vec<&str>> = told.lines().map(|line| line.split_whitespace().collect()).collect();
+    let row = |name: &str| rows.iter().find(|row| row.first() == Some(&name)).unwrap();
+    assert_eq!(row("a")[1..], ["2", row("a")[2], "+0.00", "0.00", "1.00x", "1.00x", "1.00x"]);
+    let accuracy = |run: &str| -> f64 {
+        let text = String::from_utf8(room.read(&format!("out/{run}/log.jsonl"))).unwrap();
+        let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+        100.0 * line["accuracy"].as_f64().unwrap()
+    };
+    let [d1, d2] = [1, 2].map(|s| accuracy(&format!("b-s{s}")) - accuracy(&format!("a-s{s}")));
+    assert_eq!(row("b")[3], format!("{:+.2}", (d1 + d2) / 2.0));
+    assert_eq!(row("b")[4], format!("{:.2}", (d1 - d2).abs() / 2.0));
+    let page = String::from_utf8(room.read("out/report.html")).unwrap();
+    assert!(page.contains("Seeds taken together"));
+}
+
 const GKT: &str = "
 algorithm = \"fedgkt\"
 clients = 3

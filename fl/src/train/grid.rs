@@ -11,6 +11,8 @@ use toml::{Table, Value};
 pub struct Run {
     /// Unique in its grid; the name of a folder.
     pub name: String,
+    /// The same without the seed: what runs that differ in it alone have in common.
+    pub group: String,
     /// What it does.
     pub config: TrainConfig,
 }
@@ -48,7 +50,8 @@ pub struct Grid {
 impl Grid {
     /// One training.
     pub fn single(name: &str, config: TrainConfig) -> Self {
-        Self { title: name.to_owned(), runs: vec![Run { name: name.to_owned(), config }] }
+        let (name, group) = (name.to_owned(), name.to_owned());
+        Self { title: name.clone(), runs: vec![Run { name, group, config }] }
     }
 
     /// Reads the file.
@@ -93,9 +96,10 @@ impl Grid {
             config.map_err(|e| Error::invalid(format!("training file, run {name:?}: {e}")))?;
         let mut made = Vec::new();
         match seeds {
-            None => made.push(Run { name, config }),
+            None => made.push(Run { group: name.clone(), name, config }),
             Some(seeds) => made.extend(seeds.iter().map(|&seed| Run {
                 name: format!("{name}-s{seed}"),
+                group: name.clone(),
                 config: TrainConfig { seed, ..config.clone() },
             })),
         }

@@ -1,0 +1,100 @@
+//! Runs that differ in their seeds alone, taken together: means, and differences seed by seed.
+
+use super::report::{Finished, html_table, times};
+use crate::table::Table;
+
+const HEADS: [&str; 8] =
+    ["run", "seeds", "accuracy_%", "difference", "error", "less_down", "less_up", "less_compute"];
+
+/// One row for each name: its mean accuracy, and against the first name the mean difference of equal
+/// seeds with its standard error (the deviation of the differences over the root of their number),
+/// and how many times less its updates take. Empty unless some name has several seeds.
+fn rows(runs: &[Finished]) -> Vec<[String; 8]> {
+    let mut names: Vec<&str> = Vec::new();
+    for run in runs {
+        if !names.contains(&run.group()) {
+            names.push(run.group());
+        }
+    }
+    let of = |name: &str| -> Vec<&Finished> { runs.iter().filter(|r| r.group() == name).collect() };
+    let Some(first) = names.first().map(|name| of(name)) else { return Vec::new() };
+    if names.iter().all(|name| of(name).len() < 2) {
+        return Vec::new();
+    }
+    names.iter().map(|name| row(name, &of(name), &first)).collect()
+}
+
+fn row(name: &str, own: &[&Finished], first: &[&Finished]) -> [String; 8] {
+    let accuracies: Vec<f64> = own.iter().filter_map(|run| run.accuracy()).collect();
+    let partner = |run: &&&Finished| first.iter().find(|other| other.seed() == run.seed());
+    let pairs: Vec<(&Finished, &Finished)> =
+        own.iter().filter_map(|run| Some((*run, *partner(&run)?))).collect();
+    let differences: Vec<f64> =
+        pairs.iter().filter_map(|(run, other)| Some(run.accuracy()? - other.accuracy()?)).collect();
+    let less = |part: fn(&Finished) -> f64| {
+        let own: f64 = pairs.iter().map(|(run, _)| part(run)).sum();
+        let other: f64 = pairs.iter().map(|(_, other)| part(other)).sum();
+        times(other, own)
+    };
+    let percent = |x: Option<f64>| x.map_or("-".into(), |x| format!("{:.2}", 100.0 * x));
+    [
+        name.to_owned(),
+        own.len().to_string(),
+        percent(mean(&accuracies)),
+        mean(&differences).map_or("-".into(), |x| format!("{:+.2}", 100.0 * x)),
+        percent(standard_error(&differences)),
+        less(Finished::down_per_update),
+        less(Finished::up_per_update),
+        less(Finished::compute_per_update),
+    ]
+}
+
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// Of the mean; of fewer than two values nothing is known.
+fn standard_error(values: &[f64]) -> Option<f64> {
+    let (n, mean) = (values.len() as f64, mean(values)?);
+    let squares: f64 = values.iter().map(|x| (x - mean) * (x - mean)).sum();
+    (values.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt())
+}
+
+/// For the terminal; empty where seeds do not repeat.
+pub fn table(runs: &[Finished]) -> String {
+    let rows = rows(runs);
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(1, HEADS);
+    rows.into_iter().for_each(|row| table.row(row));
+    format!("\n{table}")
+}
+
+/// For the page.
+pub fn section(runs: &[Finished]) -> String {
+    let rows = rows(runs);
+    if rows.is_empty() {
+        return String::new();
+    }
+    format!(
+        "<h2>Seeds taken together</h2>\n<p>Differences are those of runs with equal seeds, against \
+         the first name, in points; the error is that of their mean.</p>\n{}",
+        html_table(HEADS, rows)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_those_of_the_mean() {
+        assert_eq!(mean(&[]), None);
+        assert_eq!(mean(&[1.0, 2.0, 6.0]), Some(3.0));
+        assert_eq!(standard_error(&[5.0]), None);
+        // Deviation of 1, 2, 6 is sqrt(7); over sqrt(3).
+        let error = standard_error(&[1.0, 2.0, 6.0]).unwrap();
+        assert!((error - (7.0f64 / 3.0).sqrt()).abs() < 1e-12);
+    }
+}
