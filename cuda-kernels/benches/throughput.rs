@@ -5,7 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints a table")]
 
 use fedpress::{DType, Device, EncodeOptions, GroupPlan, Seeds, TensorDesc, TensorView};
-use fedpress_cuda::{Cuda, Measured, Result};
+use fedpress_cuda::{Cuda, Measure, Measured, Result};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -70,10 +70,10 @@ fn table(device: &Cuda) -> Result<()> {
     for (k, dtype, q) in cases {
         let Ok(plan) = plan(dtype, k, q) else { continue };
         if q == 4 {
-            row("rotate", k, dtype, 0, device.measure_rotation(&plan, GROUPS, REPEATS)?);
+            row("rotate", k, dtype, 0, device.measure(Measure::Rotate, &plan, GROUPS, REPEATS)?);
         }
-        row("encode", k, dtype, q, device.measure_encode(&plan, GROUPS, REPEATS)?);
-        row("decode", k, dtype, q, device.measure_decode(&plan, GROUPS, REPEATS)?);
+        row("encode", k, dtype, q, device.measure(Measure::Encode, &plan, GROUPS, REPEATS)?);
+        row("decode", k, dtype, q, device.measure(Measure::Decode, &plan, GROUPS, REPEATS)?);
     }
     Ok(())
 }

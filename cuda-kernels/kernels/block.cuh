@@ -29,6 +29,7 @@ template <int K> struct Shared {
   u64 *keys;       // for each block that of its signs and that of its draws
   u64 *signs;      // 64 signs a word
   u32 *taken;      // one for each thread
+  float *residual; // 32 values for each thread, padded; of kashin.cu alone
 
   DEVICE_METHOD explicit Shared(u8 *memory) {
     stage = (float *)memory;
@@ -36,8 +37,18 @@ template <int K> struct Shared {
     keys = (u64 *)(ranges + 32);
     signs = keys + 2 * T::BLOCKS;
     taken = (u32 *)(signs + T::BLOCKS * T::N / 64);
+    residual = (float *)(taken + T::LAUNCH);
   }
 };
+
+// Keys of the blocks from `first` on to shared memory; those of their draws where codes are rounded.
+template <int K>
+DEVICE void put_keys(const Plan &p, const Shared<K> &shared, u32 group, u32 first, bool rounds) {
+  if (threadIdx.x >= Tile<K>::BLOCKS) return;
+  const u64 f = p.first_group + group;
+  shared.keys[2 * threadIdx.x] = block_key(p.signs, f, first + threadIdx.x);
+  if (rounds) shared.keys[2 * threadIdx.x + 1] = block_key(p.rounding, f, first + threadIdx.x);
+}
 
 // Smallest and largest of a block, known to all its threads.
 template <int K> DEVICE Grid grid_of_block(const Plan &p, const float (&v)[REGISTERS], float2 *ranges) {
@@ -140,7 +151,7 @@ template <int K>
 DEVICE void put_coefficients(const Plan &p, float (&v)[REGISTERS], u8 *payloads, float *coefficients,
                              const Shared<K> &shared, u32 block, bool is_there) {
   typedef Tile<K> T;
-  const u32 group = blockIdx.y, here = threadIdx.x / T::THREADS, t = threadIdx.x % T::THREADS;
+  const u32 group = blockIdx.y, here = T::own_block(), t = T::own_thread();
   if (wants(coefficients)) {
     float *out = coefficients + (u64)group * p.coefficient_stride + (u64)block * T::N + T::Last::first(t);
 #pragma unroll

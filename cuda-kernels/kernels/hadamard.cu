@@ -43,17 +43,13 @@ DEVICE void encode_blocks(const Plan &p, const void *x, const int *exponents, u8
   typedef Tile<K> T;
   const Shared<K> shared(memory);
   const u32 group = blockIdx.y, first = blockIdx.x * T::BLOCKS;
-  const u32 here = threadIdx.x / T::THREADS, t = threadIdx.x % T::THREADS;
+  const u32 here = T::own_block(), t = T::own_thread();
   const u32 block = first + here;
   const bool is_there = T::BLOCKS == 1 || block < n_blocks;
   const u64 from = (u64)group * p.n_values + (u64)first * T::N;
   stage_values<K>(p, x, from, (n_blocks - first) * T::N, exponent_of(exponents, group),
                   shared.stage);
-  if (threadIdx.x < T::BLOCKS) {
-    const u64 f = p.first_group + group;
-    shared.keys[2 * threadIdx.x] = block_key(p.signs, f, first + threadIdx.x);
-    shared.keys[2 * threadIdx.x + 1] = block_key(p.rounding, f, first + threadIdx.x);
-  }
+  put_keys<K>(p, shared, group, first, !wants(coefficients));
   __syncthreads();
 
   float *stage = shared.stage + here * (T::N / 8 * 9);
@@ -151,15 +147,13 @@ DEVICE void decode_blocks(const Plan &p, const u8 *payloads, const float *coeffi
   typedef Tile<K> T;
   const Shared<K> shared(memory);
   const u32 group = blockIdx.y, first = blockIdx.x * T::BLOCKS;
-  const u32 here = threadIdx.x / T::THREADS, t = threadIdx.x % T::THREADS;
+  const u32 here = T::own_block(), t = T::own_thread();
   const u32 block = first + here;
   const bool is_there = T::BLOCKS == 1 || block < n_blocks;
-  if (threadIdx.x < T::BLOCKS) {
-    shared.keys[threadIdx.x] = block_key(p.signs, p.first_group + group, first + threadIdx.x);
-  }
+  put_keys<K>(p, shared, group, first, false);
   __syncthreads();
   for (u32 i = threadIdx.x; i < T::BLOCKS * T::N / 64; i += T::LAUNCH) {
-    shared.signs[i] = word(shared.keys[i / (T::N / 64)], i % (T::N / 64));
+    shared.signs[i] = word(shared.keys[2 * (i / (T::N / 64))], i % (T::N / 64));
   }
 
   float *stage = shared.stage + here * (T::N / 8 * 9);

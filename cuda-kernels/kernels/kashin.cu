@@ -1,7 +1,6 @@
-// Kashin's representation of whole blocks, all iterations on the chip: the residual, what was taken of
-// it and the block in work stay in registers, and pass through shared memory only to be transformed.
-// Blocks of 2^14 and more, which would not
-// leave enough registers, and units of other lengths go through general.cu.
+// Kashin's representation of whole blocks, all iterations on the chip: the block in work and what was
+// taken of it stay in registers, the residual in shared memory. Blocks of 2^15, of which neither could
+// hold its part, and units of other lengths go through general.cu.
 #include "block.cuh"
 #include "frame.cuh"
 
@@ -47,61 +46,72 @@ template <int K> DEVICE double sum_of_squares(const float *row, double *sums) {
     if (threadIdx.x % 32 == 0 && warp % (2 * h) == 0) sums[warp] = __dadd_rn(sums[warp], sums[warp + h]);
   }
   __syncthreads();
-  const double whole = sums[threadIdx.x / T::THREADS * warps];
+  const double whole = sums[T::own_block() * warps];
   __syncthreads();  // before others write where it stands
   return whole;
+}
+
+// What is left of a residual, of which v has been taken, where there is a value; and v of the next step.
+DEVICE float left_of(float x, float &v, u32 signs, u32 taken, int r) {
+  if (taken >> r & 1u) x = __fsub_rn(x, flip(v, signs >> r));
+  v = flip(x, signs >> r);
+  return x;
 }
 
 // Clips the rotated residual at a level, keeps it, subtracts what it stands for, and so on; the last
 // pass takes all that is left. A step is a transform: forward and back in turn.
 template <int K>
-DEVICE void represent(const Plan &p, const Shared<K> &shared, float (&x)[REGISTERS],
-                      float (&taken_up)[REGISTERS], float *stage, u32 n_inputs) {
+DEVICE void represent(const Plan &p, const Shared<K> &shared, float (&taken_up)[REGISTERS],
+                      float *stage, float *residual, u32 n_inputs) {
   typedef Tile<K> T;
-  const u32 t = threadIdx.x % T::THREADS;
+  const u32 t = T::own_thread();
   const float norm = norm_of(K);
   double *sums = (double *)shared.ranges;
   // Read again in each step: kept as 32 flags each, they would take the registers of the values.
   const u32 *own_signs = (const u32 *)shared.signs + threadIdx.x, *own_taken = shared.taken + threadIdx.x;
-  float *row = stage + padded(T::First::first(t));
-  const double energy = sum_of_squares<K>(row, sums);
-  double *kept_energy = sums + 16 + threadIdx.x / T::THREADS;
+  const double energy = sum_of_squares<K>(residual, sums);
+  double *kept_energy = sums + 16 + T::own_block();
   if (t == 0) *kept_energy = energy;
   float level = root(__ddiv_rn(energy, __dmul_rn((double)p.delta, (double)n_inputs)));
   float v[REGISTERS];
 #pragma unroll
   for (int r = 0; r < REGISTERS; ++r) {
     taken_up[r] = 0.0f;
-    v[r] = flip(x[r], *own_signs >> r);
+    v[r] = flip(residual[r], *own_signs >> r);
   }
 #pragma unroll 1
-  for (u32 step = 2;; ++step) {
-    const bool is_forward = step % 2 == 0, is_last = step / 2 == p.iterations;
+  for (u32 step = 1;; ++step) {
+    const bool is_last = step == p.iterations;
     T::transform(v, stage, t);
 #pragma unroll
     for (int r = 0; r < REGISTERS; ++r) {
       v[r] = __fmul_rn(v[r], norm);
-      if (is_forward) {
-        if (!is_last || p.clip) v[r] = clamp_to(v[r], level);
-        taken_up[r] = __fadd_rn(taken_up[r], v[r]);
-      }
+      if (!is_last || p.clip) v[r] = clamp_to(v[r], level);
+      taken_up[r] = __fadd_rn(taken_up[r], v[r]);
     }
-    if (is_forward && is_last) break;
+    if (is_last) break;
     T::regroup(v, stage, t);
-    if (is_forward) continue;
+    T::transform(v, stage, t);
+#pragma unroll
+    for (int r = 0; r < REGISTERS; ++r) v[r] = __fmul_rn(v[r], norm);
+    T::regroup(v, stage, t);
     level = __fmul_rn(level, p.eta);
     const u32 signs = *own_signs, taken = *own_taken;
 #pragma unroll
-    for (int r = 0; r < REGISTERS; ++r) {
-      if (taken >> r & 1u) x[r] = __fsub_rn(x[r], flip(v[r], signs >> r));
-      v[r] = flip(x[r], signs >> r);
+    for (int r = 0; r < REGISTERS; r += 4) {
+      float4 four = *(const float4 *)(residual + r);
+      four.x = left_of(four.x, v[r], signs, taken, r);
+      four.y = left_of(four.y, v[r + 1], signs, taken, r + 1);
+      four.z = left_of(four.z, v[r + 2], signs, taken, r + 2);
+      four.w = left_of(four.w, v[r + 3], signs, taken, r + 3);
+      *(float4 *)(residual + r) = four;
     }
   }
   if (!p.clip) return;
 #pragma unroll
   for (int r = 0; r < REGISTERS; ++r) v[r] = taken_up[r];
   T::regroup(v, stage, t);
-  const double sum = sum_of_squares<K>(row, sums);
+  const double sum = sum_of_squares<K>(stage + padded(T::First::first(t)), sums);
   const float gain = sum > 0.0 ? root(__ddiv_rn(*kept_energy, sum)) : 1.0f;
 #pragma unroll
   for (int r = 0; r < REGISTERS; ++r) taken_up[r] = __fmul_rn(taken_up[r], gain);
@@ -114,35 +124,30 @@ DEVICE void represent_blocks(const Plan &p, const void *values, const int *expon
   typedef Tile<K> T;
   const Shared<K> shared(memory);
   const u32 group = blockIdx.y, first = blockIdx.x * T::BLOCKS;
-  const u32 here = threadIdx.x / T::THREADS, t = threadIdx.x % T::THREADS;
+  const u32 here = T::own_block(), t = T::own_thread();
   const u32 block = first + here;
   const bool is_there = T::BLOCKS == 1 || block < n_blocks;
-  if (threadIdx.x < T::BLOCKS) {
-    const u64 f = p.first_group + group;
-    shared.keys[2 * threadIdx.x] = block_key(p.signs, f, first + threadIdx.x);
-    shared.keys[2 * threadIdx.x + 1] = block_key(p.rounding, f, first + threadIdx.x);
-  }
+  put_keys<K>(p, shared, group, first, !wants(coefficients));
   __syncthreads();
   const u32 start = is_there ? block * T::N : 0;
   float *stage = shared.stage + here * (T::N / 8 * 9);
-  float *row = stage + padded(T::First::first(t));
+  float *residual = shared.residual + padded(threadIdx.x * REGISTERS);
   const int exponent = exponents[group];
-  shared.taken[threadIdx.x] = load_positions(p, row, values, group, start + t * REGISTERS, exponent);
-  float x[REGISTERS], taken_up[REGISTERS];
-  T::First::load(x, stage, t);
+  shared.taken[threadIdx.x] = load_positions(p, residual, values, group, start + t * REGISTERS, exponent);
   float largest = 0.0f;
 #pragma unroll
-  for (int r = 0; r < REGISTERS; ++r) largest = max_or_nan(largest, fabsf(x[r]));
+  for (int r = 0; r < REGISTERS; ++r) largest = max_or_nan(largest, fabsf(residual[r]));
   const u32 peak = peak_of_lanes(magnitude_bits(largest));
   if (threadIdx.x % 32 == 0) atomicMax(peaks + group, peak);
   const u32 n_inputs = first_value_from(p, start + T::N) - first_value_from(p, start);
   ((u32 *)shared.signs)[threadIdx.x] = (u32)(word(shared.keys[2 * here], t / 2) >> (32 * (t % 2)));
-  represent<K>(p, shared, x, taken_up, stage, n_inputs);
+  float taken_up[REGISTERS];
+  represent<K>(p, shared, taken_up, stage, residual, n_inputs);
   put_coefficients<K>(p, taken_up, payloads, coefficients, shared, block, is_there);
 }
 
 #define KERNEL(K)                                                                                  \
-  extern "C" __global__ void __launch_bounds__(Tile<K>::LAUNCH, 384 / Tile<K>::LAUNCH)             \
+  extern "C" __global__ void __launch_bounds__(Tile<K>::LAUNCH, 512 / Tile<K>::LAUNCH)             \
   represent_blocks_##K(const Plan p, const void *x, const int *exponents, u8 *payloads,            \
                        float *coefficients, u32 *peaks, u32 n_blocks) {                            \
     SHARED_MEMORY(memory);                                                                         \
@@ -160,4 +165,5 @@ KERNEL(10)
 KERNEL(11)
 KERNEL(12)
 KERNEL(13)
+KERNEL(14)
 #endif

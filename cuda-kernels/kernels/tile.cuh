@@ -101,6 +101,12 @@ template <int K> struct Tile {
   static const int LAUNCH = THREADS * BLOCKS;
   static const int STAGE = BLOCKS * N / 8 * 9;  // floats of shared memory
 
+  // Which of the blocks a thread works on, and its number there.
+  static DEVICE_METHOD u32 own_block() { return BLOCKS == 1 ? 0 : threadIdx.x / THREADS; }
+  static DEVICE_METHOD u32 own_thread() {
+    return BLOCKS == 1 ? threadIdx.x : threadIdx.x % THREADS;
+  }
+
   typedef Held<5, 5> First;
   typedef Held<(K < 13 ? 1 : 0), 5> Second;  // bits 5-8 and 0, or 5-9
   typedef Held<0, (K < 15 ? K - 5 : 10)> Third;

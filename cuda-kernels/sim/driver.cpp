@@ -58,7 +58,8 @@ static const std::map<std::string, Entry> &entries() {
       ENTRY(encode_units), ENTRY(encode_scales), ENTRY(encode_codes), ENTRY(decode_codes),
       ENTRY(decode_units), ENTRY(put_values),
       ENTRY(represent_blocks_8),  ENTRY(represent_blocks_9),  ENTRY(represent_blocks_10),
-      ENTRY(represent_blocks_11), ENTRY(represent_blocks_12), ENTRY(represent_blocks_13)};
+      ENTRY(represent_blocks_11), ENTRY(represent_blocks_12), ENTRY(represent_blocks_13),
+      ENTRY(represent_blocks_14)};
   return all;
 }
 

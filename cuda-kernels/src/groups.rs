@@ -11,11 +11,11 @@ const BATCH_VALUES: usize = 1 << 24;
 
 impl Device for Cuda {
     fn supports(&self, plan: &GroupPlan) -> bool {
-        let fits = |block_log2| most_shared(block_log2) <= self.shared;
+        let fits = |block_log2, iterates| most_shared(block_log2, iterates) <= self.shared;
         let has_kernels = match plan.basis() {
             Basis::Identity => true,
-            Basis::Hadamard { block_log2 } => fits(block_log2),
-            Basis::Kashin(frame) => fits(frame.block_log2),
+            Basis::Hadamard { block_log2 } => fits(block_log2, false),
+            Basis::Kashin(frame) => fits(frame.block_log2, true),
             _ => false,
         };
         has_kernels && matches!(plan.dtype(), DType::F32 | DType::F16 | DType::BF16)

@@ -60,14 +60,15 @@ static HADAMARD: [Image; 8] = [
     hadamard!("hadamard_15"),
 ];
 
-/// Kashin's representation of whole blocks: 2^8 to 2^13.
-static KASHIN: [Image; 6] = [
+/// Kashin's representation of whole blocks: 2^8 to 2^14.
+static KASHIN: [Image; 7] = [
     kashin!("kashin_8"),
     kashin!("kashin_9"),
     kashin!("kashin_10"),
     kashin!("kashin_11"),
     kashin!("kashin_12"),
     kashin!("kashin_13"),
+    kashin!("kashin_14"),
 ];
 
 /// Everything else, stage by stage.

@@ -143,6 +143,9 @@ impl Kernels {
 /// Dynamic shared memory that a kernel may have without asking.
 const UNASKED_SHARED: u32 = 48 << 10;
 
+/// The kernel of `kashin.cu`, which holds more in shared memory than the others.
+const REPRESENT: &str = "represent_blocks";
+
 /// One launch.
 struct Job<'a> {
     image: &'static Image,
@@ -156,8 +159,14 @@ struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// A kernel of `general.cu`, `blocks` thread blocks for each group.
-    fn general(name: &str, batch: &'a Batch, blocks: u32, shared: u32) -> Self {
+    /// A kernel of `general.cu`: so many thread blocks for each group, with so much shared memory.
+    fn general(
+        name: &str,
+        batch: &'a Batch,
+        (blocks, shared): (u32, u32),
+        addresses: Vec<u64>,
+        numbers: Vec<u32>,
+    ) -> Self {
         Self {
             image: &GENERAL,
             name: name.to_owned(),
@@ -165,15 +174,17 @@ impl<'a> Job<'a> {
             grid: (blocks, batch.n_groups as u32, 1),
             threads: THREADS,
             shared,
-            addresses: Vec::new(),
-            numbers: Vec::new(),
+            addresses,
+            numbers,
         }
     }
 
     /// A kernel of whole blocks; `Tile` and `Shared` of the kernels say the same.
-    fn blockwise(image: &'static Image, name: &str, batch: &'a Batch, n_blocks: u32) -> Self {
+    fn blockwise(kernel: (&'static Image, &str), batch: &'a Batch, addresses: Vec<u64>) -> Self {
         let k = batch.plan.block_log2;
-        let (threads, together, shared) = blockwise_shape(k);
+        let n_blocks = batch.n_whole_units();
+        let (image, name) = kernel;
+        let (threads, together, shared) = blockwise_shape(k, name == REPRESENT);
         Self {
             image,
             name: format!("{name}_{k}"),
@@ -181,7 +192,7 @@ impl<'a> Job<'a> {
             grid: (n_blocks.div_ceil(together), batch.n_groups as u32, 1),
             threads,
             shared,
-            addresses: Vec::new(),
+            addresses,
             numbers: vec![n_blocks],
         }
     }
@@ -263,22 +274,20 @@ impl Kernels {
         batch: &Batch,
         spans: &Spans,
     ) -> Result<()> {
-        let n_blocks = batch.n_whole_units();
         let k = batch.plan.block_log2;
-        let (image, name) = match batch.iterates() {
+        let kernel = match batch.iterates() {
             false => (hadamard(k)?, "encode_blocks"),
-            true => (kashin(k)?, "represent_blocks"),
+            true => (kashin(k)?, REPRESENT),
         };
-        let mut job = Job::blockwise(image, name, batch, n_blocks);
         let (payloads, coefficients) = self.coded(batch, spans)?;
-        job.addresses = vec![
+        let addresses = vec![
             spans.values(batch)?,
             spans.exponents(batch)?,
             payloads,
             coefficients,
             spans.peaks(batch)?,
         ];
-        self.launch(stream, &job)
+        self.launch(stream, &Job::blockwise(kernel, batch, addresses))
     }
 
     /// The way back, from payloads or coefficients to values.
@@ -288,11 +297,10 @@ impl Kernels {
         batch: &Batch,
         spans: &Spans,
     ) -> Result<()> {
-        let image = hadamard(batch.plan.block_log2)?;
-        let mut job = Job::blockwise(image, "decode_blocks", batch, batch.n_whole_units());
+        let kernel = (hadamard(batch.plan.block_log2)?, "decode_blocks");
         let (payloads, coefficients) = self.coded(batch, spans)?;
-        job.addresses = vec![payloads, coefficients, spans.exponents(batch)?, spans.values(batch)?];
-        self.launch(stream, &job)
+        let addresses = vec![payloads, coefficients, spans.exponents(batch)?, spans.values(batch)?];
+        self.launch(stream, &Job::blockwise(kernel, batch, addresses))
     }
 
     fn coded(&self, batch: &Batch, spans: &Spans) -> Result<(u64, u64)> {
@@ -310,19 +318,17 @@ impl Kernels {
         spans: &Spans,
         first: u32,
     ) -> Result<()> {
-        let blocks = batch.n_units() - first;
-        let shared = staged_bytes(batch.plan.block_log2);
-        let mut job = Job::general("encode_units", batch, blocks, shared);
+        let shape = (batch.n_units() - first, staged_bytes(batch.plan.block_log2));
         let scratch = if batch.plan.iterations > 0 { 8 * batch.n_coefficients() } else { 0 };
-        job.addresses = vec![
+        let addresses = vec![
             spans.values(batch)?,
             spans.exponents(batch)?,
             spans.coefficients(batch)?,
             spans.scratch.holds(scratch, "scratch")?,
             spans.peaks(batch)?,
         ];
-        job.numbers = vec![first, u32::from(batch.rotates)];
-        self.launch(stream, &job)
+        let numbers = vec![first, u32::from(batch.rotates)];
+        self.launch(stream, &Job::general("encode_units", batch, shape, addresses, numbers))
     }
 
     /// Scales of quantizer blocks from `first` on, and their grids.
@@ -333,16 +339,14 @@ impl Kernels {
         spans: &Spans,
         first: u32,
     ) -> Result<()> {
-        let blocks = batch.n_scales() - first;
-        let mut job = Job::general("encode_scales", batch, blocks, THREADS / 32 * 8);
-        job.addresses = vec![
+        let shape = (batch.n_scales() - first, THREADS / 32 * 8);
+        let addresses = vec![
             spans.coefficients(batch)?,
             spans.positions(batch)?,
             spans.payloads(batch)?,
             spans.grids(batch)?,
         ];
-        job.numbers = vec![first];
-        self.launch(stream, &job)
+        self.launch(stream, &Job::general("encode_scales", batch, shape, addresses, vec![first]))
     }
 
     /// Codes from `first` on, a multiple of 32.
@@ -353,16 +357,14 @@ impl Kernels {
         spans: &Spans,
         first: u32,
     ) -> Result<()> {
-        let blocks = (batch.plan.n_coded - first).div_ceil(32 * THREADS);
-        let mut job = Job::general("encode_codes", batch, blocks, 0);
-        job.addresses = vec![
+        let shape = ((batch.plan.n_coded - first).div_ceil(32 * THREADS), 0);
+        let addresses = vec![
             spans.coefficients(batch)?,
             spans.positions(batch)?,
             spans.grids(batch)?,
             spans.payloads(batch)?,
         ];
-        job.numbers = vec![first];
-        self.launch(stream, &job)
+        self.launch(stream, &Job::general("encode_codes", batch, shape, addresses, vec![first]))
     }
 
     /// Coded coefficients from `first` on to their places.
@@ -373,12 +375,10 @@ impl Kernels {
         spans: &Spans,
         first: u32,
     ) -> Result<()> {
-        let blocks = (batch.plan.n_coded - first).div_ceil(THREADS);
-        let mut job = Job::general("decode_codes", batch, blocks, 0);
-        job.addresses =
+        let shape = ((batch.plan.n_coded - first).div_ceil(THREADS), 0);
+        let addresses =
             vec![spans.payloads(batch)?, spans.positions(batch)?, spans.coefficients(batch)?];
-        job.numbers = vec![first];
-        self.launch(stream, &job)
+        self.launch(stream, &Job::general("decode_codes", batch, shape, addresses, vec![first]))
     }
 
     /// Turns units from `first` on back, in place.
@@ -389,12 +389,9 @@ impl Kernels {
         spans: &Spans,
         first: u32,
     ) -> Result<()> {
-        let blocks = batch.n_units() - first;
-        let shared = staged_bytes(batch.plan.block_log2);
-        let mut job = Job::general("decode_units", batch, blocks, shared);
-        job.addresses = vec![spans.coefficients(batch)?];
-        job.numbers = vec![first];
-        self.launch(stream, &job)
+        let shape = (batch.n_units() - first, staged_bytes(batch.plan.block_log2));
+        let addresses = vec![spans.coefficients(batch)?];
+        self.launch(stream, &Job::general("decode_units", batch, shape, addresses, vec![first]))
     }
 
     /// Values from `first` on, out of coefficients that were turned back.
@@ -405,11 +402,9 @@ impl Kernels {
         spans: &Spans,
         first: u32,
     ) -> Result<()> {
-        let blocks = (batch.plan.n_values - first).div_ceil(THREADS);
-        let mut job = Job::general("put_values", batch, blocks, 0);
-        job.addresses =
+        let shape = ((batch.plan.n_values - first).div_ceil(THREADS), 0);
+        let addresses =
             vec![spans.coefficients(batch)?, spans.exponents(batch)?, spans.values(batch)?];
-        job.numbers = vec![first];
-        self.launch(stream, &job)
+        self.launch(stream, &Job::general("put_values", batch, shape, addresses, vec![first]))
     }
 }

@@ -47,7 +47,7 @@ mod resident;
 
 pub use device::Cuda;
 pub use error::{Error, Result};
-pub use measure::Measured;
+pub use measure::{Measure, Measured};
 pub use resident::Element;
 
 pub use cudarc;

@@ -82,51 +82,45 @@ impl Bench {
     }
 }
 
+/// What is measured of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Values to payloads.
+    Encode,
+    /// Payloads to values.
+    Decode,
+    /// The signed rotation alone, to f32 coefficients; the plan's quantizer is not used.
+    Rotate,
+}
+
 impl Cuda {
     /// Time to code `n_groups` groups by a plan whose rotation and quantizer cut the same blocks.
-    pub fn measure_encode(
+    ///
+    /// # Errors
+    /// `InvalidArgument` for another plan; the driver's.
+    pub fn measure(
         &self,
+        what: Measure,
         plan: &GroupPlan,
         n_groups: usize,
         repeats: usize,
     ) -> Result<Measured> {
-        let mut bench = Bench::new(self, plan, n_groups, false)?;
-        let (spans, batch) = (bench.spans(self, false), bench.batch);
-        let seconds =
-            self.median(repeats, || self.kernels.encode_blocks(self.stream(), &batch, &spans))?;
-        let bytes = batch.value_bytes() + bench.payload_bytes();
-        Ok(Measured { seconds, values: batch.n_values() as u64, bytes: bytes as u64 })
-    }
-
-    /// Time of the way back.
-    pub fn measure_decode(
-        &self,
-        plan: &GroupPlan,
-        n_groups: usize,
-        repeats: usize,
-    ) -> Result<Measured> {
-        let mut bench = Bench::new(self, plan, n_groups, false)?;
-        let (spans, batch) = (bench.spans(self, false), bench.batch);
-        self.kernels.encode_blocks(self.stream(), &batch, &spans)?;
-        let seconds =
-            self.median(repeats, || self.kernels.decode_blocks(self.stream(), &batch, &spans))?;
-        let bytes = batch.value_bytes() + bench.payload_bytes();
-        Ok(Measured { seconds, values: batch.n_values() as u64, bytes: bytes as u64 })
-    }
-
-    /// Time of the signed rotation alone, to f32 coefficients; the plan's quantizer is not used.
-    pub fn measure_rotation(
-        &self,
-        plan: &GroupPlan,
-        n_groups: usize,
-        repeats: usize,
-    ) -> Result<Measured> {
-        let mut bench = Bench::new(self, plan, n_groups, true)?;
-        let (spans, batch) = (bench.spans(self, true), bench.batch);
-        let seconds =
-            self.median(repeats, || self.kernels.encode_blocks(self.stream(), &batch, &spans))?;
-        let bytes = batch.value_bytes() + 4 * batch.n_coefficients();
-        Ok(Measured { seconds, values: batch.n_values() as u64, bytes: bytes as u64 })
+        let rotates = what == Measure::Rotate;
+        let mut bench = Bench::new(self, plan, n_groups, rotates)?;
+        let (spans, batch) = (bench.spans(self, rotates), bench.batch);
+        let (stream, kernels) = (self.stream(), &self.kernels);
+        let seconds = match what {
+            Measure::Encode | Measure::Rotate => {
+                self.median(repeats, || kernels.encode_blocks(stream, &batch, &spans))
+            }
+            Measure::Decode => {
+                kernels.encode_blocks(stream, &batch, &spans)?;
+                self.median(repeats, || kernels.decode_blocks(stream, &batch, &spans))
+            }
+        }?;
+        let coded = if rotates { 4 * batch.n_coefficients() } else { bench.payload_bytes() };
+        let bytes = (batch.value_bytes() + coded) as u64;
+        Ok(Measured { seconds, values: batch.n_values() as u64, bytes })
     }
 
     /// Time to copy `n_bytes` within the device: every byte is read and written.

@@ -229,25 +229,27 @@ pub(crate) fn staged_bytes(k: u32) -> u32 {
 }
 
 /// Threads, blocks and bytes of shared memory of a thread block of the kernels of whole blocks of 2^k:
-/// `Tile` and `Shared` of the kernels say the same.
-pub(crate) fn blockwise_shape(k: u32) -> (u32, u32, u32) {
+/// `Tile` and `Shared` of the kernels say the same. Those that iterate hold a block once more.
+pub(crate) fn blockwise_shape(k: u32, iterates: bool) -> (u32, u32, u32) {
     let threads = (1 << k) / 32;
     let together = if threads < 128 { 128 / threads } else { 1 };
     let staged = together << k;
-    let shared = staged / 8 * 9 * 4 + 32 * 8 + 16 * together + staged / 4;
+    let copies = 1 + u32::from(iterates);
+    let shared = copies * (staged / 8 * 9 * 4) + 32 * 8 + 16 * together + staged / 4;
     (threads * together, together, shared)
 }
 
 /// The most shared memory that a plan with blocks of 2^k takes.
-pub(crate) fn most_shared(k: u32) -> u32 {
-    staged_bytes(k).max(blockwise_shape(k).2)
+pub(crate) fn most_shared(k: u32, iterates: bool) -> u32 {
+    let has_kernel = iterates && k <= LARGEST_KASHIN_LOG2;
+    staged_bytes(k).max(blockwise_shape(k, has_kernel).2)
 }
 
 /// Groups of one launch: a dimension of the grid has no more.
 pub(crate) const MOST_GROUPS: usize = 65_535;
 
 /// Largest block of `kashin.cu`, as a power of two.
-const LARGEST_KASHIN_LOG2: u32 = 13;
+const LARGEST_KASHIN_LOG2: u32 = 14;
 
 /// How values without rotation are dealt out to thread blocks.
 const DEFAULT_BLOCK_LOG2: u32 = 12;

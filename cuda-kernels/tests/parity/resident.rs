@@ -6,7 +6,7 @@ use fedpress::{
     ChunkDecoder, DType, DecodeOptions, Decoder, EncodeOptions, Encoder, Event, GroupPlan, Seeds,
     TensorDesc, TensorView,
 };
-use fedpress_cuda::Error;
+use fedpress_cuda::{Error, Measure};
 
 fn options() -> EncodeOptions {
     let seeds = Seeds { shared: 7, private: 0x5eed, round: 2, client: 3 };
@@ -101,16 +101,16 @@ fn small_measurements_take_time_and_change_nothing() {
     let Some(device) = device() else { return };
     let desc = TensorDesc::new("w", DType::F32, &[2 * 4096]);
     let plan = GroupPlan::new(&desc, &"hadamard|q=4".parse().unwrap(), &options()).unwrap();
-    let encode = device.measure_encode(&plan, 2, 3).unwrap();
-    let decode = device.measure_decode(&plan, 2, 3).unwrap();
-    let rotation = device.measure_rotation(&plan, 2, 3).unwrap();
+    let encode = device.measure(Measure::Encode, &plan, 2, 3).unwrap();
+    let decode = device.measure(Measure::Decode, &plan, 2, 3).unwrap();
+    let rotation = device.measure(Measure::Rotate, &plan, 2, 3).unwrap();
     let copy = device.measure_copy(4 * 8192, 3).unwrap();
     assert_eq!([encode.bytes, decode.bytes], [8192 * 4 + 2 * (8 + 2048 + 1); 2]);
     assert_eq!([rotation.bytes, copy.bytes], [8192 * 8; 2]);
     assert!([encode, decode, rotation, copy].iter().all(|m| m.seconds > 0.0 && m.values == 8192));
     // A plan of several kernels is not measured.
     let plan = GroupPlan::new(&desc, &"kashin|q=4".parse().unwrap(), &options()).unwrap();
-    assert!(matches!(device.measure_encode(&plan, 2, 3), Err(Error::InvalidArgument(_))));
+    assert!(matches!(device.measure(Measure::Encode, &plan, 2, 3), Err(Error::InvalidArgument(_))));
 }
 
 #[test]

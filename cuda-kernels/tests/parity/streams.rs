@@ -98,7 +98,7 @@ fn kashin_as_it_may_be_asked_for() {
 
 #[test]
 fn small_frames_of_every_size() {
-    check_all((8..=13).flat_map(|k| {
+    check_all((8..=14).flat_map(|k| {
         let block = 1usize << k;
         let spec =
             |options: &str, q: &str| format!("kashin,block={block}{options}|q={q},block={block}");

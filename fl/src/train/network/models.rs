@@ -11,6 +11,18 @@ fn dense(name: &str, out: usize) -> LayerSpec {
     LayerSpec::Dense { name: name.to_owned(), out }
 }
 
+/// Convolutions `conv1` and `conv2` that keep the size (an odd `kernel`), each with a ReLU and a 2 x 2
+/// max-pool, and their output as one row.
+fn two_convs(filters: [usize; 2], kernel: usize) -> Vec<LayerSpec> {
+    let mut layers = Vec::new();
+    for (name, out) in ["conv1", "conv2"].into_iter().zip(filters) {
+        layers.push(conv(name, out, kernel, 1, kernel / 2));
+        layers.extend([LayerSpec::Relu, LayerSpec::MaxPool { size: 2 }]);
+    }
+    layers.push(LayerSpec::Flatten);
+    layers
+}
+
 impl Architecture {
     /// The CNN of McMahan et al. (2017), which Caldas et al. (2018) use for MNIST: 28 x 28 grey
     /// images, convolutions of 32 and 64 filters 5 x 5 that keep the size, each with a 2 x 2
@@ -32,18 +44,8 @@ impl Architecture {
     }
 
     fn two_convs_and_a_dense(hidden: usize, classes: usize) -> Result<Self> {
-        let layers = vec![
-            conv("conv1", 32, 5, 1, 2),
-            LayerSpec::Relu,
-            LayerSpec::MaxPool { size: 2 },
-            conv("conv2", 64, 5, 1, 2),
-            LayerSpec::Relu,
-            LayerSpec::MaxPool { size: 2 },
-            LayerSpec::Flatten,
-            dense("fc1", hidden),
-            LayerSpec::Relu,
-            dense("fc2", classes),
-        ];
+        let mut layers = two_convs([32, 64], 5);
+        layers.extend([dense("fc1", hidden), LayerSpec::Relu, dense("fc2", classes)]);
         Self::new([1, 28, 28], layers)
     }
 
@@ -84,16 +86,8 @@ impl Architecture {
     /// # Errors
     /// `InvalidArgument` for no classes, or images under 4 x 4.
     pub fn small_cnn(input: [usize; 3], classes: usize) -> Result<Self> {
-        let layers = vec![
-            conv("conv1", 16, 3, 1, 1),
-            LayerSpec::Relu,
-            LayerSpec::MaxPool { size: 2 },
-            conv("conv2", 32, 3, 1, 1),
-            LayerSpec::Relu,
-            LayerSpec::MaxPool { size: 2 },
-            LayerSpec::Flatten,
-            dense("fc", classes),
-        ];
+        let mut layers = two_convs([16, 32], 3);
+        layers.push(dense("fc", classes));
         Self::new(input, layers)
     }
 }
