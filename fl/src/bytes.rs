@@ -4,7 +4,7 @@ use crate::{Error, Result};
 use fedpress::{DecodeOptions, Decoder, Event};
 
 /// Version of the records of saved states.
-pub(crate) const STATE_VERSION: u8 = 0;
+pub(crate) const STATE_VERSION: u8 = 1;
 
 /// Takes fields off the front of a header.
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
@@ -42,7 +42,10 @@ impl<'a> Fields<'a> {
     pub(crate) fn state_version(&mut self) -> Result<()> {
         match self.u8("version of the state")? {
             STATE_VERSION => Ok(()),
-            other => Err(Error::unsupported("state", format!("version {other}"), "version 0")),
+            other => {
+                let expected = format!("version {STATE_VERSION}");
+                Err(Error::unsupported("state", format!("version {other}"), &expected))
+            }
         }
     }
 

@@ -276,6 +276,30 @@ fn who_is_not_selected_or_comes_twice_is_rejected() {
     assert_rejected(PEERS[1].id, &PEERS[2].update, Reason::WrongClient);
 }
 
+/// Whatever the options allow, no more is held than the shapes can need; and what they need is taken.
+#[test]
+fn an_update_takes_no_more_than_twice_its_values() {
+    let layout = r#"
+        [groups]
+        [[parameters]]
+        name = "w"
+        axes = ["40000"]
+    "#;
+    let layout = Arc::new(Layout::from_toml(layout).unwrap());
+    // A frame of twice the size, whose coefficients are not quantized: the most that a spec can ask for.
+    for up in ["kashin,lambda=2", "lossless"] {
+        let peers = [Peer::new(&layout, 7, 1.0, false, up)];
+        let mut taker = aggregator(&layout, AggregatorOptions::default(), &peers);
+        peers[0].send_to(&mut taker);
+    }
+    let peers = [Peer::new(&layout, 7, 1.0, false, "lossless")];
+    let mut taker = aggregator(&layout, AggregatorOptions::default(), &peers);
+    let padding = stream(&vec![(0xA5, vec![0; 50_000]); 10], &[]);
+    let mut pieces = padding.chunks(10_000).map(|piece| taker.receive(7, piece));
+    let n_taken = pieces.by_ref().take_while(|received| *received == Received::More).count();
+    assert!((36..44).contains(&n_taken), "{n_taken} times 10,000 bytes for 160,000");
+}
+
 #[test]
 fn too_many_bytes_are_too_large() {
     let peer = &PEERS[1];

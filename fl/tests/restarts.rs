@@ -63,6 +63,12 @@ fn deeds(seed: u64, client: u64, message: &[u8]) -> Vec<(u64, Deed)> {
     }
 }
 
+#[derive(Debug, PartialEq)]
+enum Logged {
+    Sent(u64, Arc<[u8]>),
+    Did(Action),
+}
+
 struct World<'a> {
     server: Coordinator,
     options: RoundOptions,
@@ -71,36 +77,45 @@ struct World<'a> {
     now: u64,
     /// By time, and the order in which they were planned.
     plans: BTreeMap<(u64, u64), (u64, Deed)>,
-    log: Vec<Action>,
+    log: Vec<Logged>,
     restart: &'a mut dyn FnMut() -> bool,
 }
 
 impl World<'_> {
-    /// What the server wants done; then, perhaps, its machine fails.
-    fn act(&mut self, actions: Vec<Action>) {
-        for action in &actions {
-            let Action::Send { client, message } = action else { continue };
-            for (delay, deed) in deeds(self.seed, *client, message) {
-                let place = (self.now + delay, self.plans.len() as u64 + 1000 * client);
-                self.plans.insert(place, (*client, deed));
-            }
+    /// Sends a client its broadcast; then, perhaps, the server's machine fails.
+    fn send(&mut self, client: u64) {
+        let message = self.server.message(client).unwrap();
+        for (delay, deed) in deeds(self.seed, client, &message) {
+            let place = (self.now + delay, self.plans.len() as u64 + 1000 * client);
+            self.plans.insert(place, (client, deed));
         }
-        self.log.extend(actions);
+        self.log.push(Logged::Sent(client, message));
+        self.fail();
+    }
+
+    /// What the server did; then, perhaps, its machine fails.
+    fn act(&mut self, actions: Vec<Action>) {
+        self.log.extend(actions.into_iter().map(Logged::Did));
+        self.fail();
+    }
+
+    fn fail(&mut self) {
         if (self.restart)() {
             let saved = self.server.save().unwrap();
-            let resent = self.server.resend().unwrap();
+            let missing = self.server.missing();
             let (layout, options) = (Layout::clone(&self.layout), self.options.clone());
             let decode = DecodeOptions::default();
             self.server = Coordinator::restore(&saved, layout, options, &decode).unwrap();
             assert_eq!(self.server.save().unwrap(), saved);
-            assert_eq!(self.server.resend().unwrap(), resent);
+            assert_eq!(self.server.missing(), missing);
         }
     }
 
     fn round(&mut self) {
         let all: Vec<u64> = (1..=12).collect();
-        let actions = self.server.begin(&all, self.now).unwrap();
-        self.act(actions);
+        let asked = self.server.begin(&all, self.now).unwrap();
+        self.fail();
+        asked.into_iter().for_each(|client| self.send(client));
         while let Some(ends_at) = self.server.ends_at() {
             let first = self.plans.first_key_value().map(|(place, _)| *place);
             let Some(place) = first.filter(|(at, _)| *at < ends_at) else {
@@ -125,7 +140,7 @@ fn run(
     options: &RoundOptions,
     seed: u64,
     restart: &mut dyn FnMut() -> bool,
-) -> (Vec<Action>, Vec<Parameter>) {
+) -> (Vec<Logged>, Vec<Parameter>) {
     let layout = layout();
     let model = model(&layout, seed);
     let server = Coordinator::new(Layout::clone(&layout), model, options.clone()).unwrap();
@@ -165,9 +180,9 @@ fn the_simulated_world_has_everything_in_it() {
     let options = options(ServerRule::default(), Scope::Round);
     let mut seen = BTreeSet::new();
     for seed in 0..12 {
-        for action in run(&options, seed, &mut || false).0 {
+        for logged in run(&options, seed, &mut || false).0 {
+            let Logged::Did(action) = logged else { continue };
             seen.insert(match action {
-                Action::Send { .. } => "send".to_owned(),
                 Action::Taken { .. } => "taken".to_owned(),
                 Action::Reject(rejection) => format!("{:?}", rejection.reason),
                 Action::Committed(_) => "committed".to_owned(),
@@ -183,7 +198,6 @@ fn the_simulated_world_has_everything_in_it() {
         "WrongRound",
         "abandoned",
         "committed",
-        "send",
         "taken",
     ];
     assert!(seen.iter().map(String::as_str).eq(expected), "{seen:?}");
@@ -202,15 +216,12 @@ fn open(options: &RoundOptions) -> Coordinator {
     let layout = layout();
     let mut server =
         Coordinator::new(Layout::clone(&layout), model(&layout, 1), options.clone()).unwrap();
-    let actions = server.begin(&(1..=12).collect::<Vec<_>>(), 0).unwrap();
-    let [Action::Send { client, message }, Action::Send { client: second, .. }, ..] = &actions[..]
-    else {
-        panic!("{actions:?}")
-    };
-    let download = Download::decode(message, &Default::default()).unwrap();
-    let update = download.update(*client, &download.base, 1, 0).unwrap();
-    server.receive(*client, &update, 1).unwrap();
-    server.gone(*second, 1).unwrap();
+    let asked = server.begin(&(1..=12).collect::<Vec<_>>(), 0).unwrap();
+    let message = server.message(asked[0]).unwrap();
+    let download = Download::decode(&message, &Default::default()).unwrap();
+    let update = download.update(asked[0], &download.base, 1, 0).unwrap();
+    server.receive(asked[0], &update, 1).unwrap();
+    server.gone(asked[1], 1).unwrap();
     server
 }
 
@@ -283,9 +294,9 @@ fn what_was_on_its_way_comes_again() {
     let layout = layout();
     let options = options(rules()[0], Scope::Round);
     let mut server = open(&options);
-    let resent = server.resend().unwrap();
-    let Some(Action::Send { client, message }) = resent.first() else { panic!("{resent:?}") };
-    let download = Download::decode(message, &Default::default()).unwrap();
+    let client = &server.missing()[0];
+    let message = server.message(*client).unwrap();
+    let download = Download::decode(&message, &Default::default()).unwrap();
     let update = download.update(*client, &download.base, 1, 0).unwrap();
     assert_eq!(server.receive(*client, &update[..50], 2).unwrap(), []);
     let mut restored = restore(&server.save().unwrap(), &layout, &options).unwrap();

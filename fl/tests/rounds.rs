@@ -34,12 +34,15 @@ fn server(options: RoundOptions) -> Coordinator {
     Coordinator::new(Layout::clone(&layout), model(&layout, 1), options).unwrap()
 }
 
-fn sent(actions: &[Action]) -> Vec<(u64, Arc<[u8]>)> {
-    let message = |action: &Action| match action {
-        Action::Send { client, message } => (*client, message.clone()),
-        other => panic!("{other:?}"),
-    };
-    actions.iter().map(message).collect()
+/// Those who are asked, each with its message.
+fn begin(server: &mut Coordinator, clients: &[u64], now: u64) -> Vec<(u64, Arc<[u8]>)> {
+    let asked = server.begin(clients, now).unwrap();
+    asked.into_iter().map(|client| (client, server.message(client).unwrap())).collect()
+}
+
+/// The messages of those whose update is missing, once more.
+fn resend(server: &mut Coordinator) -> Vec<(u64, Arc<[u8]>)> {
+    server.missing().into_iter().map(|client| (client, server.message(client).unwrap())).collect()
 }
 
 fn answer(client: u64, message: &[u8]) -> Vec<u8> {
@@ -85,7 +88,7 @@ fn a_tenth_more_of_ten_is_eleven() {
 #[test]
 fn a_round_ends_with_the_last_update_it_needs() {
     let mut server = server(options(2, 1, 0.5));
-    let asked = sent(&server.begin(&CLIENTS, 5).unwrap());
+    let asked = begin(&mut server, &CLIENTS, 5);
     assert_eq!((asked.len(), server.ends_at()), (3, Some(105)));
     let [a, b, c] = [0, 1, 2].map(|i| (asked[i].0, answer(asked[i].0, &asked[i].1)));
     assert_eq!(server.receive(c.0, &c.1, 6).unwrap(), [taken(c.0)]);
@@ -98,7 +101,7 @@ fn a_round_ends_with_the_last_update_it_needs() {
     assert_eq!((server.round(), server.is_open(), server.ends_at()), (1, false, None));
     // Who was over-selected is late, before and after the next round begins.
     assert_eq!(rejected(&server.receive(b.0, &b.1, 9).unwrap()), Reason::Late);
-    let asked: Vec<u64> = sent(&server.begin(&CLIENTS, 10).unwrap()).iter().map(|s| s.0).collect();
+    let asked: Vec<u64> = begin(&mut server, &CLIENTS, 10).iter().map(|s| s.0).collect();
     let again = if asked.contains(&b.0) { Reason::WrongRound } else { Reason::NotSelected };
     assert_eq!(rejected(&server.receive(b.0, &b.1, 11).unwrap()), again);
 }
@@ -108,7 +111,7 @@ fn at_the_deadline_enough_is_committed_and_too_few_abandoned() {
     for (n_sent, commits) in [(0, false), (1, false), (2, true), (3, true)] {
         let mut server = server(options(4, 2, 0.0));
         let before = server.model().to_vec();
-        let asked = sent(&server.begin(&CLIENTS, 0).unwrap());
+        let asked = begin(&mut server, &CLIENTS, 0);
         for (client, message) in &asked[..n_sent] {
             assert_eq!(
                 server.receive(*client, &answer(*client, message), 99).unwrap(),
@@ -135,7 +138,7 @@ fn at_the_deadline_enough_is_committed_and_too_few_abandoned() {
 #[test]
 fn a_round_ends_when_nobody_is_left() {
     let mut server = server(options(3, 2, 0.0));
-    let asked = sent(&server.begin(&CLIENTS, 0).unwrap());
+    let asked = begin(&mut server, &CLIENTS, 0);
     let ids = [0, 1, 2].map(|i| asked[i].0);
     assert_eq!(server.gone(ids[0], 1).unwrap(), []);
     assert_eq!(server.gone(ids[0], 1).unwrap(), []);
@@ -145,7 +148,7 @@ fn a_round_ends_when_nobody_is_left() {
     }
     assert!(!server.is_open(), "two of three, and the third is gone");
     assert_eq!(server.round(), 1);
-    let asked = sent(&server.begin(&CLIENTS, 3).unwrap());
+    let asked = begin(&mut server, &CLIENTS, 3);
     assert_eq!(server.gone(asked[0].0, 4).unwrap(), []);
     assert_eq!(server.gone(asked[1].0, 4).unwrap(), []);
     let actions = server.gone(asked[2].0, 4).unwrap();
@@ -155,11 +158,11 @@ fn a_round_ends_when_nobody_is_left() {
 #[test]
 fn who_vanished_may_come_back_and_begins_again() {
     let mut server = server(options(2, 2, 0.0));
-    let asked = sent(&server.begin(&CLIENTS, 0).unwrap());
+    let asked = begin(&mut server, &CLIENTS, 0);
     let [a, b] = [0, 1].map(|i| (asked[i].0, answer(asked[i].0, &asked[i].1)));
     assert_eq!(server.receive(a.0, &a.1[..30], 1).unwrap(), []);
     assert_eq!(server.gone(a.0, 2).unwrap(), []);
-    assert_eq!(sent(&server.resend().unwrap()), asked[1..]);
+    assert_eq!(resend(&mut server), asked[1..]);
     assert_eq!(server.receive(a.0, &a.1, 3).unwrap(), [taken(a.0)]);
     assert_eq!(server.gone(a.0, 4).unwrap(), [], "after its update is as good as staying");
     let actions = server.receive(b.0, &b.1, 5).unwrap();
@@ -169,7 +172,7 @@ fn who_vanished_may_come_back_and_begins_again() {
 #[test]
 fn strangers_change_nothing() {
     let mut server = server(options(2, 2, 0.0));
-    let asked = sent(&server.begin(&CLIENTS[..2], 0).unwrap());
+    let asked = begin(&mut server, &CLIENTS[..2], 0);
     let before = server.save().unwrap();
     for stranger in [1000, u64::MAX] {
         assert_eq!(rejected(&server.receive(stranger, b"x", 1).unwrap()), Reason::NotSelected);
@@ -191,7 +194,7 @@ fn the_step_is_that_of_aggregator_and_optimizer() {
     for round in 0..3 {
         let mut sums =
             fedpress_fl::Aggregator::new(layout.clone(), RUN, round, Default::default()).unwrap();
-        for (client, message) in sent(&server.begin(&CLIENTS, 0).unwrap()) {
+        for (client, message) in begin(&mut server, &CLIENTS, 0) {
             let update = answer(client, &message);
             let download = Download::decode(&message, &Default::default()).unwrap();
             assert_eq!(download.header.client, Some(client));
@@ -215,7 +218,7 @@ fn what_nobody_trains_stays_to_the_bit_whatever_the_downlink_loses() {
                 server(RoundOptions { policy, down, up, scaled, ..options(3, 1, 0.0) });
             let before = server.model().to_vec();
             for _ in 0..3 {
-                for (client, message) in sent(&server.begin(&CLIENTS, 0).unwrap()) {
+                for (client, message) in begin(&mut server, &CLIENTS, 0) {
                     let update = untouched(client, &message);
                     let (_, delta) =
                         fedpress_fl::message::decode(&update, &Default::default()).unwrap();
@@ -231,13 +234,13 @@ fn what_nobody_trains_stays_to_the_bit_whatever_the_downlink_loses() {
 #[test]
 fn one_message_for_all_of_a_round_or_one_for_each_client() {
     for strategy in [Strategy::Random, Strategy::Ordered, Strategy::Rolling] {
-        let begin = |scope| {
+        let of_scope = |scope| {
             let policy = policy(strategy, scope, 0.5);
-            sent(&server(RoundOptions { policy, ..options(4, 1, 0.0) }).begin(&CLIENTS, 0).unwrap())
+            begin(&mut server(RoundOptions { policy, ..options(4, 1, 0.0) }), &CLIENTS, 0)
         };
-        let shared = begin(Scope::Round);
+        let shared = of_scope(Scope::Round);
         assert!(shared.iter().all(|(_, message)| Arc::ptr_eq(message, &shared[0].1)));
-        let own = begin(Scope::Client);
+        let own = of_scope(Scope::Client);
         let bases: Vec<Download> =
             own.iter().map(|(_, m)| Download::decode(m, &Default::default()).unwrap()).collect();
         for (i, a) in bases.iter().enumerate() {
@@ -252,8 +255,7 @@ fn one_message_for_all_of_a_round_or_one_for_each_client() {
     // Weak clients share a message of their own.
     let mut policy = policy(Strategy::Random, Scope::Round, 0.5);
     CLIENTS[..3].iter().for_each(|weak| drop(policy.clients.insert(*weak, Keep::from(0.2))));
-    let all =
-        sent(&server(RoundOptions { policy, ..options(6, 1, 0.0) }).begin(&CLIENTS, 0).unwrap());
+    let all = begin(&mut server(RoundOptions { policy, ..options(6, 1, 0.0) }), &CLIENTS, 0);
     for (i, (_, message)) in all.iter().enumerate() {
         assert!(Arc::ptr_eq(message, &all[if i < 3 { 0 } else { 3 }].1));
     }
@@ -265,26 +267,26 @@ fn bytes_are_a_function_of_seeds_model_and_round() {
     let policy = policy(Strategy::Random, Scope::Client, 0.5);
     let down: fedpress::Spec = "balanced".parse().unwrap();
     let options = RoundOptions { policy, down, ..options(4, 1, 0.0) };
-    let begin = |options: &RoundOptions, clients: &[u64]| {
+    let asked_by = |options: &RoundOptions, clients: &[u64]| {
         let mut server = server(options.clone());
-        let asked = sent(&server.begin(clients, 0).unwrap());
-        assert_eq!(sent(&server.resend().unwrap()), asked);
+        let asked = begin(&mut server, clients, 0);
+        assert_eq!(resend(&mut server), asked);
         asked
     };
-    let asked = begin(&options, &CLIENTS);
+    let asked = asked_by(&options, &CLIENTS);
     let reversed: Vec<u64> = CLIENTS.iter().rev().chain(&CLIENTS).copied().collect();
-    assert_eq!(begin(&options, &reversed), asked, "the order of clients does not matter");
+    assert_eq!(asked_by(&options, &reversed), asked, "the order of clients does not matter");
     for other in [
         RoundOptions { seed: 99, ..options.clone() },
         RoundOptions { private: 99, ..options.clone() },
         RoundOptions { run: 99, ..options.clone() },
     ] {
-        assert!(begin(&other, &CLIENTS).iter().all(|(_, m)| asked.iter().all(|(_, a)| a != m)));
+        assert!(asked_by(&other, &CLIENTS).iter().all(|(_, m)| asked.iter().all(|(_, a)| a != m)));
     }
     let mut server = server(options);
     server.begin(&CLIENTS, 0).unwrap();
     server.tick(100).unwrap();
-    let next = sent(&server.begin(&CLIENTS, 200).unwrap());
+    let next = begin(&mut server, &CLIENTS, 200);
     assert!(next.iter().all(|(_, m)| asked.iter().all(|(_, a)| a != m)), "fresh in each round");
 }
 
@@ -293,7 +295,7 @@ fn statistics_travel_without_loss_both_ways() {
     let (down, up) = ("hadamard|q=1".parse().unwrap(), "hadamard|q=1".parse().unwrap());
     let mut server = server(RoundOptions { down, up, ..options(1, 1, 0.0) });
     let before = server.model()[2].clone();
-    let (_, message) = sent(&server.begin(&CLIENTS, 0).unwrap()).remove(0);
+    let (_, message) = begin(&mut server, &CLIENTS, 0).remove(0);
     let download = Download::decode(&message, &Default::default()).unwrap();
     assert_eq!(
         (&download.base[2], &download.header.exact[..]),
@@ -305,13 +307,13 @@ fn statistics_travel_without_loss_both_ways() {
 #[test]
 fn a_round_that_cannot_be_is_refused_and_nothing_is_open() {
     let mut server = server(options(4, 3, 0.0));
-    let invalid = |result: fedpress_fl::Result<Vec<Action>>| {
+    let invalid = |result: fedpress_fl::Result<Vec<u64>>| {
         assert_eq!(*result.unwrap_err().kind(), ErrorKind::InvalidArgument);
     };
     invalid(server.begin(&CLIENTS[..2], 0));
     invalid(server.begin(&[1, 1, 1, 1], 0));
     invalid(server.begin(&[1, 2, 3, u64::MAX], 0));
-    assert!(!server.is_open() && server.resend().unwrap().is_empty());
+    assert!(!server.is_open() && server.missing().is_empty());
     assert_eq!(rejected(&server.receive(1, b"", 0).unwrap()), Reason::Late);
     assert_eq!(server.gone(1, 0).unwrap(), []);
     server.begin(&CLIENTS, 0).unwrap();
@@ -350,8 +352,8 @@ fn a_round_over_two_edge_servers_is_the_round_without_them() {
         ..options(4, 4, 0.0)
     };
     let (mut flat, mut root) = (server(options.clone()), server(options));
-    let broadcasts = sent(&flat.begin(&CLIENTS, 0).unwrap());
-    assert_eq!(sent(&root.begin(&CLIENTS, 0).unwrap()), broadcasts);
+    let broadcasts = begin(&mut flat, &CLIENTS, 0);
+    assert_eq!(begin(&mut root, &CLIENTS, 0), broadcasts);
     let edge = || Aggregator::new(layout(), RUN, 0, AggregatorOptions::default()).unwrap();
     let mut edges = [edge(), edge()];
     for (i, (client, message)) in broadcasts.iter().enumerate() {
@@ -368,4 +370,66 @@ fn a_round_over_two_edge_servers_is_the_round_without_them() {
     assert!(matches!(last[..], [Action::Committed(summary)] if summary.n_folded == 4));
     assert_eq!(root.model(), flat.model());
     assert!(root.merge(&second, 1, &Default::default()).is_err(), "no round is open");
+}
+
+#[test]
+fn own_messages_are_made_when_asked_for_and_not_kept() {
+    for (scope, kept) in [(Scope::Client, 0), (Scope::Round, 1)] {
+        let policy = policy(Strategy::Random, scope, 0.5);
+        let mut server = server(RoundOptions { policy, ..options(4, 1, 0.0) });
+        for client in server.begin(&CLIENTS, 0).unwrap() {
+            let message = server.message(client).unwrap();
+            assert_eq!(Arc::strong_count(&message), 1 + kept);
+            assert_eq!(server.message(client).unwrap(), message, "as often as it is asked for");
+        }
+        server.tick(100).unwrap();
+    }
+}
+
+#[test]
+fn an_answer_to_a_message_that_was_never_made_is_no_answer() {
+    let mut server = server(options(3, 1, 0.0));
+    let asked = server.begin(&CLIENTS, 0).unwrap();
+    assert_eq!(server.missing(), asked);
+    let message = server.message(asked[0]).unwrap();
+    let unsent = asked[1];
+    assert_eq!(
+        rejected(&server.receive(unsent, &answer(unsent, &message), 1).unwrap()),
+        Reason::NotSelected
+    );
+    // Whoever was not even told may be gone, and come back.
+    assert_eq!(server.gone(unsent, 2).unwrap(), []);
+    assert_eq!(server.missing(), [asked[0], asked[2]]);
+    let layout = Layout::clone(&layout());
+    let saved = server.save().unwrap();
+    let mut server =
+        Coordinator::restore(&saved, layout, options(3, 1, 0.0), &Default::default()).unwrap();
+    assert_eq!(server.missing(), [asked[0], asked[2]]);
+    assert_eq!(server.message(asked[2]).unwrap(), message);
+    assert_eq!(server.message(unsent).unwrap(), message);
+    for client in &asked {
+        server.receive(*client, &answer(*client, &message), 3).unwrap();
+    }
+    assert_eq!((server.is_open(), server.round()), (false, 1));
+    let strangers = [asked[0], 1000];
+    assert!(strangers.iter().all(|client| server.message(*client).is_err()), "no round is open");
+}
+
+#[test]
+fn a_slow_update_loses_its_place_and_may_begin_again() {
+    let mut options = RoundOptions { patience: 10, ..options(2, 2, 0.0) };
+    options.aggregator.max_in_flight = 1;
+    let mut server = server(options);
+    let asked = begin(&mut server, &CLIENTS, 0);
+    let [slow, quick] = [0, 1].map(|i| (asked[i].0, answer(asked[i].0, &asked[i].1)));
+    assert_eq!(server.receive(slow.0, &slow.1[..20], 1).unwrap(), []);
+    assert_eq!(server.receive(slow.0, &slow.1[20..30], 10).unwrap(), []);
+    assert_eq!(rejected(&server.receive(quick.0, &quick.1, 10).unwrap()), Reason::Busy);
+    let actions = server.receive(quick.0, &quick.1, 11).unwrap();
+    let [Action::Reject(rejection), last] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!((rejection.client, rejection.reason), (slow.0, Reason::Late));
+    assert_eq!(*last, taken(quick.0));
+    assert_eq!(server.tick(50).unwrap(), [], "said once");
+    let actions = server.receive(slow.0, &slow.1, 51).unwrap();
+    assert!(matches!(actions[..], [_, Action::Committed(_)]), "{actions:?}");
 }

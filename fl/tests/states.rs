@@ -234,10 +234,13 @@ fn states_that_no_updates_make_are_corrupt() {
 }
 
 #[test]
-fn a_state_of_a_newer_version_is_unsupported() {
-    let newer = forged(&with(&PEERS, &[]).save().unwrap(), |head, _| head[0] = 1);
-    let error = restore(&newer).err().unwrap();
-    assert!(matches!(error.kind(), ErrorKind::Unsupported { .. }), "{error}");
+fn a_state_of_another_version_is_unsupported() {
+    for change in [-1i8, 1] {
+        let saved = with(&PEERS, &[]).save().unwrap();
+        let other = forged(&saved, |head, _| head[0] = head[0].wrapping_add_signed(change));
+        let error = restore(&other).err().unwrap();
+        assert!(matches!(error.kind(), ErrorKind::Unsupported { .. }), "{error}");
+    }
 }
 
 proptest! {

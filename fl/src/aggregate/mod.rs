@@ -178,12 +178,16 @@ impl Aggregator {
             Some(partial) => partial,
             None => self.begin(&base)?,
         };
-        let n_bytes = partial.n_bytes() + bytes.len() as u64;
-        if n_bytes > self.options.max_update_bytes {
-            let most = self.options.max_update_bytes;
-            return Err((Reason::TooLarge, format!("{n_bytes} bytes, at most {most} are taken")));
+        let most = self.options.max_update_bytes.min(partial.most_bytes());
+        let room = usize::try_from(most - partial.n_bytes()).unwrap_or(usize::MAX);
+        // What fits is looked at first, so that the reason does not depend on how bytes arrive.
+        let is_complete = partial
+            .push(&bytes[..room.min(bytes.len())], |update| self.check(client, base, update))?;
+        if bytes.len() > room {
+            let detail = format!("more than the {most} bytes that an update of this model takes");
+            return Err((Reason::TooLarge, detail));
         }
-        if !partial.push(bytes, |update| self.check(client, base, update))? {
+        if !is_complete {
             self.partials.insert(client, partial);
             return Ok(Received::More);
         }
@@ -297,6 +301,11 @@ impl Aggregator {
     /// Whether the update of this client is expected and has not been folded.
     pub(crate) fn is_missing(&self, client: u64) -> bool {
         self.clients.get(&client).is_some_and(|(_, folded)| !folded)
+    }
+
+    /// Whether this client has been announced by [`expect`](Self::expect) or came by a merge.
+    pub(crate) fn is_expected(&self, client: u64) -> bool {
+        self.clients.contains_key(&client)
     }
 
     /// Whether it sums this round of this run.

@@ -35,7 +35,8 @@ pub struct AggregatorOptions {
     pub averaging: Averaging,
     /// What an update weighs.
     pub weighting: Weighting,
-    /// Most bytes of one update.
+    /// Most bytes of one update, whatever the size of the model. Never more are taken than about twice
+    /// what its values take raw.
     pub max_update_bytes: u64,
     /// Most updates on their way at the same time. One keeps its place until it is complete, rejected
     /// or [forgotten](crate::Aggregator::forget).

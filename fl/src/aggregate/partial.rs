@@ -44,6 +44,15 @@ impl Partial {
         })
     }
 
+    /// What no update of these shapes needs more than: a frame at most doubles raw values (FORMAT.md 7),
+    /// and framing, names and the header are far below what is allowed for them here.
+    pub(super) fn most_bytes(&self) -> u64 {
+        const HEADER: u64 = 64 << 10;
+        const PARAMETER: u64 = 4 << 10;
+        let values: u64 = self.gathers.iter().map(|gather| gather.n_packed() as u64).sum();
+        HEADER + PARAMETER * self.gathers.len() as u64 + values * 9
+    }
+
     pub(super) fn n_bytes(&self) -> u64 {
         self.n_bytes
     }

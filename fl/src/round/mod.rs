@@ -13,19 +13,12 @@ use crate::{
 use fedpress::DecodeOptions;
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::Rng;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What the caller is to do, or to know.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Send this broadcast to this client.
-    Send {
-        /// To whom.
-        client: u64,
-        /// The same bytes for all clients that get the same submodel.
-        message: Arc<[u8]>,
-    },
     /// An update was folded.
     Taken {
         /// Whose.
@@ -57,19 +50,21 @@ pub struct RoundSummary {
 
 /// The server's side of training: select, broadcast, collect, aggregate, commit.
 ///
-/// The caller brings bytes, time and the list of clients that are there, and does what the returned
-/// [`Action`]s say. [`save`](Self::save) works at any moment.
+/// The caller brings bytes, time and the list of clients that are there, sends each client that is
+/// asked its [`message`](Self::message), and does what the returned [`Action`]s say.
+/// [`save`](Self::save) works at any moment. Messages are made when they are asked for and not kept,
+/// but for those that several clients get: memory does not grow with clients and their submodels.
 ///
 /// ```
-/// use fedpress_fl::{Action, Coordinator, Download, Layout, Parameter, RoundOptions};
+/// use fedpress_fl::{Coordinator, Download, Layout, Parameter, RoundOptions};
 /// let layout = Layout::from_toml("[groups]\n[[parameters]]\nname = \"w\"\naxes = [\"2\"]\n")?;
 /// let model = vec![Parameter { name: "w".into(), shape: vec![2], values: vec![1.0, 2.0] }];
 /// let mut options = RoundOptions::new(1, 7, 0x5eed);
 /// (options.n_updates, options.min_updates) = (2, 2);
 /// let mut server = Coordinator::new(layout, model, options)?;
 ///
-/// for action in server.begin(&[10, 11, 12], 0)? {
-///     let Action::Send { client, message } = action else { continue };
+/// for client in server.begin(&[10, 11, 12], 0)? {
+///     let message = server.message(client)?;
 ///     let download = Download::decode(&message, &Default::default())?;
 ///     let mut trained = download.base.clone();
 ///     trained[0].values[0] += 1.0;
@@ -92,9 +87,42 @@ pub struct Coordinator {
 struct Open {
     aggregator: Aggregator,
     ends_at: u64,
+    /// Clients that are asked, and whose broadcast has not been made yet.
+    unsent: BTreeSet<u64>,
     /// Clients without an update that will not answer any more.
     gone: BTreeSet<u64>,
     n_asked: usize,
+    /// Broadcasts that all clients with the same choice get.
+    shared: Vec<(Choice, Arc<[u8]>)>,
+    /// When the updates on their way began.
+    began: BTreeMap<u64, u64>,
+}
+
+impl Open {
+    /// Whether an update of this client may still come.
+    fn is_missing(&self, client: u64) -> bool {
+        self.unsent.contains(&client) || self.aggregator.is_missing(client)
+    }
+
+    /// Clients whose update may still come, without those that are gone.
+    fn missing(&self) -> Vec<u64> {
+        let mut missing: Vec<u64> =
+            self.aggregator.missing().chain(self.unsent.iter().copied()).collect();
+        missing.retain(|client| !self.gone.contains(client));
+        missing.sort_unstable();
+        missing
+    }
+
+    /// Lets go of updates that have been on their way for too long, and says which.
+    fn take_slow(&mut self, now: u64, patience: u64) -> Vec<u64> {
+        let is_slow = |(_, began): &(&u64, &u64)| now.saturating_sub(**began) >= patience;
+        let slow: Vec<u64> = self.began.iter().filter(is_slow).map(|(client, _)| *client).collect();
+        for client in &slow {
+            self.began.remove(client);
+            self.aggregator.forget(*client);
+        }
+        slow
+    }
 }
 
 impl Coordinator {
@@ -135,12 +163,13 @@ impl Coordinator {
         self.open.is_some()
     }
 
-    /// Opens a round among the clients that are there; returns what to send.
+    /// Opens a round among the clients that are there; returns those that are asked, each of which
+    /// is to be sent its [`message`](Self::message).
     ///
     /// # Errors
     /// `InvalidArgument` if a round is open, fewer clients are there than a round needs, or one is
     /// called 2^64 - 1.
-    pub fn begin(&mut self, available: &[u64], now: u64) -> Result<Vec<Action>> {
+    pub fn begin(&mut self, available: &[u64], now: u64) -> Result<Vec<u64>> {
         if self.open.is_some() {
             return Err(Error::invalid(format!("round {} is open", self.round)));
         }
@@ -153,22 +182,22 @@ impl Coordinator {
             return Err(Error::invalid(format!("{there} clients, a round needs {needed}")));
         }
         let asked = self.sample(available.into_iter().collect());
-        let mut aggregator = Aggregator::new(
+        let aggregator = Aggregator::new(
             self.layout.clone(),
             self.options.run,
             self.round,
             self.options.aggregator.clone(),
         )?;
-        let actions = self.broadcasts(&asked)?;
-        for action in &actions {
-            let Action::Send { client, message } = action else { continue };
-            let choice = self.choice(*client);
-            aggregator.expect(*client, Digest::of(message), &choice, self.options.scaled)?;
-        }
-        let ends_at = now.saturating_add(self.options.deadline);
-        let n_asked = asked.len();
-        self.open = Some(Open { aggregator, ends_at, gone: BTreeSet::new(), n_asked });
-        Ok(actions)
+        self.open = Some(Open {
+            aggregator,
+            ends_at: now.saturating_add(self.options.deadline),
+            unsent: asked.iter().copied().collect(),
+            gone: BTreeSet::new(),
+            n_asked: asked.len(),
+            shared: Vec::new(),
+            began: BTreeMap::new(),
+        });
+        Ok(asked)
     }
 
     /// Draws who is asked, without replacement, by seed and round.
@@ -191,27 +220,34 @@ impl Coordinator {
         self.options.policy.choice(self.options.seed, self.round, client)
     }
 
-    /// The messages for these clients; encoded once for all that get the same.
-    fn broadcasts(&self, clients: &[u64]) -> Result<Vec<Action>> {
-        let mut made: Vec<(Choice, Arc<[u8]>)> = Vec::new();
-        let own = self.options.policy.scope == Scope::Client;
-        let mut actions = Vec::with_capacity(clients.len());
-        for &client in clients {
-            let choice = self.choice(client);
-            let known = made.iter().find(|(made, _)| !own && *made == choice);
-            let message = match known {
-                Some((_, message)) => message.clone(),
-                None => {
-                    let message = self.broadcast(&choice, own.then_some(client))?;
-                    if !own {
-                        made.push((choice, message.clone()));
-                    }
-                    message
-                }
-            };
-            actions.push(Action::Send { client, message });
+    /// The broadcast for a client that is asked: encoded now, or once for all clients that get the
+    /// same. As often as it is called the bytes are the same, after [`restore`](Self::restore) too.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if no update of this client is expected; as encoding.
+    pub fn message(&mut self, client: u64) -> Result<Arc<[u8]>> {
+        let choice = self.choice(client);
+        let is_own = self.options.policy.scope == Scope::Client;
+        let known = match &self.open {
+            Some(open) if open.is_missing(client) => {
+                open.shared.iter().find(|(made, _)| *made == choice).map(|(_, made)| made.clone())
+            }
+            _ => return Err(Error::invalid(format!("client {client}: no update is expected"))),
+        };
+        let message = match &known {
+            Some(message) => message.clone(),
+            None => self.broadcast(&choice, is_own.then_some(client))?,
+        };
+        let Some(open) = &mut self.open else { return Ok(message) };
+        if open.unsent.contains(&client) {
+            let base = Digest::of(&message);
+            open.aggregator.expect(client, base, &choice, self.options.scaled)?;
+            open.unsent.remove(&client);
         }
-        Ok(actions)
+        if known.is_none() && !is_own {
+            open.shared.push((choice, message.clone()));
+        }
+        Ok(message)
     }
 
     fn broadcast(&self, choice: &Choice, client: Option<u64>) -> Result<Arc<[u8]>> {
@@ -240,15 +276,10 @@ impl Coordinator {
         Ok(header.encode(&submodel, &options.down, options.private)?.into())
     }
 
-    /// The broadcasts of those whose update is still expected, once more: after
-    /// [`restore`](Self::restore), or for a client that lost its own. The same bytes as before.
-    ///
-    /// # Errors
-    /// As encoding; none that did not already end [`begin`](Self::begin).
-    pub fn resend(&self) -> Result<Vec<Action>> {
-        let Some(open) = &self.open else { return Ok(Vec::new()) };
-        let missing = open.aggregator.missing().filter(|client| !open.gone.contains(client));
-        self.broadcasts(&missing.collect::<Vec<_>>())
+    /// Clients whose update is still expected, ascending: those to send to once more after
+    /// [`restore`](Self::restore).
+    pub fn missing(&self) -> Vec<u64> {
+        self.open.as_ref().map(Open::missing).unwrap_or_default()
     }
 
     /// Bytes of a client, whose identity the transport vouches for; cut anywhere.
@@ -268,7 +299,12 @@ impl Coordinator {
             return Ok(actions);
         };
         open.gone.remove(&client);
-        match open.aggregator.receive(client, bytes) {
+        let received = open.aggregator.receive(client, bytes);
+        match received {
+            Received::More => drop(open.began.entry(client).or_insert(now)),
+            _ => drop(open.began.remove(&client)),
+        }
+        match received {
             Received::More => {}
             Received::Rejected(rejection) => actions.push(Action::Reject(rejection)),
             Received::Folded { samples } => {
@@ -293,8 +329,9 @@ impl Coordinator {
             return Err(Error::invalid("no round is open"));
         };
         open.aggregator.merge(state, decode)?;
-        let Open { aggregator, gone, .. } = open;
-        gone.retain(|client| aggregator.is_missing(*client));
+        let Open { aggregator, unsent, gone, .. } = open;
+        unsent.retain(|client| !aggregator.is_expected(*client));
+        gone.retain(|client| unsent.contains(client) || aggregator.is_missing(*client));
         if aggregator.n_folded() >= self.options.n_updates {
             actions.push(self.close()?);
         }
@@ -309,8 +346,9 @@ impl Coordinator {
     pub fn gone(&mut self, client: u64, now: u64) -> Result<Vec<Action>> {
         let mut actions = self.tick(now)?;
         match &mut self.open {
-            Some(open) if open.aggregator.is_missing(client) => {
+            Some(open) if open.is_missing(client) => {
                 open.aggregator.forget(client);
+                open.began.remove(&client);
                 open.gone.insert(client);
             }
             _ => {}
@@ -324,10 +362,21 @@ impl Coordinator {
     /// # Errors
     /// As [`receive`](Self::receive).
     pub fn tick(&mut self, now: u64) -> Result<Vec<Action>> {
-        match &self.open {
-            Some(open) if now >= open.ends_at => Ok(vec![self.close()?]),
-            _ => Ok(Vec::new()),
+        let Some(open) = &mut self.open else { return Ok(Vec::new()) };
+        if now >= open.ends_at {
+            return Ok(vec![self.close()?]);
         }
+        let patience = self.options.patience;
+        let reject = |client| {
+            Action::Reject(Rejection {
+                run: self.options.run,
+                round: self.round,
+                client,
+                reason: Reason::Late,
+                detail: format!("the update was on its way for {patience} or longer"),
+            })
+        };
+        Ok(open.take_slow(now, patience).into_iter().map(reject).collect())
     }
 
     /// When the open round ends.
@@ -337,7 +386,8 @@ impl Coordinator {
 
     fn close_if_nobody_is_left(&mut self) -> Result<Option<Action>> {
         let Some(open) = &self.open else { return Ok(None) };
-        let left = open.aggregator.n_expected() - open.aggregator.n_folded() - open.gone.len();
+        let expected = open.aggregator.n_expected() + open.unsent.len();
+        let left = expected - open.aggregator.n_folded() - open.gone.len();
         if left > 0 { Ok(None) } else { self.close().map(Some) }
     }
 

@@ -20,6 +20,9 @@ pub struct RoundOptions {
     pub min_updates: usize,
     /// How long a round may take.
     pub deadline: u64,
+    /// How long one update may take from its first bytes to its last; then it loses its place among
+    /// those on their way, and its client may begin again.
+    pub patience: u64,
     /// Which submodel each client gets.
     pub policy: Policy,
     /// How broadcasts are encoded.
@@ -48,6 +51,7 @@ impl RoundOptions {
             over_selection: 0.0,
             min_updates: 10,
             deadline: u64::MAX,
+            patience: u64::MAX,
             policy: Policy::full(),
             down: Spec::lossless(),
             up: Spec::lossless(),

@@ -5,7 +5,7 @@ use crate::bytes::{Fields, STATE_VERSION, split_state};
 use crate::message::Digest;
 use crate::{Aggregator, Error, Layout, Parameter, Result};
 use fedpress::{DecodeOptions, EncodeOptions, Seeds, Spec, Writer};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The codec record that holds everything but tensors.
 const RECORD: u8 = 0xA2;
@@ -44,10 +44,13 @@ impl Coordinator {
         out.extend_from_slice(&self.round.to_le_bytes());
         out.extend_from_slice(&self.layout.digest().0);
         if let Some(open) = &self.open {
-            for field in [open.ends_at, open.n_asked as u64, open.gone.len() as u64] {
+            for field in [open.ends_at, open.n_asked as u64] {
                 out.extend_from_slice(&field.to_le_bytes());
             }
-            open.gone.iter().for_each(|client| out.extend_from_slice(&client.to_le_bytes()));
+            for clients in [&open.gone, &open.unsent] {
+                out.extend_from_slice(&(clients.len() as u64).to_le_bytes());
+                clients.iter().for_each(|client| out.extend_from_slice(&client.to_le_bytes()));
+            }
         }
         out
     }
@@ -75,15 +78,25 @@ impl Coordinator {
         fields.finish()?;
         coordinator.round = round;
         coordinator.read_tensors(first, decode)?;
-        if let Some((ends_at, n_asked, gone)) = open {
+        if let Some((ends_at, n_asked, [gone, unsent])) = open {
             let layout = coordinator.layout.clone();
             let options = coordinator.options.aggregator.clone();
             let aggregator = Aggregator::restore(rest, layout, options, decode)?;
-            let same = aggregator.is_of(coordinator.options.run, round);
-            if !same || !gone.iter().all(|client| aggregator.is_missing(*client)) {
+            let is_same = aggregator.is_of(coordinator.options.run, round);
+            let is_sent = unsent.iter().any(|client| aggregator.is_expected(*client));
+            let open = Open {
+                aggregator,
+                ends_at,
+                unsent,
+                gone,
+                n_asked,
+                shared: Vec::new(),
+                began: BTreeMap::new(),
+            };
+            if !is_same || is_sent || !open.gone.iter().all(|client| open.is_missing(*client)) {
                 return Err(Error::corrupt("the open round is of another state"));
             }
-            coordinator.open = Some(Open { aggregator, ends_at, gone, n_asked });
+            coordinator.open = Some(open);
         } else if !rest.is_empty() {
             return Err(Error::corrupt("a second stream, and no round is open"));
         }
@@ -94,7 +107,7 @@ impl Coordinator {
     fn read_head(
         &self,
         fields: &mut Fields<'_>,
-    ) -> Result<(u64, Option<(u64, usize, BTreeSet<u64>)>)> {
+    ) -> Result<(u64, Option<(u64, usize, [BTreeSet<u64>; 2])>)> {
         fields.state_version()?;
         let open = fields.flag("whether a round is open")?;
         let (expected, found) = (self.options.run, fields.u64("run")?);
@@ -110,9 +123,12 @@ impl Coordinator {
             return Ok((round, None));
         }
         let (ends_at, n_asked) = (fields.u64("end of the round")?, fields.u64("clients asked")?);
-        let n_gone = fields.u64("clients gone")?;
-        let gone = (0..n_gone).map(|_| fields.u64("a client that is gone")).collect::<Result<_>>();
-        Ok((round, Some((ends_at, n_asked as usize, gone?))))
+        let mut clients = |what: &str| {
+            let n = fields.u64(what)?;
+            (0..n).map(|_| fields.u64(what)).collect::<Result<BTreeSet<u64>>>()
+        };
+        let lists = [clients("clients that are gone")?, clients("clients without a broadcast")?];
+        Ok((round, Some((ends_at, n_asked as usize, lists))))
     }
 
     fn read_tensors(&mut self, stream: &[u8], decode: &DecodeOptions) -> Result<()> {

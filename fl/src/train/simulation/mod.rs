@@ -123,11 +123,14 @@ impl Simulation {
         let round = self.coordinator.round();
         let everyone: Vec<u64> = (0..self.config.clients as u64).collect();
         let mut seconds = Seconds::default();
-        let sends = timed(&mut seconds.encode, || self.coordinator.begin(&everyone, round))?;
         let mut bytes_down = 0;
         let mut jobs = Vec::new();
-        for send in sends {
-            let Action::Send { client, message } = send else { continue };
+        let mut broadcasts = Vec::new();
+        for client in self.coordinator.begin(&everyone, round)? {
+            let message = timed(&mut seconds.encode, || self.coordinator.message(client))?;
+            broadcasts.push((client, message));
+        }
+        for (client, message) in broadcasts {
             bytes_down += message.len() as u64;
             let feedback = self.config.feedback.then(|| {
                 self.feedback
