@@ -45,6 +45,9 @@ pub enum Command {
     Submodel(submodel::Arguments),
     #[cfg(feature = "train")]
     Train(crate::train::Arguments),
+    #[cfg(not(feature = "train"))]
+    #[command(hide = true)]
+    Train(crate::untrained::Arguments),
     Completions(completions::Arguments),
     Man(manual::Arguments),
 }

@@ -27,6 +27,8 @@ mod svg;
 mod table;
 #[cfg(feature = "train")]
 mod train;
+#[cfg(not(feature = "train"))]
+mod untrained;
 mod verify;
 
 use std::process::ExitCode;
@@ -57,6 +59,8 @@ fn run(command: Command, console: &Console) -> Result<Outcome> {
         Command::Submodel(args) => submodel::run(&args, console),
         #[cfg(feature = "train")]
         Command::Train(args) => train::run(&args, console),
+        #[cfg(not(feature = "train"))]
+        Command::Train(_) => untrained::run(),
         Command::Completions(args) => completions::run(&args, console),
         Command::Man(args) => manual::run(&args, console),
     }

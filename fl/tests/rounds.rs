@@ -338,6 +338,7 @@ fn options_that_contradict_each_other_or_the_layout_are_refused() {
         RoundOptions { policy: unknown, ..good() },
         RoundOptions { policy: Policy { clients: weak, ..Policy::full() }, ..good() },
         RoundOptions { aggregator, ..good() },
+        RoundOptions { patience: 0, ..good() },
     ] {
         let found = Coordinator::new(Layout::clone(&layout), model(&layout, 1), bad.clone());
         assert_eq!(*found.err().unwrap().kind(), ErrorKind::InvalidArgument, "{bad:?}");
@@ -387,32 +388,62 @@ fn own_messages_are_made_when_asked_for_and_not_kept() {
 }
 
 #[test]
-fn an_answer_to_a_message_that_was_never_made_is_no_answer() {
+fn the_same_bytes_are_expected_whoever_made_them() {
     let mut server = server(options(3, 1, 0.0));
     let asked = server.begin(&CLIENTS, 0).unwrap();
     assert_eq!(server.missing(), asked);
     let message = server.message(asked[0]).unwrap();
-    let unsent = asked[1];
-    assert_eq!(
-        rejected(&server.receive(unsent, &answer(unsent, &message), 1).unwrap()),
-        Reason::NotSelected
-    );
     // Whoever was not even told may be gone, and come back.
-    assert_eq!(server.gone(unsent, 2).unwrap(), []);
+    assert_eq!(server.gone(asked[1], 2).unwrap(), []);
     assert_eq!(server.missing(), [asked[0], asked[2]]);
     let layout = Layout::clone(&layout());
     let saved = server.save().unwrap();
-    let mut server =
-        Coordinator::restore(&saved, layout, options(3, 1, 0.0), &Default::default()).unwrap();
+    let restore = |options| {
+        Coordinator::restore(&saved, layout.clone(), options, &Default::default()).unwrap()
+    };
+    let mut server = restore(options(3, 1, 0.0));
     assert_eq!(server.missing(), [asked[0], asked[2]]);
-    assert_eq!(server.message(asked[2]).unwrap(), message);
-    assert_eq!(server.message(unsent).unwrap(), message);
+    // Those it has not been asked for after the restart either.
     for client in &asked {
-        server.receive(*client, &answer(*client, &message), 3).unwrap();
+        assert_eq!(
+            server.receive(*client, &answer(*client, &message), 3).unwrap()[0],
+            taken(*client)
+        );
     }
     assert_eq!((server.is_open(), server.round()), (false, 1));
-    let strangers = [asked[0], 1000];
-    assert!(strangers.iter().all(|client| server.message(*client).is_err()), "no round is open");
+    assert!([asked[0], 1000].iter().all(|client| server.message(*client).is_err()));
+    // Bytes that nobody could answer are not made.
+    let mut other = restore(RoundOptions { seed: 99, ..options(3, 1, 0.0) });
+    let error = other.message(asked[0]).err().unwrap();
+    assert!(error.to_string().contains("another broadcast"), "{error}");
+}
+
+/// A server near the clients makes the same broadcasts and folds; the root has only begun.
+#[test]
+fn what_a_tree_has_folded_is_not_waited_for() {
+    let mut edge = server(RoundOptions { patience: 10, ..options(6, 1, 0.0) });
+    let mut root = server(RoundOptions { patience: 10, ..options(6, 1, 0.0) });
+    let asked = begin(&mut edge, &CLIENTS, 0);
+    assert_eq!(root.begin(&CLIENTS, 0).unwrap().len(), 6);
+    let mut sums = Aggregator::new(layout(), RUN, 0, AggregatorOptions::default()).unwrap();
+    for (client, message) in &asked[..4] {
+        let download = Download::decode(message, &Default::default()).unwrap();
+        sums.expect(*client, download.digest, &download.header.choice, false).unwrap();
+        sums.receive(*client, &answer(*client, message));
+    }
+    // At the root one of these is gone and one is on its way.
+    assert_eq!(root.gone(asked[0].0, 1).unwrap(), []);
+    assert_eq!(root.receive(asked[1].0, &[], 1).unwrap(), []);
+    let decode = Default::default();
+    assert!(root.merge(b"no state", 2, &decode).is_err() && root.is_open());
+    assert_eq!(root.merge(&sums.save().unwrap(), 20, &decode).unwrap(), [], "nothing is slow");
+    assert_eq!(root.missing(), [asked[4].0, asked[5].0]);
+    assert_eq!(root.gone(asked[4].0, 21).unwrap(), []);
+    assert!(root.merge(&sums.save().unwrap(), 100, &decode).is_err() && root.is_open());
+    let (client, message) = &asked[5];
+    let actions = root.receive(*client, &answer(*client, message), 22).unwrap();
+    let [_, Action::Committed(summary)] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!((summary.n_asked, summary.n_folded), (6, 5));
 }
 
 #[test]
@@ -427,9 +458,12 @@ fn a_slow_update_loses_its_place_and_may_begin_again() {
     assert_eq!(rejected(&server.receive(quick.0, &quick.1, 10).unwrap()), Reason::Busy);
     let actions = server.receive(quick.0, &quick.1, 11).unwrap();
     let [Action::Reject(rejection), last] = &actions[..] else { panic!("{actions:?}") };
-    assert_eq!((rejection.client, rejection.reason), (slow.0, Reason::Late));
+    assert_eq!((rejection.client, rejection.reason), (slow.0, Reason::Busy));
     assert_eq!(*last, taken(quick.0));
     assert_eq!(server.tick(50).unwrap(), [], "said once");
-    let actions = server.receive(slow.0, &slow.1, 51).unwrap();
+    // The rest of an update that is too slow is not taken for the beginning of another.
+    assert_eq!(server.receive(slow.0, &slow.1[..20], 50).unwrap(), []);
+    assert_eq!(rejected(&server.receive(slow.0, &slow.1[20..], 60).unwrap()), Reason::Busy);
+    let actions = server.receive(slow.0, &slow.1, 61).unwrap();
     assert!(matches!(actions[..], [_, Action::Committed(_)]), "{actions:?}");
 }

@@ -139,7 +139,7 @@ impl Which {
             Framework::Keras => Convention::Keras,
         };
         let inferred = Layout::infer(&model.float_shapes(), convention);
-        inferred.with_context(|| "no layout can be inferred; write one and give it to --layout")
+        inferred.with_context(|| "give a layout file to --layout")
     }
 
     fn selection(&self, layout: &Layout) -> Result<Selection> {

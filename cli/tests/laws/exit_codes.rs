@@ -85,3 +85,15 @@ fn quiet_is_quiet_and_twice_quiet_is_silent() {
     let silent = room.run("inspect missing.fp -qq");
     assert_eq!((code(&silent), said(&silent).as_str()), (5, ""));
 }
+
+/// The manual speaks of the trainer; who lacks it is told how to get it.
+#[test]
+#[cfg(not(feature = "train"))]
+fn a_build_without_the_trainer_says_so() {
+    let room = Room::with_model();
+    for line in ["train --demo", "train config.toml --out x -T 2", "train --help"] {
+        let output = room.run(line);
+        assert_eq!(code(&output), 2, "{line}");
+        assert!(said(&output).contains("--features train"), "{line}");
+    }
+}

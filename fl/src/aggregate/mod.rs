@@ -184,7 +184,7 @@ impl Aggregator {
         let is_complete = partial
             .push(&bytes[..room.min(bytes.len())], |update| self.check(client, base, update))?;
         if bytes.len() > room {
-            let detail = format!("more than the {most} bytes that an update of this model takes");
+            let detail = format!("more than the {most} bytes that are taken of this update");
             return Err((Reason::TooLarge, detail));
         }
         if !is_complete {
@@ -306,6 +306,11 @@ impl Aggregator {
     /// Whether this client has been announced by [`expect`](Self::expect) or came by a merge.
     pub(crate) fn is_expected(&self, client: u64) -> bool {
         self.clients.contains_key(&client)
+    }
+
+    /// Whether an update of this client against this base is expected, or was folded.
+    pub(crate) fn expects(&self, client: u64, base: Digest) -> bool {
+        self.clients.get(&client).is_some_and(|(expected, _)| *expected == base)
     }
 
     /// Whether it sums this round of this run.

@@ -35,8 +35,8 @@ pub struct AggregatorOptions {
     pub averaging: Averaging,
     /// What an update weighs.
     pub weighting: Weighting,
-    /// Most bytes of one update, whatever the size of the model. Never more are taken than about twice
-    /// what its values take raw.
+    /// Most bytes of one update, whatever the size of the model. Never more are taken than its shapes
+    /// can need: 9 bytes a value, 4 KiB and three times the name for each parameter, and 64 KiB.
     pub max_update_bytes: u64,
     /// Most updates on their way at the same time. One keeps its place until it is complete, rejected
     /// or [forgotten](crate::Aggregator::forget).

@@ -45,12 +45,13 @@ impl Partial {
     }
 
     /// What no update of these shapes needs more than: a frame at most doubles raw values (FORMAT.md 7),
-    /// and framing, names and the header are far below what is allowed for them here.
+    /// chunks of 4,096 values add less than an eighth of a byte each, names may be in a manifest too.
     pub(super) fn most_bytes(&self) -> u64 {
         const HEADER: u64 = 64 << 10;
         const PARAMETER: u64 = 4 << 10;
         let values: u64 = self.gathers.iter().map(|gather| gather.n_packed() as u64).sum();
-        HEADER + PARAMETER * self.gathers.len() as u64 + values * 9
+        let names: u64 = self.layout.params().iter().map(|p| p.name.len() as u64).sum();
+        HEADER + PARAMETER * self.gathers.len() as u64 + 3 * names + values * 9
     }
 
     pub(super) fn n_bytes(&self) -> u64 {

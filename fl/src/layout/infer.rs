@@ -60,7 +60,7 @@ impl Layer<'_> {
 }
 
 fn refuse(why: impl std::fmt::Display) -> Error {
-    Error::invalid(format!("no layout can be inferred, write a layout file: {why}"))
+    Error::invalid(format!("no layout can be inferred: {why}"))
 }
 
 pub(super) fn infer(shapes: &[(String, Vec<usize>)], convention: Convention) -> Result<Layout> {

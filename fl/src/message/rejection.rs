@@ -30,7 +30,7 @@ pub enum Reason {
     Duplicate = 9,
     /// Not one of the clients of this round.
     NotSelected = 10,
-    /// Too many updates are on their way; worth trying again.
+    /// Too many updates are on their way, or this one took too long; worth trying again.
     Busy = 11,
     /// The round is over.
     Late = 12,

@@ -52,8 +52,9 @@ pub struct RoundSummary {
 ///
 /// The caller brings bytes, time and the list of clients that are there, sends each client that is
 /// asked its [`message`](Self::message), and does what the returned [`Action`]s say.
-/// [`save`](Self::save) works at any moment. Messages are made when they are asked for and not kept,
-/// but for those that several clients get: memory does not grow with clients and their submodels.
+/// [`save`](Self::save) works at any moment. Messages are made when they are asked for; kept is, while a
+/// round is open, only what all clients with the same choice get, where they share it
+/// ([`Scope::Round`]).
 ///
 /// ```
 /// use fedpress_fl::{Coordinator, Download, Layout, Parameter, RoundOptions};
@@ -168,7 +169,7 @@ impl Coordinator {
     ///
     /// # Errors
     /// `InvalidArgument` if a round is open, fewer clients are there than a round needs, or one is
-    /// called 2^64 - 1.
+    /// called 2^64 - 1; as encoding the first broadcast. No round is open then.
     pub fn begin(&mut self, available: &[u64], now: u64) -> Result<Vec<u64>> {
         if self.open.is_some() {
             return Err(Error::invalid(format!("round {} is open", self.round)));
@@ -197,6 +198,11 @@ impl Coordinator {
             shared: Vec::new(),
             began: BTreeMap::new(),
         });
+        // What cannot be encoded for one cannot be for the others.
+        if let Err(error) = asked.first().map_or(Ok(()), |first| self.message(*first).map(drop)) {
+            self.open = None;
+            return Err(error);
+        }
         Ok(asked)
     }
 
@@ -224,7 +230,8 @@ impl Coordinator {
     /// same. As often as it is called the bytes are the same, after [`restore`](Self::restore) too.
     ///
     /// # Errors
-    /// `InvalidArgument` if no update of this client is expected; as encoding.
+    /// `InvalidArgument` if no update of this client is expected, or one against other bytes: after
+    /// [`restore`](Self::restore) with other seeds, policy or specs; as encoding.
     pub fn message(&mut self, client: u64) -> Result<Arc<[u8]>> {
         let choice = self.choice(client);
         let is_own = self.options.policy.scope == Scope::Client;
@@ -239,10 +246,13 @@ impl Coordinator {
             None => self.broadcast(&choice, is_own.then_some(client))?,
         };
         let Some(open) = &mut self.open else { return Ok(message) };
+        let base = Digest::of(&message);
         if open.unsent.contains(&client) {
-            let base = Digest::of(&message);
             open.aggregator.expect(client, base, &choice, self.options.scaled)?;
             open.unsent.remove(&client);
+        } else if !open.aggregator.expects(client, base) {
+            let message = format!("client {client}: it was sent another broadcast than {base}");
+            return Err(Error::invalid(message));
         }
         if known.is_none() && !is_own {
             open.shared.push((choice, message.clone()));
@@ -285,9 +295,16 @@ impl Coordinator {
     /// Bytes of a client, whose identity the transport vouches for; cut anywhere.
     ///
     /// # Errors
-    /// None that bytes can cause; those of [`ServerOptimizer::step`].
+    /// None that bytes can cause; those of [`ServerOptimizer::step`] and [`message`](Self::message).
     pub fn receive(&mut self, client: u64, bytes: &[u8], now: u64) -> Result<Vec<Action>> {
         let mut actions = self.tick(now)?;
+        let is_own = |action: &Action| matches!(action, Action::Reject(r) if r.client == client);
+        if actions.iter().any(is_own) {
+            return Ok(actions); // these bytes are the rest of what has just been let go
+        }
+        if self.open.as_ref().is_some_and(|open| open.unsent.contains(&client)) {
+            self.message(client)?; // it may have the bytes from elsewhere, or from before a restart
+        }
         let Some(open) = &mut self.open else {
             actions.push(Action::Reject(Rejection {
                 run: self.options.run,
@@ -322,17 +339,20 @@ impl Coordinator {
     /// them: servers near the clients stack into a tree, and the model is the same as without.
     ///
     /// # Errors
-    /// Those of [`Aggregator::merge`], which change nothing; `InvalidArgument` if no round is open.
+    /// Those of [`Aggregator::merge`], which change nothing; `InvalidArgument` if no round is open, or
+    /// its time is over and [`tick`](Self::tick) has not been told.
     pub fn merge(&mut self, state: &[u8], now: u64, decode: &DecodeOptions) -> Result<Vec<Action>> {
-        let mut actions = self.tick(now)?;
-        let Some(open) = &mut self.open else {
+        let Some(open) = self.open.as_mut().filter(|open| now < open.ends_at) else {
             return Err(Error::invalid("no round is open"));
         };
         open.aggregator.merge(state, decode)?;
-        let Open { aggregator, unsent, gone, .. } = open;
+        let Open { aggregator, unsent, gone, began, .. } = open;
         unsent.retain(|client| !aggregator.is_expected(*client));
         gone.retain(|client| unsent.contains(client) || aggregator.is_missing(*client));
-        if aggregator.n_folded() >= self.options.n_updates {
+        began.retain(|client, _| aggregator.is_missing(*client));
+        let is_complete = aggregator.n_folded() >= self.options.n_updates;
+        let mut actions = self.tick(now)?;
+        if is_complete {
             actions.push(self.close()?);
         }
         actions.extend(self.close_if_nobody_is_left()?);
@@ -372,8 +392,8 @@ impl Coordinator {
                 run: self.options.run,
                 round: self.round,
                 client,
-                reason: Reason::Late,
-                detail: format!("the update was on its way for {patience} or longer"),
+                reason: Reason::Busy,
+                detail: format!("the update was on its way for {patience} or longer: begin again"),
             })
         };
         Ok(open.take_slow(now, patience).into_iter().map(reject).collect())

@@ -20,8 +20,8 @@ pub struct RoundOptions {
     pub min_updates: usize,
     /// How long a round may take.
     pub deadline: u64,
-    /// How long one update may take from its first bytes to its last; then it loses its place among
-    /// those on their way, and its client may begin again.
+    /// How long one update may take from its first bytes to its last, at least 1; then it loses its
+    /// place among those on their way, and its client is told to begin again.
     pub patience: u64,
     /// Which submodel each client gets.
     pub policy: Policy,
@@ -81,6 +81,9 @@ impl RoundOptions {
             return Err(Error::invalid(format!(
                 "over_selection: expected 0 to 100, found {found}"
             )));
+        }
+        if self.patience == 0 {
+            return Err(Error::invalid("patience: expected at least 1"));
         }
         self.aggregator.check()?;
         self.rule.check()
