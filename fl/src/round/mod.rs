@@ -1,8 +1,11 @@
 //! [`Coordinator`]: rounds of training as a state machine without clock, threads or I/O.
 
+mod action;
+mod open;
 mod options;
 mod state;
 
+pub use action::{Action, RoundSummary};
 pub use options::RoundOptions;
 
 use crate::message::EVERYONE;
@@ -11,42 +14,11 @@ use crate::{
     Result, Role, Scope, ServerOptimizer, pack, scale,
 };
 use fedpress::DecodeOptions;
+use open::Open;
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// What the caller is to do, or to know.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// An update was folded.
-    Taken {
-        /// Whose.
-        client: u64,
-        /// Its examples.
-        samples: u64,
-    },
-    /// Bytes of a client were not taken; [`Rejection::encode`] makes the message that says so.
-    Reject(Rejection),
-    /// The round is complete and the model has moved.
-    Committed(RoundSummary),
-    /// Too few updates came in time; the model is as it was. The next round has a new number, so
-    /// that what comes late is not taken for an answer to it.
-    Abandoned(RoundSummary),
-}
-
-/// How a round ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RoundSummary {
-    /// Its number.
-    pub round: u64,
-    /// Clients that were asked.
-    pub n_asked: usize,
-    /// Updates that were folded.
-    pub n_folded: usize,
-    /// Sum of their weights.
-    pub weight: u64,
-}
 
 /// The server's side of training: select, broadcast, collect, aggregate, commit.
 ///
@@ -82,48 +54,6 @@ pub struct Coordinator {
     /// The number of the open round, or of the next.
     round: u64,
     open: Option<Open>,
-}
-
-/// A round that is collecting.
-struct Open {
-    aggregator: Aggregator,
-    ends_at: u64,
-    /// Clients that are asked, and whose broadcast has not been made yet.
-    unsent: BTreeSet<u64>,
-    /// Clients without an update that will not answer any more.
-    gone: BTreeSet<u64>,
-    n_asked: usize,
-    /// Broadcasts that all clients with the same choice get.
-    shared: Vec<(Choice, Arc<[u8]>)>,
-    /// When the updates on their way began.
-    began: BTreeMap<u64, u64>,
-}
-
-impl Open {
-    /// Whether an update of this client may still come.
-    fn is_missing(&self, client: u64) -> bool {
-        self.unsent.contains(&client) || self.aggregator.is_missing(client)
-    }
-
-    /// Clients whose update may still come, without those that are gone.
-    fn missing(&self) -> Vec<u64> {
-        let mut missing: Vec<u64> =
-            self.aggregator.missing().chain(self.unsent.iter().copied()).collect();
-        missing.retain(|client| !self.gone.contains(client));
-        missing.sort_unstable();
-        missing
-    }
-
-    /// Lets go of updates that have been on their way for too long, and says which.
-    fn take_slow(&mut self, now: u64, patience: u64) -> Vec<u64> {
-        let is_slow = |(_, began): &(&u64, &u64)| now.saturating_sub(**began) >= patience;
-        let slow: Vec<u64> = self.began.iter().filter(is_slow).map(|(client, _)| *client).collect();
-        for client in &slow {
-            self.began.remove(client);
-            self.aggregator.forget(*client);
-        }
-        slow
-    }
 }
 
 impl Coordinator {

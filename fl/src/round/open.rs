@@ -1,0 +1,47 @@
+//! [`Open`]: what is known of a round until it ends.
+
+use crate::{Aggregator, Choice};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A round that is collecting.
+pub(super) struct Open {
+    pub(super) aggregator: Aggregator,
+    pub(super) ends_at: u64,
+    /// Clients that are asked, and whose broadcast has not been made yet.
+    pub(super) unsent: BTreeSet<u64>,
+    /// Clients without an update that will not answer any more.
+    pub(super) gone: BTreeSet<u64>,
+    pub(super) n_asked: usize,
+    /// Broadcasts that all clients with the same choice get.
+    pub(super) shared: Vec<(Choice, Arc<[u8]>)>,
+    /// When the updates on their way began.
+    pub(super) began: BTreeMap<u64, u64>,
+}
+
+impl Open {
+    /// Whether an update of this client may still come.
+    pub(super) fn is_missing(&self, client: u64) -> bool {
+        self.unsent.contains(&client) || self.aggregator.is_missing(client)
+    }
+
+    /// Clients whose update may still come, without those that are gone.
+    pub(super) fn missing(&self) -> Vec<u64> {
+        let mut missing: Vec<u64> =
+            self.aggregator.missing().chain(self.unsent.iter().copied()).collect();
+        missing.retain(|client| !self.gone.contains(client));
+        missing.sort_unstable();
+        missing
+    }
+
+    /// Lets go of updates that have been on their way for too long, and says which.
+    pub(super) fn take_slow(&mut self, now: u64, patience: u64) -> Vec<u64> {
+        let is_slow = |(_, began): &(&u64, &u64)| now.saturating_sub(**began) >= patience;
+        let slow: Vec<u64> = self.began.iter().filter(is_slow).map(|(client, _)| *client).collect();
+        for client in &slow {
+            self.began.remove(client);
+            self.aggregator.forget(*client);
+        }
+        slow
+    }
+}
