@@ -7,6 +7,8 @@ use clap::Args;
 use fedpress::Device;
 
 use crate::console::Console;
+#[cfg(feature = "cuda")]
+use crate::telling::Telling;
 
 /// The argument, in a program that was built with GPU support.
 #[derive(Debug, Args)]
@@ -36,7 +38,7 @@ impl DeviceArgument {
         match fedpress_cuda::Cuda::open() {
             Ok(device) => {
                 console.detail(|| format!("on {}", device.name()));
-                Ok(Some(Arc::new(device)))
+                Ok(Some(Arc::new(Telling::new(Arc::new(device), console.clone()))))
             }
             Err(why) if self.device == Choice::Auto => {
                 console.note(&format!("on the processor: {why}"));

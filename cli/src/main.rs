@@ -25,6 +25,8 @@ mod stream;
 mod submodel;
 mod svg;
 mod table;
+#[cfg(feature = "cuda")]
+mod telling;
 #[cfg(feature = "train")]
 mod train;
 #[cfg(not(feature = "train"))]

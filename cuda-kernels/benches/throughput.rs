@@ -43,9 +43,14 @@ fn options() -> EncodeOptions {
     EncodeOptions::new(Seeds { shared: 7, private: 0x5eed, round: 0, client: 0 })
 }
 
-fn plan(dtype: DType, block_log2: u32, q: u32) -> std::result::Result<GroupPlan, fedpress::Error> {
+fn plan(
+    basis: &str,
+    dtype: DType,
+    block_log2: u32,
+    q: u32,
+) -> std::result::Result<GroupPlan, fedpress::Error> {
     let block = 1u64 << block_log2;
-    let spec = format!("hadamard,block={block}|q={q},block={block}").parse()?;
+    let spec = format!("{basis},block={block}|q={q},block={block}").parse()?;
     GroupPlan::new(&TensorDesc::new("w", dtype, &[1 << 20]), &spec, &options())
 }
 
@@ -68,12 +73,18 @@ fn table(device: &Cuda) -> Result<()> {
     cases.extend([1, 2, 3, 8, 16].map(|q| (12, DType::F32, q)));
     cases.extend([(12, DType::F16, 4), (12, DType::BF16, 4)]);
     for (k, dtype, q) in cases {
-        let Ok(plan) = plan(dtype, k, q) else { continue };
+        let Ok(plan) = plan("hadamard", dtype, k, q) else { continue };
         if q == 4 {
             row("rotate", k, dtype, 0, device.measure(Measure::Rotate, &plan, GROUPS, REPEATS)?);
         }
         row("encode", k, dtype, q, device.measure(Measure::Encode, &plan, GROUPS, REPEATS)?);
         row("decode", k, dtype, q, device.measure(Measure::Decode, &plan, GROUPS, REPEATS)?);
+    }
+    // By default a frame has a quarter more coefficients, and the representation five transforms.
+    for k in 8..=14 {
+        let Ok(plan) = plan("kashin", DType::F32, k, 4) else { continue };
+        let measured = device.measure(Measure::Encode, &plan, GROUPS, REPEATS)?;
+        row("encode, Kashin", k, DType::F32, 4, measured);
     }
     Ok(())
 }

@@ -28,7 +28,7 @@
 //! # Bytes
 //! Equal to those of the processor for every plan: stages in the order of the format, nothing
 //! contracted or reassociated, draws by counter, sums in f64 by a fixed tree, no float atomics.
-//! `tests/parity.rs` says so, on whatever device there is and on a simulated one.
+//! `tests/parity/` says so, on whatever device there is and on a simulated one.
 //!
 //! # Without a GPU
 //! It builds everywhere; the driver is loaded when [`Cuda::open`] asks for it. No driver, no device,

@@ -39,9 +39,11 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(device: &Cuda, plan: &GroupPlan, n_groups: usize, coefficients: bool) -> Result<Self> {
+    fn new(device: &Cuda, plan: &GroupPlan, n_groups: usize, what: Measure) -> Result<Self> {
+        let coefficients = what == Measure::Rotate;
         let batch = Batch::new(plan, 0, n_groups, plan.group_values())?;
-        if !batch.is_fused() || batch.iterates() || batch.n_whole_units() < batch.n_units() {
+        let is_staged = batch.iterates() && what != Measure::Encode;
+        if !batch.is_fused() || is_staged || batch.n_whole_units() < batch.n_units() {
             return Err(Error::invalid("only plans of one fused kernel are measured"));
         }
         let stream = device.stream();
@@ -85,7 +87,7 @@ impl Bench {
 /// What is measured of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
-    /// Values to payloads.
+    /// Values to payloads, Kashin's iterations included.
     Encode,
     /// Payloads to values.
     Decode,
@@ -94,7 +96,8 @@ pub enum Measure {
 }
 
 impl Cuda {
-    /// Time to code `n_groups` groups by a plan whose rotation and quantizer cut the same blocks.
+    /// Time to code `n_groups` groups by a plan whose rotation and quantizer cut the same blocks; of
+    /// Kashin's plans encoding alone, as decoding takes several kernels.
     ///
     /// # Errors
     /// `InvalidArgument` for another plan; the driver's.
@@ -106,7 +109,7 @@ impl Cuda {
         repeats: usize,
     ) -> Result<Measured> {
         let rotates = what == Measure::Rotate;
-        let mut bench = Bench::new(self, plan, n_groups, rotates)?;
+        let mut bench = Bench::new(self, plan, n_groups, what)?;
         let (spans, batch) = (bench.spans(self, rotates), bench.batch);
         let (stream, kernels) = (self.stream(), &self.kernels);
         let seconds = match what {

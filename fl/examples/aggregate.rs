@@ -23,15 +23,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut flat = aggregator(&layout)?;
     let mut n_bytes = 0;
     let mut folding = Duration::ZERO;
+    let mut early = None;
     for client in 0..n_clients {
         let update = update(&layout, &change, client)?;
         n_bytes += update.len();
         folding += fold(&mut flat, client, &update)?;
         if client + 1 == n_clients.min(100) {
-            println!("peak memory after {:>6} clients: {}", client + 1, peak_memory());
+            early = peak_memory();
         }
     }
-    println!("peak memory after {n_clients:>6} clients: {}", peak_memory());
+    if let (Some(early), Some(late)) = (early, peak_memory()) {
+        println!("peak memory: {early} KiB after 100 clients, {late} KiB after {n_clients}");
+        // What the documentation of `Aggregator` allows for each that is expected, and room for
+        // what allocators do.
+        if late > early + n_clients / 4 + 4096 {
+            return Err("memory grows with the number of clients".into());
+        }
+    }
     println!("bytes of an update: {}", n_bytes as u64 / n_clients.max(1));
     let rate = n_clients as f64 / folding.as_secs_f64();
     println!("clients folded a second, on one core: {rate:.0}");
@@ -132,9 +140,9 @@ fn bits(sums: &Aggregator, i: usize) -> Vec<Option<u64>> {
     sums.mean(i).into_iter().map(|mean| mean.map(f64::to_bits)).collect()
 }
 
-/// Of this process, as Linux counts it.
-fn peak_memory() -> String {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.map_or("unknown here".to_owned(), |kib| kib.trim().to_owned())
+/// Of this process in KiB, where Linux counts it.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
 }

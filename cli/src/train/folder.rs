@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use fedpress::{EncodeOptions, Seeds, Spec};
-use fedpress_fl::train::Training;
+use fedpress_fl::train::{RoundRecord, Training};
+use serde::Serialize;
 
 use crate::destination::temporary;
 use crate::exit::Usage;
@@ -53,7 +54,8 @@ impl Folder {
     pub fn save(&self, training: &Training) -> Result<()> {
         let mut log = String::new();
         for record in training.records() {
-            log += &serde_json::to_string(record)?;
+            let codec_share = record.seconds.codec_share();
+            log += &serde_json::to_string(&Line { record, codec_share })?;
             log.push('\n');
         }
         replace(&self.0.join("log.jsonl"), log.as_bytes())?;
@@ -66,6 +68,15 @@ impl Folder {
         replace(&self.0.join("model.fp"), &model)?;
         replace(&self.0.join("checkpoint.fp"), &training.save()?)
     }
+}
+
+/// A line of the log.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    record: &'a RoundRecord,
+    /// Encoding and decoding as a fraction of the round's processor time for these and training.
+    codec_share: f64,
 }
 
 impl fmt::Display for Folder {

@@ -24,7 +24,14 @@ fn log(room: &Room, run: &str) -> Vec<serde_json::Value> {
     let text = String::from_utf8(room.read(&format!("{run}/run/log.jsonl"))).unwrap();
     let mut lines: Vec<serde_json::Value> =
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    lines.iter_mut().for_each(|line| drop(line.as_object_mut().unwrap().remove("seconds")));
+    for line in &mut lines {
+        let line = line.as_object_mut().unwrap();
+        let (seconds, share) = (line.remove("seconds").unwrap(), line.remove("codec_share"));
+        let part = |name: &str| seconds[name].as_f64().unwrap();
+        let codec = part("encode") + part("decode");
+        let expected = codec / (codec + part("train") + part("server"));
+        assert!((share.unwrap().as_f64().unwrap() - expected).abs() < 1e-12);
+    }
     lines
 }
 

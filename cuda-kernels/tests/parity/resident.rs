@@ -108,9 +108,16 @@ fn small_measurements_take_time_and_change_nothing() {
     assert_eq!([encode.bytes, decode.bytes], [8192 * 4 + 2 * (8 + 2048 + 1); 2]);
     assert_eq!([rotation.bytes, copy.bytes], [8192 * 8; 2]);
     assert!([encode, decode, rotation, copy].iter().all(|m| m.seconds > 0.0 && m.values == 8192));
-    // A plan of several kernels is not measured.
-    let plan = GroupPlan::new(&desc, &"kashin|q=4".parse().unwrap(), &options()).unwrap();
-    assert!(matches!(device.measure(Measure::Encode, &plan, 2, 3), Err(Error::InvalidArgument(_))));
+    // What takes several kernels is not measured.
+    let desc = TensorDesc::new("w", DType::F32, &[1 << 20]);
+    let mut large = options();
+    large.group_log2 = 20;
+    let plan = |spec: &str| GroupPlan::new(&desc, &spec.parse().unwrap(), &large).unwrap();
+    let (kashin, stages) = (plan("kashin|q=4"), plan("hadamard|q=4,block=256"));
+    assert_eq!(device.measure(Measure::Encode, &kashin, 1, 1).unwrap().values, 1 << 20);
+    for (what, plan) in [(Measure::Decode, &kashin), (Measure::Encode, &stages)] {
+        assert!(matches!(device.measure(what, plan, 1, 1), Err(Error::InvalidArgument(_))));
+    }
 }
 
 #[test]

@@ -117,7 +117,8 @@ impl Default for TrainConfig {
 
 impl TrainConfig {
     /// What an algorithm starts from: of FedGKT the setting of its paper, 200 rounds, 16 clients, one
-    /// epoch of Adam on the client; and features with 4 bits a value, which the paper has raw.
+    /// epoch of Adam on the client; but features with 4 bits a value and answers with 16, which the
+    /// paper has raw.
     pub fn of(algorithm: Algorithm) -> Self {
         let default = Self { algorithm, ..Self::default() };
         if algorithm == Algorithm::FedAvg {
@@ -125,8 +126,8 @@ impl TrainConfig {
         }
         let gkt = GktConfig::default();
         let local = LocalTraining { epochs: 1, ..gkt.training.clone() };
-        let up = "identity|q=4,nearest|zstd".into();
-        Self { rounds: 200, clients: 16, clients_per_round: 16, local, gkt, up, ..default }
+        let (up, down) = ("identity|q=4,nearest|zstd".into(), "identity|q=16,nearest".into());
+        Self { rounds: 200, clients: 16, clients_per_round: 16, local, gkt, up, down, ..default }
     }
 
     /// Reads TOML; what it leaves out is as [`of`](Self::of) the algorithm.
