@@ -76,7 +76,7 @@ impl From<Choice> for Algorithm {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Settings, for all runs")]
 struct Settings {
-    /// demo, mnist, fashion-mnist, cifar10, cifar100, or folders of PNG files
+    /// demo, mnist, fashion-mnist, emnist, cifar10, cifar100, or folders of PNG files
     #[arg(long, value_name = "NAME")]
     dataset: Option<String>,
     /// Where the files of the data set are

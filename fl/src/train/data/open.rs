@@ -11,6 +11,7 @@ impl Dataset {
     /// | name | files | classes | normalisation |
     /// |---|---|---|---|
     /// | `mnist`, `fashion-mnist` | `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, the same of `t10k` | 10 | x / 255 |
+    /// | `emnist` | `emnist-byclass-train-images-idx3-ubyte`, `emnist-byclass-train-labels-idx1-ubyte`, the same of `test` (they hold their images on their side) | 62 | x / 255 |
     /// | `cifar10` | those there are of `data_batch_1.bin` to `data_batch_5.bin`, and `test_batch.bin` | 10 | [`Normalisation::cifar10`] |
     /// | `cifar100` | `train.bin`, `test.bin`; fine labels | 100 | [`Normalisation::cifar100`] |
     /// | `folders` | `train/CLASS/*.png`, `test/CLASS/*.png`, as RGB | as many as folders | x / 255 |
@@ -20,7 +21,13 @@ impl Dataset {
     /// both with its path; `InvalidArgument` for another name.
     pub fn open(name: &str, dir: &Path) -> Result<(Self, Self)> {
         match name {
-            "mnist" | "fashion-mnist" => Ok((idx_pair(dir, "train")?, idx_pair(dir, "t10k")?)),
+            "mnist" | "fashion-mnist" => {
+                Ok((idx_pair(dir, "train", 10)?, idx_pair(dir, "t10k", 10)?))
+            }
+            "emnist" => {
+                let part = |name| idx_pair(dir, &format!("emnist-byclass-{name}"), 62);
+                Ok((part("train")?, part("test")?))
+            }
             "cifar10" => cifar10(dir),
             "cifar100" => {
                 let part = |name| {
@@ -32,16 +39,16 @@ impl Dataset {
             }
             "folders" => png_folders(dir),
             _ => Err(Error::invalid(format!(
-                "expected mnist, fashion-mnist, cifar10, cifar100 or folders, found {name:?}"
+                "expected mnist, fashion-mnist, emnist, cifar10, cifar100 or folders, found {name:?}"
             ))),
         }
     }
 }
 
-fn idx_pair(dir: &Path, part: &str) -> Result<Dataset> {
+fn idx_pair(dir: &Path, part: &str, classes: usize) -> Result<Dataset> {
     let images = file::need(dir, &format!("{part}-images-idx3-ubyte"))?;
     let labels = file::need(dir, &format!("{part}-labels-idx1-ubyte"))?;
-    idx::dataset(&images, &labels, 10)
+    idx::dataset(&images, &labels, classes)
 }
 
 fn cifar10(dir: &Path) -> Result<(Dataset, Dataset)> {

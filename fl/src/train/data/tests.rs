@@ -36,8 +36,12 @@ fn idx() -> [Vec<u8>; 2] {
     [images, labels]
 }
 
-fn put_mnist(dir: &Path, [images, labels]: &[Vec<u8>; 2], end: &str) {
-    for part in ["train", "t10k"] {
+fn put_mnist(dir: &Path, files: &[Vec<u8>; 2], end: &str) {
+    put_parts(dir, ["train", "t10k"], files, end);
+}
+
+fn put_parts(dir: &Path, parts: [&str; 2], [images, labels]: &[Vec<u8>; 2], end: &str) {
+    for part in parts {
         put(dir, &format!("{part}-images-idx3-ubyte{end}"), images);
         put(dir, &format!("{part}-labels-idx1-ubyte{end}"), labels);
     }
@@ -60,6 +64,21 @@ fn idx_files_are_read_plain_and_compressed() {
         assert_eq!(train.image(1), Some(&[6, 7, 8, 9, 10, 11][..]));
         assert_eq!(train, test);
     }
+}
+
+#[test]
+fn emnist_has_62_classes() {
+    let dir = tempfile::tempdir().unwrap();
+    let parts = ["emnist-byclass-train", "emnist-byclass-test"];
+    let [images, mut labels] = idx();
+    *labels.last_mut().unwrap() = 61;
+    put_parts(dir.path(), parts, &[images.clone(), labels.clone()], ".gz");
+    let (train, test) = Dataset::open("emnist", dir.path()).unwrap();
+    assert_eq!((train.n_classes(), train.labels()), (62, &[9, 0, 61][..]));
+    assert_eq!(train, test);
+    *labels.last_mut().unwrap() = 62;
+    put_parts(dir.path(), parts, &[images, labels], ".gz");
+    assert_eq!(kind(Dataset::open("emnist", dir.path())), Err(ErrorKind::Corrupt));
 }
 
 #[test]
@@ -133,7 +152,7 @@ fn damaged_compression_is_an_error() {
 fn missing_files_and_unknown_names_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let missing = Err(ErrorKind::Io(std::io::ErrorKind::NotFound));
-    for name in ["mnist", "fashion-mnist", "cifar10", "cifar100", "folders"] {
+    for name in ["mnist", "fashion-mnist", "emnist", "cifar10", "cifar100", "folders"] {
         assert_eq!(kind(Dataset::open(name, dir.path())), missing, "{name}");
     }
     assert_eq!(kind(Dataset::open("imagenet", dir.path())), Err(ErrorKind::InvalidArgument));

@@ -28,7 +28,8 @@ pub enum Algorithm {
 pub struct TrainConfig {
     /// `fedavg` or `fedgkt`.
     pub algorithm: Algorithm,
-    /// `demo` (embedded), `mnist`, `fashion-mnist`, `cifar10`, `cifar100` or `folders`.
+    /// `demo` (embedded), `mnist`, `fashion-mnist`, `emnist`, `cifar10`, `cifar100` or
+    /// `folders`.
     pub dataset: String,
     /// Where its files lie.
     pub data: Option<PathBuf>,
@@ -253,6 +254,7 @@ impl TrainConfig {
     pub(in crate::train) fn architecture(&self, data: &Dataset) -> Result<Architecture> {
         let name = self.model.as_deref().unwrap_or(match &self.dataset[..] {
             "mnist" | "fashion-mnist" => "mnist-cnn",
+            "emnist" => "emnist-cnn",
             "cifar10" | "cifar100" => "all-cnn-c",
             _ => "small-cnn",
         });
