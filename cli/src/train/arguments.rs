@@ -94,7 +94,7 @@ struct Settings {
     /// Clients in each round
     #[arg(long, value_name = "N")]
     clients_per_round: Option<usize>,
-    /// Seed of everything random
+    /// Seed of everything random, in place of those of CONFIG
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// How the model, or the logits, are encoded for the clients; none sends raw f32
@@ -126,6 +126,9 @@ impl Arguments {
             (None, true) => Grid::from_toml(DEMO)?,
             (None, false) => Grid::single("run", TrainConfig::of(algorithm)),
         };
+        if let Some(seed) = self.settings.seed {
+            grid = grid.with_seed(seed);
+        }
         for run in &mut grid.runs {
             self.settings.apply(&mut run.config);
         }
@@ -162,7 +165,6 @@ impl Settings {
         set(&mut config.rounds, &self.rounds);
         set(&mut config.clients, &self.clients);
         set(&mut config.clients_per_round, &self.clients_per_round);
-        set(&mut config.seed, &self.seed);
         set(&mut config.down, &self.down);
         set(&mut config.up, &self.up);
         set(&mut config.keep, &self.keep);

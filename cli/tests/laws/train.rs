@@ -76,6 +76,10 @@ fn seeds_are_taken_together() {
     assert_eq!(row("b")[4], format!("{:.2}", (d1 - d2).abs() / 2.0));
     let page = String::from_utf8(room.read("out/report.html")).unwrap();
     assert!(page.contains("Seeds taken together"));
+    // One of them alone, which is that of the same name.
+    room.ok("train seeds.toml --out one --rounds 1 --seed 2");
+    let model = |run: &str| room.read(&format!("{run}/a-s2/model.fp"));
+    assert!(model("one") == model("out") && !room.path("one/a-s1").exists());
 }
 
 const GKT: &str = "

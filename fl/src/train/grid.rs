@@ -20,8 +20,8 @@ pub struct Run {
 /// What a file describes: one training, or several that share most settings.
 ///
 /// Keys at the top are those of [`TrainConfig`] and hold for all; each `[[run]]` has a `name` and
-/// the keys that it changes; of `local`, `gkt` and the tables in it, single keys. With `seeds = [1, 2, 3]` each run is made once for each of them, as
-/// `NAME-sSEED`.
+/// the keys that it changes; of `local`, `gkt` and the tables in it, single keys. With
+/// `seeds = [1, 2, 3]` each run is made once for each of them, as `NAME-sSEED`.
 ///
 /// ```
 /// let grid = fedpress_fl::train::Grid::from_toml(r#"
@@ -77,6 +77,27 @@ impl Grid {
             grid.add(&shared, run, seeds.as_deref())?;
         }
         Ok(grid)
+    }
+
+    /// The same with one seed: of runs that differ in it alone there is one.
+    ///
+    /// ```
+    /// let text = "seeds = [1, 2]\n[[run]]\nname = \"a\"\n[[run]]\nname = \"b\"";
+    /// let grid = fedpress_fl::train::Grid::from_toml(text)?.with_seed(7);
+    /// let runs: Vec<_> = grid.runs.iter().map(|r| (r.name.as_str(), r.config.seed)).collect();
+    /// assert_eq!(runs, [("a-s7", 7), ("b-s7", 7)]);
+    /// # Ok::<(), fedpress_fl::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.runs.dedup_by(|run, first| run.group == first.group);
+        for run in &mut self.runs {
+            run.config.seed = seed;
+            if run.name != run.group {
+                run.name = format!("{}-s{seed}", run.group);
+            }
+        }
+        self
     }
 
     fn add(&mut self, shared: &Table, run: Table, seeds: Option<&[u64]>) -> Result<()> {
