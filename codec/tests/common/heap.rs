@@ -51,6 +51,11 @@ pub fn live() -> usize {
     LIVE.load(SeqCst)
 }
 
+/// How much more is in use than there was. What the test harness lets go of meanwhile may be more.
+pub fn grown(before: usize) -> usize {
+    live().saturating_sub(before)
+}
+
 /// The result, and the bytes that were live at most beyond those that were before.
 pub fn peak_of<T>(f: impl FnOnce() -> T) -> (T, usize) {
     let before = live();
