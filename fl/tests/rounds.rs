@@ -436,6 +436,10 @@ fn what_a_tree_has_folded_is_not_waited_for() {
     assert_eq!(root.receive(asked[1].0, &[], 1).unwrap(), []);
     let decode = Default::default();
     assert!(root.merge(b"no state", 2, &decode).is_err() && root.is_open());
+    let mut stray = Aggregator::new(layout(), RUN, 0, AggregatorOptions::default()).unwrap();
+    stray.expect(asked[5].0, Digest([7; 32]), &fedpress_fl::Choice::full(), false).unwrap();
+    let error = root.merge(&stray.save().unwrap(), 2, &decode).unwrap_err();
+    assert!(error.to_string().contains("expected base"), "{error}");
     assert_eq!(root.merge(&sums.save().unwrap(), 20, &decode).unwrap(), [], "nothing is slow");
     assert_eq!(root.missing(), [asked[4].0, asked[5].0]);
     assert_eq!(root.gone(asked[4].0, 21).unwrap(), []);

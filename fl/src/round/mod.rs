@@ -272,13 +272,16 @@ impl Coordinator {
     /// Those of [`Aggregator::merge`], which change nothing; `InvalidArgument` if no round is open, or
     /// its time is over and [`tick`](Self::tick) has not been told.
     pub fn merge(&mut self, state: &[u8], now: u64, decode: &DecodeOptions) -> Result<Vec<Action>> {
-        let Some(open) = self.open.as_mut().filter(|open| now < open.ends_at) else {
-            return Err(Error::invalid("no round is open"));
-        };
+        let closed = || Error::invalid("no round is open");
+        let open = self.open.as_ref().filter(|open| now < open.ends_at).ok_or_else(closed)?;
+        // What they were sent elsewhere has to be what they are sent here.
+        for client in open.unsent.clone() {
+            self.message(client)?;
+        }
+        let open = self.open.as_mut().ok_or_else(closed)?;
         open.aggregator.merge(state, decode)?;
-        let Open { aggregator, unsent, gone, began, .. } = open;
-        unsent.retain(|client| !aggregator.is_expected(*client));
-        gone.retain(|client| unsent.contains(client) || aggregator.is_missing(*client));
+        let Open { aggregator, gone, began, .. } = open;
+        gone.retain(|client| aggregator.is_missing(*client));
         began.retain(|client, _| aggregator.is_missing(*client));
         let is_complete = aggregator.n_folded() >= self.options.n_updates;
         let mut actions = self.tick(now)?;
