@@ -11,7 +11,7 @@ use crate::args::Talk;
 use crate::table::visible;
 
 /// The two standard streams with the wishes of the user.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Console {
     quiet: u8,
     verbose: bool,

@@ -7,8 +7,6 @@ use clap::Args;
 use fedpress::Device;
 
 use crate::console::Console;
-#[cfg(feature = "cuda")]
-use crate::telling::Telling;
 
 /// The argument, in a program that was built with GPU support.
 #[derive(Debug, Args)]
@@ -38,7 +36,15 @@ impl DeviceArgument {
         match fedpress_cuda::Cuda::open() {
             Ok(device) => {
                 console.detail(|| format!("on {}", device.name()));
-                Ok(Some(Arc::new(Telling::new(Arc::new(device), console.clone()))))
+                let (console, once) = (console.clone(), std::sync::Once::new());
+                Ok(Some(Arc::new(device.on_refusal(move |plan| {
+                    once.call_once(|| {
+                        let (basis, dtype) = (plan.basis(), plan.dtype());
+                        console.note(&format!(
+                            "partly on the processor: no kernels for {dtype} in {basis:?}"
+                        ));
+                    });
+                }))))
             }
             Err(why) if self.device == Choice::Auto => {
                 console.note(&format!("on the processor: {why}"));

@@ -25,8 +25,6 @@ mod stream;
 mod submodel;
 mod svg;
 mod table;
-#[cfg(feature = "cuda")]
-mod telling;
 #[cfg(feature = "train")]
 mod train;
 #[cfg(not(feature = "train"))]

@@ -6,6 +6,7 @@ use crate::launch::{Kernels, driver_version, has_driver};
 use cudarc::driver::sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
 use cudarc::driver::sys::CUresult;
 use cudarc::driver::{CudaContext, CudaStream};
+use fedpress::GroupPlan;
 use std::fmt;
 use std::sync::Arc;
 
@@ -20,6 +21,9 @@ fn check_driver() -> Result<()> {
     }
 }
 
+/// Is told of a plan.
+pub(crate) type Tell = Box<dyn Fn(&GroupPlan) + Send + Sync>;
+
 /// A CUDA device that codes groups; cheap to share behind an [`Arc`].
 pub struct Cuda {
     name: String,
@@ -28,6 +32,7 @@ pub struct Cuda {
     pub(crate) kernels: Kernels,
     /// Bytes of shared memory that a thread block may have.
     pub(crate) shared: u32,
+    pub(crate) on_refusal: Option<Tell>,
 }
 
 impl Cuda {
@@ -66,8 +71,17 @@ impl Cuda {
             stream: context.default_stream(),
             kernels: Kernels::new(context.clone()),
             shared: u32::try_from(shared).unwrap_or(0),
+            on_refusal: None,
             context,
         })
+    }
+
+    /// The same, calling `tell` with each plan that the codec asks about and that stays on the
+    /// processor: for callers that say so.
+    #[must_use]
+    pub fn on_refusal(mut self, tell: impl Fn(&GroupPlan) + Send + Sync + 'static) -> Self {
+        self.on_refusal = Some(Box::new(tell));
+        self
     }
 
     /// What the driver calls the device.

@@ -18,7 +18,12 @@ impl Device for Cuda {
             Basis::Kashin(frame) => fits(frame.block_log2, true),
             _ => false,
         };
-        has_kernels && matches!(plan.dtype(), DType::F32 | DType::F16 | DType::BF16)
+        let is_supported =
+            has_kernels && matches!(plan.dtype(), DType::F32 | DType::F16 | DType::BF16);
+        if let Some(tell) = self.on_refusal.as_ref().filter(|_| !is_supported) {
+            tell(plan);
+        }
+        is_supported
     }
 
     fn batch_values(&self) -> usize {

@@ -3,9 +3,9 @@
 use fedpress_fl::train::{EdgeCost, RoundRecord, TrainConfig};
 use serde::Serialize;
 
-use super::report::{Finished, html_table};
+use super::report::Finished;
+use super::section::Section;
 use crate::size::human;
-use crate::table::Table;
 
 const HEADS: [&str; 10] = [
     "run",
@@ -74,31 +74,18 @@ fn rows(runs: &[Finished]) -> Vec<[String; 10]> {
     runs.iter().filter_map(row).collect()
 }
 
-/// For the terminal; empty where no training was by FedGKT.
-pub fn table(runs: &[Finished]) -> String {
-    let rows = rows(runs);
-    if rows.is_empty() {
-        return String::new();
-    }
-    let mut table = Table::new(1, HEADS);
-    rows.into_iter().for_each(|row| table.row(row));
-    format!("\n{table}")
-}
-
-/// For the page.
-pub fn section(runs: &[Finished]) -> String {
-    let rows = rows(runs);
-    if rows.is_empty() {
-        return String::new();
-    }
-    format!(
-        "<h2>What the edge pays</h2>\n<p>own: accuracy of the clients' own small networks. \
+/// Without rows where no training was by FedGKT.
+pub fn section(runs: &[Finished]) -> Section<10> {
+    Section {
+        heading: "What the edge pays",
+        text: "own: accuracy of the clients' own small networks. \
          Parameters and multiply-adds of an example's forward pass are those of a client's network, \
          and how many times fewer than of the whole model, extractor and server's. Bytes are \
          measured, both ways, for one upload of each client; beside them, computed for the same clients and data, \
          uncompressed FedAvg of the whole model (every client gets and returns it once a round), \
          and split learning at the same place (features up and gradients down, once an epoch). \
-         idle: virtual time that clients waited for the server.</p>\n{}",
-        html_table(HEADS, rows)
-    )
+         idle: virtual time that clients waited for the server.",
+        heads: HEADS,
+        rows: rows(runs),
+    }
 }

@@ -6,6 +6,7 @@ mod edge;
 mod folder;
 mod paired;
 mod report;
+mod section;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

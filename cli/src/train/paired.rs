@@ -1,7 +1,7 @@
 //! Runs that differ in their seeds alone, taken together: means, and differences seed by seed.
 
-use super::report::{Finished, html_table, times};
-use crate::table::Table;
+use super::report::{Finished, times};
+use super::section::Section;
 
 const HEADS: [&str; 8] =
     ["run", "seeds", "accuracy_%", "difference", "error", "less_down", "less_up", "less_compute"];
@@ -60,28 +60,15 @@ fn standard_error(values: &[f64]) -> Option<f64> {
     (values.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt())
 }
 
-/// For the terminal; empty where seeds do not repeat.
-pub fn table(runs: &[Finished]) -> String {
-    let rows = rows(runs);
-    if rows.is_empty() {
-        return String::new();
+/// Without rows where seeds do not repeat.
+pub fn section(runs: &[Finished]) -> Section<8> {
+    Section {
+        heading: "Seeds taken together",
+        text: "Differences are those of runs with equal seeds, against \
+         the first name, in points; the error is that of their mean.",
+        heads: HEADS,
+        rows: rows(runs),
     }
-    let mut table = Table::new(1, HEADS);
-    rows.into_iter().for_each(|row| table.row(row));
-    format!("\n{table}")
-}
-
-/// For the page.
-pub fn section(runs: &[Finished]) -> String {
-    let rows = rows(runs);
-    if rows.is_empty() {
-        return String::new();
-    }
-    format!(
-        "<h2>Seeds taken together</h2>\n<p>Differences are those of runs with equal seeds, against \
-         the first name, in points; the error is that of their mean.</p>\n{}",
-        html_table(HEADS, rows)
-    )
 }
 
 #[cfg(test)]

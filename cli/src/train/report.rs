@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::chart::{Chart, Line, escaped};
 use super::edge::{self, Edge};
 use super::paired;
+use super::section::Section;
 use crate::size::human;
-use crate::table::Table;
 
 /// A training that is over, or was stopped.
 #[derive(Debug, Serialize)]
@@ -150,11 +150,23 @@ fn rows(runs: &[Finished]) -> Vec<[String; 10]> {
     runs.iter().map(row).collect()
 }
 
-/// The table of the terminal.
+fn section(runs: &[Finished]) -> Section<10> {
+    Section {
+        heading: "Trainings",
+        text: "Bytes are those of whole messages, headers included, over all clients and rounds; \
+               ratios are per update, against the first run. Compute counts multiply-adds of the \
+               clients. The codec's share is its part of the clients' and the server's processor \
+               time, evaluation aside.",
+        heads: HEADS,
+        rows: rows(runs),
+    }
+}
+
+/// The tables of the terminal.
 pub fn table(runs: &[Finished]) -> String {
-    let mut table = Table::new(1, HEADS);
-    rows(runs).into_iter().for_each(|row| table.row(row));
-    format!("{table}{}{}", paired::table(runs), edge::table(runs))
+    let tables =
+        [section(runs).lines(), paired::section(runs).lines(), edge::section(runs).lines()];
+    tables.concat().trim_start().to_owned()
 }
 
 /// The page.
@@ -167,13 +179,9 @@ pub fn html(grid: &Grid, runs: &[Finished]) -> String {
          border-bottom: 1px solid #ddd; }}\ntd:first-child, th:first-child {{ text-align: left; }}\n\
          pre {{ background: #f6f6f6; padding: 1em; }}\n</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
     );
-    page += "<p>Bytes are those of whole messages, headers included, over all clients and rounds; \
-             ratios are per update, against the first run. Compute counts multiply-adds of the \
-             clients. The codec's share is its part of the clients' and the server's processor \
-             time, evaluation aside.</p>\n";
-    page += &html_table(HEADS, rows(runs));
-    page += &paired::section(runs);
-    page += &edge::section(runs);
+    page += &section(runs).html();
+    page += &paired::section(runs).html();
+    page += &edge::section(runs).html();
     for (heading, chart) in charts(runs) {
         page += &format!("<h2>{heading}</h2>\n{}", chart.svg());
     }
@@ -183,19 +191,6 @@ pub fn html(grid: &Grid, runs: &[Finished]) -> String {
         page += &format!("<details><summary>{name}</summary><pre>{toml}</pre></details>\n");
     }
     page + "</body>\n</html>\n"
-}
-
-/// A table of the page.
-pub fn html_table<const N: usize>(heads: [&str; N], rows: Vec<[String; N]>) -> String {
-    let mut table = "<table>\n<tr>".to_owned();
-    heads.iter().for_each(|head| table += &format!("<th>{}</th>", head.replace('_', " ")));
-    table += "</tr>\n";
-    for row in rows {
-        table += "<tr>";
-        row.iter().for_each(|cell| table += &format!("<td>{}</td>", escaped(cell)));
-        table += "</tr>\n";
-    }
-    table + "</table>\n"
 }
 
 fn charts(runs: &[Finished]) -> Vec<(&'static str, Chart)> {
