@@ -59,7 +59,7 @@ DEVICE float left_of(float x, float &v, u32 signs, u32 taken, int r) {
 }
 
 // Clips the rotated residual at a level, keeps it, subtracts what it stands for, and so on; the last
-// pass takes all that is left. A step is a transform: forward and back in turn.
+// pass takes all that is left. A step rotates forward and, but for the last, back.
 template <int K>
 DEVICE void represent(const Plan &p, const Shared<K> &shared, float (&taken_up)[REGISTERS],
                       float *stage, float *residual, u32 n_inputs) {

@@ -47,6 +47,9 @@ pub struct Arguments {
     /// Start over, in an output folder that has a training in it
     #[arg(short, long, conflicts_with = "resume")]
     pub force: bool,
+    /// What trains: cpu; cuda or cuda:1, a GPU, in a build with the feature train-cuda
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: String,
     #[command(flatten)]
     settings: Settings,
     #[command(flatten)]

@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use fedpress_fl::train::{RoundRecord, Run, Training};
+use fedpress_fl::train::{Device, RoundRecord, Run, Training, device};
 
 pub use arguments::Arguments;
 
 use crate::console::Console;
-use crate::exit::{Interrupted, Outcome};
+use crate::exit::{Interrupted, Outcome, Usage};
 use crate::interrupt;
 use crate::size::human;
 use folder::Folder;
@@ -29,12 +29,13 @@ const SAVE_EVERY: Duration = Duration::from_secs(30);
 /// Runs the command.
 pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
     let grid = args.grid()?;
+    let device = device(&args.device).map_err(|e| Usage::new(e.to_string()))?;
     let out = args.folder()?;
     let stop = interrupt::finish_first();
     let mut finished = Vec::new();
     for run in &grid.runs {
         let folder = Folder::new(&out, &run.name)?;
-        let training = train(run, &folder, args, stop, console)?;
+        let training = train(run, &folder, args, &device, stop, console)?;
         finished.push(Finished::new(run, &training)?);
         if !training.is_done() {
             break;
@@ -58,6 +59,7 @@ fn train(
     run: &Run,
     folder: &Folder,
     args: &Arguments,
+    device: &Device,
     stop: &AtomicBool,
     console: &Console,
 ) -> Result<Training> {
@@ -67,7 +69,8 @@ fn train(
     let mut training = match folder.checkpoint(args.resume, args.force)? {
         Some(bytes) => Training::restore(config, &bytes).with_context(|| folder.to_string())?,
         None => Training::new(config)?,
-    };
+    }
+    .on(device.clone());
     folder.write_config(&training.config().to_toml())?;
     let bar = console.rounds(training.config().rounds, &run.name);
     bar.set_position(training.records().len() as u64);

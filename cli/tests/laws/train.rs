@@ -152,6 +152,8 @@ fn mistakes_are_told() {
         ("train --dataset demo --keep 0", "fraction"),
         ("train --dataset demo --clients 3", "clients"),
         ("train feedback.toml", "nearest"),
+        ("train --demo --device gpu", "cuda:INDEX"),
+        ("train --demo --device cuda:9999", "train-cuda"),
     ] {
         let output = room.run(line);
         assert_eq!(code(&output), 2, "{line}: {}", said(&output));

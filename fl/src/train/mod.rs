@@ -1,7 +1,8 @@
 //! Models, data and local training, all in one process (feature `train`).
 //!
 //! The crate exists to move models, not to make them; this module makes real weights and real
-//! updates for it to move, on burn with its CPU backend. What is here:
+//! updates for it to move, on burn: on its CPU backend, or with the
+//! feature `train-cuda` on a GPU ([`device()`] is the one place that names them). What is here:
 //! - [`Architecture`]: a sequential network as data; it knows its parameters, its cost, its layout
 //!   for submodels, and the architecture of a submodel. [`Network`] is one with weights.
 //! - [`Dataset`]: labelled images as bytes, read from files or [made](procedural); a [`Partition`]
@@ -17,6 +18,7 @@
 //! of trained weights do differ (matrix products sum in the order that suits the CPU).
 
 mod data;
+mod device;
 mod evaluate;
 mod gkt;
 mod grid;
@@ -32,6 +34,7 @@ mod training;
 
 pub use burn::tensor::Device;
 pub use data::{Augment, Dataset, Normalisation, procedural};
+pub use device::{cpu, device};
 pub use evaluate::{Evaluation, evaluate};
 pub use gkt::{Clock, GktConfig, GktRecord, GktSimulation, Pace, Pair};
 pub use grid::{Grid, Run};
@@ -41,8 +44,3 @@ pub use parallel::in_parallel;
 pub use partition::{Partition, class_counts};
 pub use simulation::{Algorithm, RoundRecord, Seconds, Simulation, TrainConfig};
 pub use training::{EdgeCost, Training};
-
-/// The CPU: the one place that names a backend.
-pub fn cpu() -> Device {
-    Device::flex()
-}

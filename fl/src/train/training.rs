@@ -1,6 +1,6 @@
 //! [`Training`]: any of the algorithms, as a runner sees it.
 
-use super::{Algorithm, GktSimulation, RoundRecord, Simulation, TrainConfig};
+use super::{Algorithm, Device, GktSimulation, RoundRecord, Simulation, TrainConfig};
 use crate::{Parameter, Result};
 
 /// A training by the algorithm that its configuration names.
@@ -49,6 +49,15 @@ impl Training {
             Algorithm::FedAvg => Self::FedAvg(Box::new(Simulation::restore(config, bytes)?)),
             Algorithm::FedGkt => Self::FedGkt(Box::new(GktSimulation::restore(config, bytes)?)),
         })
+    }
+
+    /// The same, trained and evaluated on a [`device`](super::device()) of choice; else the processor.
+    #[must_use]
+    pub fn on(self, device: Device) -> Self {
+        match self {
+            Self::FedAvg(training) => Self::FedAvg(Box::new(training.on(device))),
+            Self::FedGkt(training) => Self::FedGkt(Box::new(training.on(device))),
+        }
     }
 
     /// Everything that the rounds so far have changed.

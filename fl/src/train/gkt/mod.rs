@@ -119,6 +119,12 @@ impl GktSimulation {
         })
     }
 
+    /// The same, trained and evaluated on a [`device`](super::device()) of choice; else the processor.
+    #[must_use]
+    pub fn on(self, device: Device) -> Self {
+        Self { device, ..self }
+    }
+
     /// What it was made from.
     pub fn config(&self) -> &TrainConfig {
         &self.config
