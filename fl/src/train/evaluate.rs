@@ -5,9 +5,10 @@ use super::local::check_fit;
 use super::network::{Architecture, Network, device_failed};
 use crate::{Parameter, Result};
 use burn::tensor::{Device, Tensor};
+use rayon::prelude::*;
 
 /// Examples in a forward pass.
-const BATCH: usize = 250;
+const BATCH: usize = 50;
 
 /// How good a model is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,26 +46,31 @@ pub fn evaluate(
     score(data, indices, &device, |images| Ok(network.forward(images)))
 }
 
-/// The same for anything that turns images into logits.
+/// The same for anything that turns images into logits; batches side by side, as one alone is too
+/// small to share.
 pub(crate) fn score(
     data: &Dataset,
     indices: &[u32],
     device: &Device,
-    forward: impl Fn(Tensor<4>) -> Result<Tensor<2>>,
+    forward: impl Fn(Tensor<4>) -> Result<Tensor<2>> + Sync,
 ) -> Result<Evaluation> {
-    let (mut correct, mut loss) = (0, 0.0);
-    for indices in indices.chunks(BATCH) {
+    let batch = |indices: &[u32]| {
         let (images, _) = data.batch(indices, device)?;
         let logits = forward(images)?;
         let [_, classes] = logits.dims();
         let logits = logits.try_into_vec_as::<f32>().map_err(device_failed)?;
+        let (mut correct, mut loss) = (0, 0.0);
         for (logits, index) in logits.chunks_exact(classes).zip(indices) {
             let label = usize::from(data.labels()[*index as usize]);
             correct += u64::from(largest(logits) == Some(label));
             loss += surprise(logits, label);
         }
-    }
+        Ok((correct, loss))
+    };
+    let batches = indices.par_chunks(BATCH).map(batch).collect::<Result<Vec<(u64, f64)>>>()?;
     let examples = indices.len() as u64;
+    let correct = batches.iter().map(|(correct, _)| correct).sum();
+    let loss: f64 = batches.iter().map(|(_, loss)| loss).sum();
     Ok(Evaluation { correct, examples, loss: loss / examples as f64 })
 }
 
