@@ -23,7 +23,7 @@ fn options(rule: ServerRule, scope: Scope) -> RoundOptions {
         min_updates: 3,
         over_selection: 0.4,
         deadline: 100,
-        policy: Policy { strategy: Pick::Random, scope, keep, clients: BTreeMap::new() },
+        policy: Policy { strategy: Pick::Random, scope, keep, ..Policy::full() },
         down: "hadamard|q=4".parse().unwrap(),
         up: "uplink".parse().unwrap(),
         scaled: true,

@@ -26,7 +26,13 @@ fn options(n_updates: usize, min_updates: usize, over_selection: f64) -> RoundOp
 }
 
 fn policy(strategy: Strategy, scope: Scope, keep: f64) -> Policy {
-    Policy { strategy, scope, keep: Keep::from(keep), clients: BTreeMap::new() }
+    Policy {
+        strategy,
+        scope,
+        keep: Keep::from(keep),
+        clients: BTreeMap::new(),
+        masks: BTreeMap::new(),
+    }
 }
 
 fn server(options: RoundOptions) -> Coordinator {
@@ -371,6 +377,92 @@ fn a_round_over_two_edge_servers_is_the_round_without_them() {
     assert!(matches!(last[..], [Action::Committed(summary)] if summary.n_folded == 4));
     assert_eq!(root.model(), flat.model());
     assert!(root.merge(&second, 1, &Default::default()).is_err(), "no round is open");
+}
+
+/// The root of a tree knows whom it asked; a server below it that took others is not believed.
+#[test]
+fn a_merge_brings_nobody_who_was_not_asked() {
+    let mut root = server(options(4, 4, 0.0));
+    let asked = begin(&mut root, &CLIENTS[..4], 0);
+    let (client, message) = &asked[0];
+    let choice = Download::decode(message, &Default::default()).unwrap().header.choice;
+    for (stranger, answers) in [(1000, true), (1000, false)] {
+        let mut edge = Aggregator::new(layout(), RUN, 0, AggregatorOptions::default()).unwrap();
+        edge.expect(*client, Digest::of(message), &choice, false).unwrap();
+        edge.receive(*client, &answer(*client, message));
+        edge.expect(stranger, Digest::of(message), &choice, false).unwrap();
+        if answers {
+            edge.receive(stranger, &answer(stranger, message));
+        }
+        let before = root.save().unwrap();
+        let error = root.merge(&edge.save().unwrap(), 1, &Default::default()).unwrap_err();
+        assert!(error.to_string().contains("client 1000 was not asked"), "{error}");
+        assert_eq!(root.save().unwrap(), before);
+    }
+}
+
+#[test]
+fn what_is_refused_does_not_bring_back_who_vanished() {
+    let mut server = server(options(2, 1, 0.0));
+    let asked = begin(&mut server, &CLIENTS, 0);
+    server.receive(asked[0].0, &answer(asked[0].0, &asked[0].1)[..30], 1).unwrap();
+    assert_eq!(server.gone(asked[0].0, 2).unwrap(), []);
+    assert_eq!(
+        rejected(&server.receive(asked[0].0, b"the rest of it", 3).unwrap()),
+        Reason::Malformed
+    );
+    assert_eq!(server.missing(), [asked[1].0]);
+    let actions = server.receive(asked[1].0, &answer(asked[1].0, &asked[1].1), 4).unwrap();
+    assert!(matches!(actions[..], [_, Action::Committed(_)]), "nobody is left: {actions:?}");
+}
+
+/// Masks that the server has chosen travel, are trained and folded like any others, over a restart
+/// too; and it may choose again for the next round.
+#[test]
+fn masks_may_be_chosen_for_each_client_and_round() {
+    let layout = Layout::clone(&layout());
+    let masks = |odd: bool| -> Vec<_> {
+        let mask = |group: &fedpress_fl::Group| (0..group.units).map(|i| (i % 2 == 1) == odd);
+        layout.groups().iter().map(|group| mask(group).collect()).collect()
+    };
+    for scope in [Scope::Client, Scope::Round] {
+        let policy = |odd| Policy {
+            masks: BTreeMap::from([(CLIENTS[0], masks(odd))]),
+            ..policy(Strategy::Random, scope, 0.5)
+        };
+        let options = RoundOptions { policy: policy(true), ..options(2, 2, 0.0) };
+        let mut server = server(options.clone());
+        for odd in [true, false] {
+            server.set_policy(policy(odd)).unwrap();
+            let before = server.model().to_vec();
+            let asked = begin(&mut server, &CLIENTS[..2], 0);
+            assert!(server.set_policy(policy(odd)).is_err(), "a round is open");
+            let restored = RoundOptions { policy: policy(odd), ..options.clone() };
+            let saved = server.save().unwrap();
+            server = Coordinator::restore(&saved, layout.clone(), restored, &Default::default())
+                .unwrap();
+            assert_eq!(resend(&mut server), asked);
+            let download = Download::decode(&asked[0].1, &Default::default()).unwrap();
+            assert_eq!(download.header.choice.rule, fedpress_fl::Rule::Explicit(masks(odd)));
+            // The head is 3 by c * 2: both values of units 1, 3, 5 or of 0, 2, 4.
+            let head = |model: &[fedpress_fl::Parameter]| model[3].values.clone();
+            let own: Vec<f32> = (0..36)
+                .filter(|i| (i % 12 / 2 % 2 == 1) == odd)
+                .map(|i| head(&before)[i])
+                .collect();
+            assert_eq!(head(&download.base), own);
+            for (client, message) in &asked {
+                server.receive(*client, &answer(*client, message), 1).unwrap();
+            }
+            assert!(!server.is_open());
+            assert_ne!(server.model(), before);
+        }
+        assert!(
+            server
+                .set_policy(Policy { masks: BTreeMap::from([(3, vec![])]), ..policy(true) })
+                .is_err()
+        );
+    }
 }
 
 #[test]

@@ -107,6 +107,7 @@ fn seeds_mean_these_units_for_ever() {
         scope,
         keep: Keep::from(0.5),
         clients: BTreeMap::new(),
+        masks: BTreeMap::new(),
     };
     let rule = |strategy, scope| policy(strategy, scope).choice(7, 3, 5).rule;
     assert_eq!(rule(Strategy::Random, Scope::Round), Rule::Random { seed: PINNED_ROUND });
@@ -164,7 +165,7 @@ fn scope_says_who_shares_a_submodel() {
     for strategy in [Strategy::Random, Strategy::Rolling] {
         let select = |scope, round, client| {
             let (keep, clients) = (Keep::from(0.5), BTreeMap::new());
-            Policy { strategy, scope, keep, clients }
+            Policy { strategy, scope, keep, clients, masks: BTreeMap::new() }
                 .choice(9, round, client)
                 .select(&layout)
                 .unwrap()
@@ -180,7 +181,13 @@ fn scope_says_who_shares_a_submodel() {
 fn a_weak_client_keeps_less() {
     let clients = BTreeMap::from([(3, Keep::from(0.25))]);
     let keep = Keep::from(0.5);
-    let policy = Policy { strategy: Strategy::Random, scope: Scope::Round, keep, clients };
+    let policy = Policy {
+        strategy: Strategy::Random,
+        scope: Scope::Round,
+        keep,
+        clients,
+        masks: BTreeMap::new(),
+    };
     let layout = pair();
     policy.check(&layout).unwrap();
     let n_kept = |client| policy.choice(1, 0, client).select(&layout).unwrap().n_kept(0);

@@ -73,6 +73,24 @@ fn norms_follow_their_units() {
     assert_eq!(all, [vec![1, 2], vec![1, 2], vec![0]]);
 }
 
+/// A group norm pools the channels of each of its groups. So that what is left is pooled with what it
+/// was pooled with, drop the same channels of each group, or whole groups: as with a grouped convolution.
+#[test]
+fn group_norms_drop_the_same_channels_of_each_group_or_whole_groups() {
+    let both = |axis: &str, group: &str| {
+        format!(
+            "[groups]\n{group}\n[[parameters]]\nname = \"before.bias\"\naxes = [\"{axis}\"]\n\
+             [[parameters]]\nname = \"norm.weight\"\naxes = [\"{axis}\"]\n\
+             [[parameters]]\nname = \"after.weight\"\naxes = [\"1\", \"{axis}\"]\ninputs = [1]\n"
+        )
+    };
+    // Six channels in two groups of three: channels 0 and 2 of each, or the second group.
+    let (_, all) = kept(&both("2*c", "c = 3"), &["x.x"]);
+    assert_eq!(all, vec![vec![0, 2, 3, 5]; 3]);
+    let (_, all) = kept(&both("g*3", "g = 2"), &[".x"]);
+    assert_eq!(all, vec![vec![3, 4, 5]; 3]);
+}
+
 #[test]
 fn layers_that_are_added_share_their_units() {
     let toml = "[groups]\nstream = 3\ninside = 2\n\

@@ -172,7 +172,19 @@ impl Aggregator {
     /// both have folded, that each expects from another base, for a base that is of two choices, or
     /// when the weights leave their bound.
     pub fn merge(&mut self, bytes: &[u8], decode: &DecodeOptions) -> Result<()> {
+        self.add(Self::restore(bytes, self.layout.clone(), self.options.clone(), decode)?)
+    }
+
+    /// The same at the root of a tree, which knows who was asked: `InvalidArgument` for anyone else.
+    pub(crate) fn merge_known(&mut self, bytes: &[u8], decode: &DecodeOptions) -> Result<()> {
         let other = Self::restore(bytes, self.layout.clone(), self.options.clone(), decode)?;
+        match other.clients.keys().find(|client| !self.is_expected(**client)) {
+            Some(client) => Err(Error::invalid(format!("client {client} was not asked"))),
+            None => self.add(other),
+        }
+    }
+
+    fn add(&mut self, other: Self) -> Result<()> {
         let (ours, theirs) = ((self.run, self.round), (other.run, other.round));
         if ours != theirs {
             return Err(Error::invalid(format!(

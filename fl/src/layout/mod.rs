@@ -108,6 +108,19 @@ impl Layout {
     /// An axis is `segment ("+" segment)*`, and a segment `[number "*"] group ["*" number]` or a
     /// number: `"fc1"`, `"conv2*49"`, `"3*heads*64"`, `"a+b"`, `"10"`.
     ///
+    /// What layers are made of:
+    ///
+    /// | layer | axes |
+    /// |---|---|
+    /// | dense, conv | its own group out, that of the layer before in; `inputs` names the latter |
+    /// | depthwise conv, batch norm | the group of the layer before |
+    /// | conv with G groups, group norm of G groups | `"G*c"`, the same channels of each, or `"g*n"`, whole groups of n channels; the layer before alike, so that what is left meets what it met |
+    /// | flattened image of n places | `"c*n"` channels first, `"n*c"` channels last |
+    /// | sum of two paths | one group for both |
+    /// | concatenation | `"a+b"` |
+    /// | attention of width n a head | `"heads*n"`, query, key and value in one `"3*heads*n"` |
+    /// | embedding | its width; words are an input |
+    ///
     /// # Errors
     /// `InvalidArgument` with the line where the text is not such a file, with the parameter and
     /// the axis where it is and makes no sense.
@@ -250,12 +263,15 @@ fn check_params(groups: &[Group], params: &[ParamLayout]) -> Result<()> {
             length =
                 product.ok_or_else(|| invalid("more values than can be counted".to_owned()))?;
         }
-        let sum = n_values.checked_add(length);
-        n_values = sum.ok_or_else(|| invalid("more values than can be counted".to_owned()))?;
+        let sum = n_values.checked_add(length).filter(|sum| *sum <= MAX_VALUES);
+        n_values = sum.ok_or_else(|| invalid(format!("more than {MAX_VALUES} values in all")))?;
         check_inputs(param).map_err(invalid)?;
     }
     Ok(())
 }
+
+/// Values of a model, for each of which an aggregator has 24 bytes.
+const MAX_VALUES: usize = isize::MAX as usize / 32;
 
 fn check_inputs(param: &ParamLayout) -> std::result::Result<(), String> {
     let ascending = param.inputs.windows(2).all(|pair| pair[0] < pair[1]);

@@ -10,8 +10,8 @@ pub use options::RoundOptions;
 
 use crate::message::EVERYONE;
 use crate::{
-    Aggregator, Broadcast, Choice, Digest, Error, Layout, Parameter, Reason, Received, Rejection,
-    Result, Role, Scope, ServerOptimizer, pack, scale,
+    Aggregator, Broadcast, Choice, Digest, Error, Layout, Parameter, Policy, Reason, Received,
+    Rejection, Result, Role, Scope, ServerOptimizer, pack, scale,
 };
 use fedpress::DecodeOptions;
 use open::Open;
@@ -87,6 +87,19 @@ impl Coordinator {
     /// The number of the open round, or of the next.
     pub fn round(&self) -> u64 {
         self.round
+    }
+
+    /// Who gets what from the next round on, as a server may decide by what the last one brought.
+    ///
+    /// # Errors
+    /// `InvalidArgument` while a round is open; those of [`Policy::check`](crate::Policy::check).
+    pub fn set_policy(&mut self, policy: Policy) -> Result<()> {
+        if self.open.is_some() {
+            return Err(Error::invalid(format!("round {} is open", self.round)));
+        }
+        policy.check(&self.layout)?;
+        self.options.policy = policy;
+        Ok(())
     }
 
     /// Whether a round is collecting.
@@ -245,8 +258,10 @@ impl Coordinator {
             }));
             return Ok(actions);
         };
-        open.gone.remove(&client);
         let received = open.aggregator.receive(client, bytes);
+        if !matches!(received, Received::Rejected(_)) {
+            open.gone.remove(&client);
+        }
         match received {
             Received::More => drop(open.began.entry(client).or_insert(now)),
             _ => drop(open.began.remove(&client)),
@@ -269,8 +284,9 @@ impl Coordinator {
     /// them: servers near the clients stack into a tree, and the model is the same as without.
     ///
     /// # Errors
-    /// Those of [`Aggregator::merge`], which change nothing; `InvalidArgument` if no round is open, or
-    /// its time is over and [`tick`](Self::tick) has not been told.
+    /// Those of [`Aggregator::merge`], which change nothing; `InvalidArgument` if no round is open, its
+    /// time is over and [`tick`](Self::tick) has not been told, or the state has a client that was
+    /// not asked.
     pub fn merge(&mut self, state: &[u8], now: u64, decode: &DecodeOptions) -> Result<Vec<Action>> {
         let closed = || Error::invalid("no round is open");
         let open = self.open.as_ref().filter(|open| now < open.ends_at).ok_or_else(closed)?;
@@ -279,7 +295,7 @@ impl Coordinator {
             self.message(client)?;
         }
         let open = self.open.as_mut().ok_or_else(closed)?;
-        open.aggregator.merge(state, decode)?;
+        open.aggregator.merge_known(state, decode)?;
         let Open { aggregator, gone, began, .. } = open;
         gone.retain(|client| aggregator.is_missing(*client));
         began.retain(|client, _| aggregator.is_missing(*client));

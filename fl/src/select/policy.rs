@@ -1,7 +1,8 @@
 //! [`Policy`]: the choice of each round and client.
 
-use super::{Choice, Keep, Rule};
+use super::{Choice, Keep, Rule, Selection};
 use crate::{Layout, Result};
+use bitvec::vec::BitVec;
 use fedpress::derive_key;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -39,6 +40,9 @@ pub struct Policy {
     pub keep: Keep,
     /// Clients that keep something else, as weak devices may.
     pub clients: BTreeMap<u64, Keep>,
+    /// Clients that keep exactly these units, a mask for each group in the order of the layout, as a
+    /// server may that knows which matter.
+    pub masks: BTreeMap<u64, Vec<BitVec>>,
 }
 
 /// What a hash is for; the last number of its key, so that no two draws of a round agree.
@@ -49,20 +53,35 @@ impl Policy {
     /// The full model for everyone.
     pub fn full() -> Self {
         let (strategy, scope) = (Strategy::Ordered, Scope::Round);
-        Self { strategy, scope, keep: Keep::from(1.0), clients: BTreeMap::new() }
+        Self {
+            strategy,
+            scope,
+            keep: Keep::from(1.0),
+            clients: BTreeMap::new(),
+            masks: BTreeMap::new(),
+        }
     }
 
-    /// Whether all fractions are valid, of all clients.
+    /// Whether all fractions and masks are valid, of all clients.
     ///
     /// # Errors
-    /// Those of [`Keep::check`].
+    /// Those of [`Keep::check`] and [`Selection::from_masks`].
     pub fn check(&self, layout: &Layout) -> Result<()> {
-        std::iter::once(&self.keep).chain(self.clients.values()).try_for_each(|k| k.check(layout))
+        let mut fractions = std::iter::once(&self.keep).chain(self.clients.values());
+        fractions.try_for_each(|keep| keep.check(layout))?;
+        let mut masks = self.masks.values();
+        masks.try_for_each(|masks| Selection::from_masks(layout, masks.clone()).map(drop))
     }
 
     /// The choice for a client in a round; a pure function of its arguments.
     pub fn choice(&self, seed: u64, round: u64, client: u64) -> Choice {
-        let rule = match (self.strategy, self.scope) {
+        let explicit = self.masks.get(&client).cloned().map(Rule::Explicit);
+        let rule = explicit.unwrap_or_else(|| self.rule(seed, round, client));
+        Choice { rule, keep: self.keep_of(client).clone() }
+    }
+
+    fn rule(&self, seed: u64, round: u64, client: u64) -> Rule {
+        match (self.strategy, self.scope) {
             (Strategy::Random, Scope::Round) => {
                 Rule::Random { seed: derive_key(&[seed, round, SELECTION]) }
             }
@@ -76,8 +95,7 @@ impl Policy {
                 let start = derive_key(&[seed, client, START]) >> 32;
                 Rule::Rolling { offset: start.wrapping_add(round) }
             }
-        };
-        Choice { rule, keep: self.keep_of(client).clone() }
+        }
     }
 
     /// The fractions a client keeps.
