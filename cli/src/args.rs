@@ -191,7 +191,7 @@ impl Threads {
     /// At least one.
     pub fn count(&self) -> usize {
         match self.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            0 => all_cores(),
             n => n,
         }
     }
@@ -206,7 +206,13 @@ impl Threads {
 /// Most threads to ask for: each takes memory, and some systems refuse to start more.
 const MOST_THREADS: usize = 256;
 
-fn parse_threads(text: &str) -> Result<usize, String> {
+/// How many threads the machine runs at a time.
+pub fn all_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// A number of threads, or 0.
+pub fn parse_threads(text: &str) -> Result<usize, String> {
     let threads = text.parse().ok().filter(|n| *n <= MOST_THREADS);
     threads.ok_or_else(|| format!("expected is a number from 0 to {MOST_THREADS}"))
 }

@@ -161,6 +161,22 @@ impl Spec {
         !self.transform.is_biased() && !self.quantizer.as_ref().is_some_and(Quantizer::is_biased)
     }
 
+    /// How often a value of q bits goes into one of 32, over the fraction that is kept: the ratio that
+    /// papers give (Caldas et al. 2018, section 4). It leaves out what a redundant frame, ranges,
+    /// padding and headers cost and what a lossless stage saves; what a stream takes is known when it
+    /// is written.
+    ///
+    /// ```
+    /// let spec: fedpress::Spec = "hadamard|subsample=0.25|q=8".parse()?;
+    /// assert_eq!(spec.formula_ratio(), 16.0);
+    /// # Ok::<(), fedpress::Error>(())
+    /// ```
+    pub fn formula_ratio(&self) -> f64 {
+        let kept = self.subsample.as_ref().map_or(1.0, |subsample| f64::from(subsample.fraction()));
+        let bits = self.quantizer.as_ref().map_or(32.0, Quantizer::bits);
+        32.0 / (bits * kept)
+    }
+
     /// Whether decoding needs the shared seed.
     pub(crate) fn is_seeded(&self) -> bool {
         self.transform.is_seeded()

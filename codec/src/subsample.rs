@@ -23,6 +23,11 @@ impl Subsample {
         )))
     }
 
+    /// s.
+    pub(crate) fn fraction(&self) -> f32 {
+        self.fraction
+    }
+
     /// k = max(1, round(s N)), half up; none of none.
     pub(crate) fn n_kept(&self, n: usize) -> usize {
         let kept = (f64::from(self.fraction) * n as f64 + 0.5) as usize;

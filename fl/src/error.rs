@@ -17,12 +17,19 @@ struct Detail {
     message: String,
     parameter: Option<String>,
     source: Option<fedpress::Error>,
+    is_divergence: bool,
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self(Box::new(Detail { kind, message, parameter: None, source: None }))
+        Self(Box::new(Detail {
+            kind,
+            message,
+            parameter: None,
+            source: None,
+            is_divergence: false,
+        }))
     }
 
     /// The caller's mistake.
@@ -67,6 +74,20 @@ impl Error {
         &self.0.kind
     }
 
+    /// Training that left the numbers there are: the caller's mistake, as a rule too high a learning
+    /// rate.
+    #[cfg(feature = "train")]
+    pub(crate) fn divergence(message: String) -> Self {
+        let mut error = Self::invalid(message);
+        error.0.is_divergence = true;
+        error
+    }
+
+    /// Whether training diverged: in a federation one client's, not the others'.
+    pub fn is_divergence(&self) -> bool {
+        self.0.is_divergence
+    }
+
     /// The parameter or tensor it is about.
     pub fn parameter(&self) -> Option<&str> {
         self.0.parameter.as_deref().or_else(|| self.0.source.as_ref()?.tensor())
@@ -101,6 +122,7 @@ impl From<fedpress::Error> for Error {
             message: String::new(),
             parameter: None,
             source: Some(source),
+            is_divergence: false,
         }))
     }
 }

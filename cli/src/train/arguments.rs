@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use fedpress_fl::train::{Algorithm, Grid, TrainConfig};
 
-use crate::args::Threads;
+use crate::args::{all_cores, parse_threads};
 use crate::destination::free_name;
 use crate::exit::Usage;
 
@@ -52,8 +52,9 @@ pub struct Arguments {
     pub device: String,
     #[command(flatten)]
     settings: Settings,
-    #[command(flatten)]
-    pub threads: Threads,
+    /// Clients that train side by side; 0 is one per core. The result does not depend on it
+    #[arg(short = 'T', long, value_name = "N", default_value_t = 0, value_parser = parse_threads)]
+    threads: usize,
 }
 
 /// The algorithms, as they are written.
@@ -140,6 +141,11 @@ impl Arguments {
             Err(Usage::new("what to train: a CONFIG file, --dataset, or --demo"))?;
         }
         Ok(grid)
+    }
+
+    /// At least one.
+    pub fn threads(&self) -> usize {
+        if self.threads == 0 { all_cores() } else { self.threads }
     }
 
     /// The output folder; made if it is not there.

@@ -1,6 +1,6 @@
 //! Line charts as SVG.
 
-use crate::svg::{line, open, segment, text, upright};
+use crate::svg::{dot, line, open, segment, text, upright};
 
 /// A line with its name.
 pub struct Line {
@@ -18,6 +18,8 @@ pub struct Chart {
     pub x_log: bool,
     /// Beside the y axis.
     pub y_label: &'static str,
+    /// Whether points are marked.
+    pub dots: bool,
     /// In the order of the legend.
     pub lines: Vec<Line>,
 }
@@ -80,13 +82,16 @@ impl Chart {
         let all = || self.lines.iter().flat_map(|line| &line.points);
         let x = Scale::new(all().map(|p| p.0), self.x_log, LEFT, RIGHT);
         let y = Scale::new(all().map(|p| p.1), false, BOTTOM, TOP);
-        let mut svg = open(WIDTH, HEIGHT);
+        let legend = TOP + 20.0 * self.lines.len() as f64 + 10.0;
+        let mut svg = open(WIDTH, HEIGHT.max(legend));
         self.axes(&mut svg, &x, &y);
         for (i, given) in self.lines.iter().enumerate() {
             let colour = COLOURS[i % COLOURS.len()];
             let dashes = ["none", "7 4", "2 3"][i / COLOURS.len() % 3];
             let drawn = given.points.iter().filter(|p| !self.x_log || p.0 > 0.0);
-            svg += &line(drawn.map(|p| (x.at(p.0), y.at(p.1))), colour, dashes);
+            let places: Vec<_> = drawn.map(|p| (x.at(p.0), y.at(p.1))).collect();
+            places.iter().filter(|_| self.dots).for_each(|at| svg += &dot(*at, colour));
+            svg += &line(places.into_iter(), colour, dashes);
             let (left, row) = (RIGHT + 16.0, TOP + 14.0 + 20.0 * i as f64);
             svg += &segment((left, row - 4.0), (left + 30.0, row - 4.0), colour, dashes);
             svg += &text(left + 36.0, row, "start", 13, &escaped(&given.name));
@@ -137,12 +142,16 @@ mod tests {
         ];
         for x_log in [false, true] {
             let lines = lines.iter().map(|l| given(&l.name, &l.points)).collect();
-            let svg = Chart { x_label: "x", x_log, y_label: "y", lines }.svg();
+            let svg = Chart { x_label: "x", x_log, y_label: "y", dots: true, lines }.svg();
             assert!(svg.contains("a&lt;b") && !svg.contains("NaN") && !svg.contains("inf"));
             assert_eq!(svg.matches("<polyline").count(), 3);
+            assert_eq!(svg.matches("<circle").count(), if x_log { 3 } else { 4 });
         }
-        let nothing = Chart { x_label: "x", x_log: true, y_label: "y", lines: vec![] }.svg();
-        assert!(!nothing.contains("NaN"));
+        let chart = |lines| Chart { x_label: "x", x_log: true, y_label: "y", dots: false, lines };
+        assert!(!chart(vec![]).svg().contains("NaN"));
+        // A legend of any length is inside the picture.
+        let svg = chart((0..40).map(|_| given("", &[])).collect()).svg();
+        assert!(svg.contains("viewBox=\"0 0 860 830\""));
     }
 
     #[test]

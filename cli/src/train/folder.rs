@@ -45,9 +45,11 @@ impl Folder {
         self.0.join("features")
     }
 
-    /// What the training was told.
-    pub fn write_config(&self, toml: &str) -> Result<()> {
-        replace(&self.0.join("config.toml"), toml.as_bytes())
+    /// What the training was told, and how many examples of each class each client has.
+    pub fn write_config(&self, training: &Training) -> Result<()> {
+        replace(&self.0.join("config.toml"), training.config().to_toml().as_bytes())?;
+        let counts = serde_json::to_string(&training.class_counts()?)?.replace("],", "],\n");
+        replace(&self.0.join("class-counts.json"), counts.as_bytes())
     }
 
     /// Log, model, and the checkpoint last: it stands for all of them.

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod chart;
+mod curves;
 mod edge;
 mod folder;
 mod paired;
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use fedpress_fl::train::{Device, RoundRecord, Run, Training, device};
+use fedpress_fl::train::{Algorithm, Device, RoundRecord, Run, Training, device};
 
 pub use arguments::Arguments;
 
@@ -32,14 +33,22 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
     let device = device(&args.device).map_err(|e| Usage::new(e.to_string()))?;
     let out = args.folder()?;
     let stop = interrupt::finish_first();
-    let mut finished = Vec::new();
+    let (mut finished, mut failed) = (Vec::new(), None);
     for run in &grid.runs {
         let folder = Folder::new(&out, &run.name)?;
-        let training = train(run, &folder, args, &device, stop, console)?;
+        let mut training = begin(run, &folder, args, &device, console)?;
+        let went = train(run, &mut training, &folder, args, stop, console);
         finished.push(Finished::new(run, &training)?);
-        if !training.is_done() {
+        // One that diverges is no reason to keep the others waiting.
+        if let Err(why) = went {
+            console.note(&format!("{folder}: {why:#}"));
+            failed.get_or_insert(why.context(folder.to_string()));
+        } else if !training.is_done() {
             break;
         }
+    }
+    if let Some(frontier) = curves::frontier(&finished) {
+        folder::replace(&out.join("frontier.svg"), frontier.as_bytes())?;
     }
     let path = out.join("report.html");
     folder::replace(&path, report::html(&grid, &finished).as_bytes())?;
@@ -48,46 +57,66 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
     } else {
         console.print(&format!("{}\nreport: {}\n", report::table(&finished), path.display()))?;
     }
-    match stop.load(Ordering::SeqCst) {
-        true => Err(Interrupted("saved; --resume goes on".into()).into()),
-        false => Ok(Outcome::Done),
+    match failed {
+        Some(why) => Err(why),
+        None if finished.len() < grid.runs.len() || !finished.iter().all(Finished::is_done) => {
+            Err(Interrupted("saved; --resume goes on".into()).into())
+        }
+        None => Ok(Outcome::Done),
     }
 }
 
-/// One training, from where it was left.
-fn train(
+/// One training, as it was left.
+fn begin(
     run: &Run,
     folder: &Folder,
     args: &Arguments,
     device: &Device,
-    stop: &AtomicBool,
     console: &Console,
 ) -> Result<Training> {
     let mut config = run.config.clone();
     // Used only where features do not fit in memory.
     config.gkt.folder.get_or_insert_with(|| folder.features());
-    let mut training = match folder.checkpoint(args.resume, args.force)? {
+    if config.algorithm == Algorithm::FedAvg && config.down.contains("subsample") {
+        console.note(&format!(
+            "{}: down leaves out part of the model, which every client then misses; fewer bits cost \
+             less for as many bytes (Caldas et al. 2018, section 4.2)",
+            run.name
+        ));
+    }
+    let training = match folder.checkpoint(args.resume, args.force)? {
         Some(bytes) => Training::restore(config, &bytes).with_context(|| folder.to_string())?,
         None => Training::new(config)?,
     }
     .on(device.clone());
-    folder.write_config(&training.config().to_toml())?;
+    folder.write_config(&training)?;
+    Ok(training)
+}
+
+/// Its rounds, until they are over or somebody asks to stop.
+fn train(
+    run: &Run,
+    training: &mut Training,
+    folder: &Folder,
+    args: &Arguments,
+    stop: &AtomicBool,
+    console: &Console,
+) -> Result<()> {
     let bar = console.rounds(training.config().rounds, &run.name);
     bar.set_position(training.records().len() as u64);
     let mut saved = Instant::now();
     while !training.is_done() && !stop.load(Ordering::SeqCst) {
-        let record = training.round(args.threads.count())?;
+        let record = training.round(args.threads())?;
         bar.set_message(progress(record));
         bar.inc(1);
         console.detail(|| format!("{} round {}: {}", run.name, record.round, progress(record)));
         if saved.elapsed() > SAVE_EVERY {
-            folder.save(&training)?;
+            folder.save(training)?;
             saved = Instant::now();
         }
     }
     bar.finish_and_clear();
-    folder.save(&training)?;
-    Ok(training)
+    folder.save(training)
 }
 
 fn progress(record: &RoundRecord) -> String {

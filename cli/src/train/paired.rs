@@ -1,5 +1,6 @@
 //! Runs that differ in their seeds alone, taken together: means, and differences seed by seed.
 
+use super::curves::groups;
 use super::report::{Finished, times};
 use super::section::Section;
 
@@ -10,27 +11,21 @@ const HEADS: [&str; 8] =
 /// seeds with its standard error (the deviation of the differences over the root of their number),
 /// and how many times less its updates take. Empty unless some name has several seeds.
 fn rows(runs: &[Finished]) -> Vec<[String; 8]> {
-    let mut names: Vec<&str> = Vec::new();
-    for run in runs {
-        if !names.contains(&run.group()) {
-            names.push(run.group());
-        }
-    }
-    let of = |name: &str| -> Vec<&Finished> { runs.iter().filter(|r| r.group() == name).collect() };
-    let Some(first) = names.first().map(|name| of(name)) else { return Vec::new() };
-    if names.iter().all(|name| of(name).len() < 2) {
+    let groups = groups(runs);
+    let Some((_, first)) = groups.first() else { return Vec::new() };
+    if groups.iter().all(|(_, members)| members.len() < 2) {
         return Vec::new();
     }
-    names.iter().map(|name| row(name, &of(name), &first)).collect()
+    groups.iter().map(|(name, members)| row(name, members, first)).collect()
 }
 
 fn row(name: &str, own: &[&Finished], first: &[&Finished]) -> [String; 8] {
-    let accuracies: Vec<f64> = own.iter().filter_map(|run| run.accuracy()).collect();
+    let accuracies: Vec<f64> = own.iter().filter_map(|run| run.accuracy).collect();
     let partner = |run: &&&Finished| first.iter().find(|other| other.seed() == run.seed());
     let pairs: Vec<(&Finished, &Finished)> =
         own.iter().filter_map(|run| Some((*run, *partner(&run)?))).collect();
     let differences: Vec<f64> =
-        pairs.iter().filter_map(|(run, other)| Some(run.accuracy()? - other.accuracy()?)).collect();
+        pairs.iter().filter_map(|(run, other)| Some(run.accuracy? - other.accuracy?)).collect();
     let less = |part: fn(&Finished) -> f64| {
         let own: f64 = pairs.iter().map(|(run, _)| part(run)).sum();
         let other: f64 = pairs.iter().map(|(_, other)| part(other)).sum();

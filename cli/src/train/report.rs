@@ -6,7 +6,8 @@ use anyhow::Result;
 use fedpress_fl::train::{EdgeCost, Grid, RoundRecord, Run, TrainConfig, Training};
 use serde::Serialize;
 
-use super::chart::{Chart, Line, escaped};
+use super::chart::escaped;
+use super::curves;
 use super::edge::{self, Edge};
 use super::paired;
 use super::section::Section;
@@ -17,7 +18,7 @@ use crate::size::human;
 pub struct Finished {
     pub name: String,
     rounds: usize,
-    accuracy: Option<f64>,
+    pub accuracy: Option<f64>,
     bytes_down: u64,
     bytes_up: u64,
     multiply_adds: u64,
@@ -25,17 +26,24 @@ pub struct Finished {
     edge_parameters: usize,
     edge_multiply_adds: u64,
     bits_per_value_up: f64,
+    /// What the papers' formula gives (`Training::formula_ratios`).
+    formula_down: f64,
+    formula_up: f64,
+    /// Clients whose updates are missing.
+    failed: usize,
     /// What there is beside, of FedGKT.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub edge: Option<Edge>,
     #[serde(skip)]
-    group: String,
+    pub group: String,
     #[serde(skip)]
     pub cost: EdgeCost,
     #[serde(skip)]
     config: TrainConfig,
     #[serde(skip)]
-    records: Vec<RoundRecord>,
+    pub records: Vec<RoundRecord>,
+    #[serde(skip)]
+    is_done: bool,
 }
 
 /// What `--json` prints.
@@ -56,6 +64,7 @@ impl Finished {
         let mut seconds = fedpress_fl::train::Seconds::default();
         records.iter().for_each(|record| seconds += record.seconds);
         let bytes_up = sum(|r| r.bytes_up);
+        let (formula_down, formula_up) = training.formula_ratios()?;
         Ok(Self {
             name: run.name.clone(),
             group: run.group.clone(),
@@ -68,6 +77,10 @@ impl Finished {
             edge_parameters: cost.parameters,
             edge_multiply_adds: cost.multiply_adds,
             bits_per_value_up: 8.0 * bytes_up as f64 / training.values_up().max(1) as f64,
+            formula_down,
+            formula_up,
+            failed: records.iter().map(|r| r.failed).sum(),
+            is_done: training.is_done(),
             edge: Edge::new(training.config(), records, &cost),
             cost,
             config: training.config().clone(),
@@ -75,19 +88,14 @@ impl Finished {
         })
     }
 
-    /// What runs that differ in their seeds alone are called.
-    pub fn group(&self) -> &str {
-        &self.group
+    /// Whether all rounds are over.
+    pub fn is_done(&self) -> bool {
+        self.is_done
     }
 
     /// The seed it was made with.
     pub fn seed(&self) -> u64 {
         self.config.seed
-    }
-
-    /// Where it ended.
-    pub fn accuracy(&self) -> Option<f64> {
-        self.accuracy
     }
 
     /// Bytes down for each update, so that a training that was stopped compares, too.
@@ -162,6 +170,31 @@ fn section(runs: &[Finished]) -> Section<10> {
     }
 }
 
+/// What was sent beside what the literature would count; and whose updates are missing.
+fn accounting(runs: &[Finished]) -> Section<6> {
+    let Some(first) = runs.first() else { return Section::empty() };
+    let row = |run: &Finished| {
+        let against = |part: fn(&Finished) -> f64| times(part(first), part(run));
+        [
+            run.name.clone(),
+            format!("{:.2}x", run.formula_down),
+            against(Finished::down_per_update),
+            format!("{:.2}x", run.formula_up),
+            against(Finished::up_per_update),
+            run.failed.to_string(),
+        ]
+    };
+    Section {
+        heading: "By the formula, and on the wire",
+        text: "The formula is 32 / (q s), times how many times fewer parameters a client has: what \
+               papers report. It knows no headers, ranges, padding or lossless stages. Less on the \
+               wire is against the first run. Clients are missing from a round whose training \
+               diverged or whose update was refused.",
+        heads: ["run", "formula_down", "wire_down", "formula_up", "wire_up", "clients_missing"],
+        rows: runs.iter().map(row).collect(),
+    }
+}
+
 /// The tables of the terminal.
 pub fn table(runs: &[Finished]) -> String {
     let tables =
@@ -181,8 +214,9 @@ pub fn html(grid: &Grid, runs: &[Finished]) -> String {
     );
     page += &section(runs).html();
     page += &paired::section(runs).html();
+    page += &accounting(runs).html();
     page += &edge::section(runs).html();
-    for (heading, chart) in charts(runs) {
+    for (heading, chart) in curves::charts(runs) {
         page += &format!("<h2>{heading}</h2>\n{}", chart.svg());
     }
     page += "<h2>Configurations</h2>\n";
@@ -191,31 +225,4 @@ pub fn html(grid: &Grid, runs: &[Finished]) -> String {
         page += &format!("<details><summary>{name}</summary><pre>{toml}</pre></details>\n");
     }
     page + "</body>\n</html>\n"
-}
-
-fn charts(runs: &[Finished]) -> Vec<(&'static str, Chart)> {
-    let chart = |x_label, x_log, x: fn(&RoundRecord, f64) -> f64| {
-        let line = |run: &Finished| {
-            let mut bytes = 0.0;
-            let mut points = Vec::new();
-            for record in &run.records {
-                bytes += (record.bytes_down + record.bytes_up) as f64;
-                let at = Some(x(record, bytes)).filter(|x| x.is_finite());
-                points.extend(at.zip(record.accuracy.map(|a| 100.0 * a)));
-            }
-            Line { name: run.name.clone(), points }
-        };
-        let lines = runs.iter().map(line).collect();
-        Chart { x_label, x_log, y_label: "accuracy on the test set, %", lines }
-    };
-    let mut charts = vec![
-        ("Accuracy against rounds", chart("rounds", false, |record, _| record.round as f64)),
-        ("Accuracy against bytes", chart("megabytes, both ways", true, |_, bytes| bytes / 1e6)),
-    ];
-    let clock = |record: &RoundRecord, _| record.gkt.as_ref().map_or(f64::NAN, |gkt| gkt.clock);
-    if runs.iter().any(|run| run.records.iter().any(|r| r.gkt.is_some())) {
-        let heading = "FedGKT: accuracy against virtual time";
-        charts.push((heading, chart("virtual seconds", false, clock)));
-    }
-    charts
 }

@@ -16,6 +16,11 @@ pub struct Section<const N: usize> {
 }
 
 impl<const N: usize> Section<N> {
+    /// One that is left out.
+    pub fn empty() -> Self {
+        Self { heading: "", text: "", heads: [""; N], rows: Vec::new() }
+    }
+
     /// For the terminal, behind an empty line.
     pub fn lines(self) -> String {
         if self.rows.is_empty() {

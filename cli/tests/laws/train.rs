@@ -161,6 +161,81 @@ fn mistakes_are_told() {
     }
 }
 
+/// One run of a file that diverges is told, and the others are trained, now and when asked again.
+#[test]
+fn a_run_that_diverges_does_not_keep_the_others_waiting() {
+    let room = Room::new();
+    let runs =
+        "[[run]]\nname = \"wild\"\nlocal = { learning_rate = 1e8 }\n[[run]]\nname = \"tame\"\n";
+    room.write("two.toml", format!("{SMALL}{runs}").as_bytes());
+    for again in ["", " --resume"] {
+        let output = room.run(&format!("train two.toml --out out --rounds 1{again}"));
+        assert_eq!(code(&output), 2, "{}", said(&output));
+        assert!(said(&output).contains("wild") && said(&output).contains("diverged"));
+        let page = String::from_utf8(room.read("out/report.html")).unwrap();
+        assert!(
+            page.contains("<td>wild</td><td>0</td>") && page.contains("<td>tame</td><td>1</td>")
+        );
+    }
+}
+
+/// Who has what, what papers would count, and where each training ended, are written down.
+#[test]
+fn a_report_has_class_counts_formula_and_frontier() {
+    let room = Room::new();
+    let runs = "[[run]]\nname = \"all\"\nkeep = 1.0\n[[run]]\nname = \"less\"\nkeep = 0.5\n";
+    room.write("two.toml", format!("{}{runs}", SMALL.replace("keep = 0.75", "")).as_bytes());
+    room.ok("train two.toml --out out --rounds 1");
+    let counts = room.read("out/less/class-counts.json");
+    let counts: Vec<Vec<u64>> = serde_json::from_slice(&counts).unwrap();
+    assert_eq!((counts.len(), counts.iter().flatten().sum::<u64>()), (6, 240));
+    assert!(counts.iter().all(|client| client.len() == 10 && client.iter().sum::<u64>() == 40));
+    let svg = String::from_utf8(room.read("out/frontier.svg")).unwrap();
+    assert!(svg.contains(">all<") && svg.contains(">less<") && svg.matches("<circle").count() == 2);
+    let page = String::from_utf8(room.read("out/report.html")).unwrap();
+    assert!(page.contains("<td>all</td><td>8.00x</td>"), "4 of 32 bits down");
+    // What leaves a part of the model out on its way down is pointed out.
+    let told = said(&room.run(
+        "train --dataset demo --clients 10 --rounds 1 --out s --down hadamard|subsample=0.5|q=4",
+    ));
+    assert!(told.contains("leaves out part of the model"), "{told}");
+}
+
+/// Files that have moved are the same files.
+#[test]
+fn data_may_lie_elsewhere_when_a_training_goes_on() {
+    let room = Room::new();
+    let config = SMALL.replace("240", "20").replace("100", "20");
+    room.write("png.toml", format!("dataset = \"folders\"\n{config}").as_bytes());
+    for (set, class) in [("train", "a"), ("train", "b"), ("test", "a"), ("test", "b")] {
+        std::fs::create_dir_all(room.path(&format!("here/{set}/{class}"))).unwrap();
+        for i in 0..20u8 {
+            room.write(
+                &format!("here/{set}/{class}/{i}.png"),
+                &png(if class == "a" { i } else { 255 - i }),
+            );
+        }
+    }
+    room.ok("train png.toml --data here --out out --rounds 1");
+    std::fs::rename(room.path("here"), room.path("there")).unwrap();
+    room.ok("train png.toml --data there --out out --rounds 2 --resume");
+    assert_eq!(log(&room, "out").len(), 2);
+    // The first 20 examples of 40 are of both classes.
+    let counts = room.read("out/run/class-counts.json");
+    let counts: Vec<Vec<u64>> = serde_json::from_slice(&counts).unwrap();
+    let of_class = |class: usize| counts.iter().map(|client| client[class]).sum::<u64>();
+    assert_eq!([of_class(0), of_class(1)], [10, 10]);
+}
+
+/// An image of 16 by 16 pixels of one grey.
+fn png(grey: u8) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, 16, 16);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.write_header().unwrap().write_image_data(&[grey; 256]).unwrap();
+    file
+}
+
 #[test]
 fn an_interrupt_saves() {
     let room = Room::new();

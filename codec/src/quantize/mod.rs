@@ -75,6 +75,13 @@ impl Quantizer {
         })
     }
 
+    /// Bits of a code, its share of the scales aside.
+    pub(crate) fn bits(&self) -> f64 {
+        match self {
+            Self::Uniform(uniform) => f64::from(uniform.q),
+        }
+    }
+
     /// Block size in coefficients.
     pub(crate) fn block(&self) -> usize {
         match self {

@@ -178,7 +178,7 @@ pub(crate) fn descend(
 
 fn diverged(step: u64, why: &str, settings: &LocalTraining) -> Error {
     let rate = settings.learning_rate;
-    Error::invalid(format!("training diverged at step {step} (learning rate {rate}): {why}"))
+    Error::divergence(format!("training diverged at step {step} (learning rate {rate}): {why}"))
 }
 
 /// Whether images and classes are what the architecture takes, and there are examples to use.

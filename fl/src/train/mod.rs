@@ -41,6 +41,7 @@ pub use grid::{Grid, Run};
 pub use local::{LocalTraining, Optimizer, Trained, train};
 pub use network::{Architecture, LayerSpec, Network, SplitModel};
 pub use parallel::in_parallel;
+pub(crate) use parallel::on_threads;
 pub use partition::{Partition, class_counts};
-pub use simulation::{Algorithm, RoundRecord, Seconds, Simulation, TrainConfig};
+pub use simulation::{Algorithm, RoundRecord, Seconds, Simulation, Tier, TrainConfig};
 pub use training::{EdgeCost, Training};

@@ -1,4 +1,4 @@
-//! Many clients side by side.
+//! Many clients side by side, or one thing on many threads.
 
 use crate::{Error, Result};
 use fedpress::ErrorKind;
@@ -45,6 +45,12 @@ pub fn in_parallel<T: Send>(
     let mut results: Vec<(usize, T)> = results.into_iter().collect();
     results.sort_by_key(|(i, _)| *i);
     Ok(results.into_iter().map(|(_, result)| result).collect())
+}
+
+/// Runs `work` in a pool of so many threads, which its matrix products and its batches share.
+pub(crate) fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> Result<T> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
+    Ok(pool.map_err(no_thread)?.install(work))
 }
 
 fn no_thread(error: rayon::ThreadPoolBuildError) -> Error {

@@ -1,6 +1,6 @@
 //! [`Training`]: any of the algorithms, as a runner sees it.
 
-use super::{Algorithm, Device, GktSimulation, RoundRecord, Simulation, TrainConfig};
+use super::{Algorithm, Device, GktSimulation, RoundRecord, Simulation, TrainConfig, class_counts};
 use crate::{Parameter, Result};
 
 /// A training by the algorithm that its configuration names.
@@ -145,6 +145,33 @@ impl Training {
             features,
             samples,
         })
+    }
+
+    /// How many times less travels down and up by the papers' formula: 32 / (q s), times how many times
+    /// fewer parameters a client's model has (Caldas et al. 2018, section 4; no tiers, no headers). Of
+    /// FedGKT, 32 / (q s) of features and answers.
+    ///
+    /// # Errors
+    /// None once the training is made.
+    pub fn formula_ratios(&self) -> Result<(f64, f64)> {
+        let (down, up) = self.config().specs()?;
+        let fewer = match self {
+            Self::FedAvg(training) => training.fewer_parameters()?,
+            Self::FedGkt(_) => 1.0,
+        };
+        Ok((down.formula_ratio() * fewer, up.formula_ratio() * fewer))
+    }
+
+    /// How many examples of each class each client has.
+    ///
+    /// # Errors
+    /// None once the training is made.
+    pub fn class_counts(&self) -> Result<Vec<Vec<u64>>> {
+        let (data, shards) = match self {
+            Self::FedAvg(training) => training.shards(),
+            Self::FedGkt(training) => training.shards(),
+        };
+        class_counts(data.labels(), shards, data.n_classes())
     }
 
     /// How many values the uploads so far stand for: parameters, or features.

@@ -27,21 +27,23 @@ pub(super) fn classes(dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The images in `dir/CLASS/*.png`, class by class and by name, all as RGB and of one size; other
-/// files are passed over.
+/// The images in `dir/CLASS/*.png`, all as RGB and of one size; other files are passed over. Classes
+/// take turns, each by name, so that the first examples are of all of them.
 pub(super) fn dataset(dir: &Path, classes: &[String]) -> Result<Dataset> {
-    let (mut images, mut labels, mut size) = (Vec::new(), Vec::new(), None);
+    let mut paths = Vec::new();
     for (label, class) in classes.iter().enumerate() {
-        for path in entries(&dir.join(class))? {
-            if path.extension().and_then(|e| e.to_str()) != Some("png") {
-                continue;
-            }
-            let found = append(&path, size, &mut images).map_err(|why| corrupt(&path, why))?;
-            size = Some(found);
-            labels.push(label as u16);
-            if images.len() as u64 > MAX_BYTES {
-                return Err(corrupt(dir, format!("more than {MAX_BYTES} bytes, decompressed")));
-            }
+        let is_png = |path: &PathBuf| path.extension().and_then(|e| e.to_str()) == Some("png");
+        let found = entries(&dir.join(class))?.into_iter().filter(is_png).enumerate();
+        paths.extend(found.map(|(turn, path)| (turn, label as u16, path)));
+    }
+    paths.sort();
+    let (mut images, mut labels, mut size) = (Vec::new(), Vec::new(), None);
+    for (_, label, path) in paths {
+        let found = append(&path, size, &mut images).map_err(|why| corrupt(&path, why))?;
+        size = Some(found);
+        labels.push(label);
+        if images.len() as u64 > MAX_BYTES {
+            return Err(corrupt(dir, format!("more than {MAX_BYTES} bytes, decompressed")));
         }
     }
     let (width, height) = size.ok_or_else(|| corrupt(dir, "expected PNG files, found none"))?;

@@ -135,6 +135,11 @@ impl GktSimulation {
         &self.model
     }
 
+    /// Who has which of the training examples.
+    pub(in crate::train) fn shards(&self) -> (&Dataset, &[Vec<u32>]) {
+        (&self.train, &self.shards)
+    }
+
     /// Training examples of all clients.
     pub fn n_examples(&self) -> usize {
         self.train.len()

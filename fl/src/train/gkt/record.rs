@@ -72,6 +72,7 @@ impl Tally {
             bytes_up: self.bytes_up,
             multiply_adds: self.multiply_adds,
             updates: self.losses.len(),
+            failed: 0,
             seconds: self.seconds,
             gkt: Some(self.gkt),
         }

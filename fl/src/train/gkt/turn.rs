@@ -3,8 +3,8 @@
 use super::queue::Event;
 use super::server::Turn;
 use super::{Client, GktSimulation, in_parallel, record, timed};
-use crate::{Error, Result};
-use fedpress::ErrorKind;
+use crate::Result;
+use crate::train::on_threads;
 use std::time::Instant;
 
 impl GktSimulation {
@@ -71,13 +71,4 @@ impl GktSimulation {
         self.records.push(record);
         Ok(())
     }
-}
-
-/// Runs `work` in a pool of so many threads, which matrix products share.
-fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> Result<T> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
-    let pool = pool.map_err(|e| {
-        Error::new(ErrorKind::Io(std::io::ErrorKind::Other), format!("no thread: {e}"))
-    })?;
-    Ok(pool.install(work))
 }

@@ -57,6 +57,8 @@ pub struct TrainConfig {
     pub keep: f64,
     /// The same for single groups of units.
     pub keep_groups: BTreeMap<String, f64>,
+    /// Clients that keep another fraction, as weak devices do.
+    pub tiers: Vec<Tier>,
     /// `random`, `ordered` or `rolling`.
     pub strategy: Strategy,
     /// `client`: a submodel for each; `round`: one for all.
@@ -83,6 +85,16 @@ pub struct TrainConfig {
     pub gkt: GktConfig,
 }
 
+/// Some of the clients: those with the lowest numbers that no tier before it has.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tier {
+    /// Fraction of all clients.
+    pub share: f64,
+    /// What they keep of each group of units.
+    pub keep: f64,
+}
+
 impl Default for TrainConfig {
     fn default() -> Self {
         Self {
@@ -100,6 +112,7 @@ impl Default for TrainConfig {
             local: LocalTraining::default(),
             keep: 1.0,
             keep_groups: BTreeMap::new(),
+            tiers: Vec::new(),
             strategy: Strategy::Random,
             scope: Scope::Client,
             scaled: false,
@@ -179,7 +192,14 @@ impl TrainConfig {
     pub(super) fn policy(&self) -> Policy {
         let keep = Keep { default: self.keep, groups: self.keep_groups.clone() };
         let (strategy, scope) = (self.strategy, self.scope);
-        Policy { strategy, scope, keep, clients: BTreeMap::new() }
+        let (mut clients, mut from) = (BTreeMap::new(), 0.0);
+        for tier in &self.tiers {
+            let to = from + tier.share;
+            let place = |share: f64| (share * self.clients as f64).round() as u64;
+            clients.extend((place(from)..place(to)).map(|client| (client, tier.keep.into())));
+            from = to;
+        }
+        Policy { strategy, scope, keep, clients, masks: BTreeMap::new() }
     }
 
     /// What FedGKT has no use for is refused rather than ignored.
@@ -187,6 +207,7 @@ impl TrainConfig {
         let of = Self::of(Algorithm::FedGkt);
         let unused = [
             ("keep", self.keep != of.keep || self.keep_groups != of.keep_groups),
+            ("tiers", self.tiers != of.tiers),
             ("strategy", self.strategy != of.strategy),
             ("scope", self.scope != of.scope),
             ("scaled", self.scaled),
@@ -223,6 +244,10 @@ impl TrainConfig {
         if self.algorithm == Algorithm::FedAvg && self.clients_per_round > self.clients {
             let (some, all) = (self.clients_per_round, self.clients);
             return Err(Error::invalid(format!("{some} clients a round, there are {all}")));
+        }
+        let shares: f64 = self.tiers.iter().map(|tier| tier.share).sum();
+        if !self.tiers.iter().all(|tier| tier.share >= 0.0) || shares > 1.0 + 1e-9 {
+            return Err(Error::invalid(format!("tiers: expected shares up to 1, found {shares}")));
         }
         if i64::try_from(self.seed).is_err() {
             return Err(Error::invalid(format!("seed: below 2^63, found {}", self.seed)));

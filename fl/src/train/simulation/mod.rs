@@ -4,13 +4,16 @@ pub(super) mod config;
 mod record;
 pub(super) mod saved;
 mod state;
+#[cfg(test)]
+mod tests;
 
-pub use config::{Algorithm, TrainConfig};
+pub use config::{Algorithm, Tier, TrainConfig};
 pub use record::{RoundRecord, Seconds};
 
-use super::{Architecture, Dataset, Device, cpu, evaluate, in_parallel, train};
+use super::{Architecture, Dataset, Device, cpu, evaluate, in_parallel, on_threads, train};
 use crate::{
-    Action, Coordinator, Download, Error, Feedback, Layout, Parameter, Result, RoundOptions,
+    Action, Coordinator, Download, Error, Feedback, Gather, Layout, Parameter, Policy, Result,
+    RoundOptions,
 };
 use fedpress::{DecodeOptions, derive_key};
 use std::collections::BTreeMap;
@@ -97,6 +100,16 @@ impl Simulation {
         &self.architecture
     }
 
+    /// Parameters of the full model over those that a client without a tier gets.
+    pub(in crate::train) fn fewer_parameters(&self) -> Result<f64> {
+        fewer_parameters(self.coordinator.layout(), &self.config)
+    }
+
+    /// Who has which of the training examples.
+    pub(in crate::train) fn shards(&self) -> (&Dataset, &[Vec<u32>]) {
+        (&self.train, &self.shards)
+    }
+
     /// Training examples of all clients.
     pub fn n_examples(&self) -> usize {
         self.train.len()
@@ -117,10 +130,12 @@ impl Simulation {
         self.records.len() as u64 >= self.config.rounds
     }
 
-    /// One round, with up to `threads` clients at the same time.
+    /// One round, with up to `threads` clients at the same time. A client whose training diverges
+    /// drops out of the round.
     ///
     /// # Errors
-    /// `InvalidArgument` when the training is over, or diverges.
+    /// `InvalidArgument` when the training is over, or diverges on all clients of the round; go on
+    /// from the last [`save`](Self::save) then.
     pub fn round(&mut self, threads: usize) -> Result<&RoundRecord> {
         if self.is_done() {
             return Err(Error::invalid(format!("all {} rounds are over", self.config.rounds)));
@@ -145,9 +160,15 @@ impl Simulation {
                     .unwrap_or_else(|| Feedback::new(self.coordinator.layout()))
             });
             let this = &*self;
-            jobs.push(move || this.client(round, client, &message, feedback));
+            jobs.push(move || (client, this.client(round, client, &message, feedback)));
         }
-        let trips = in_parallel(threads, jobs)?.into_iter().collect::<Result<Vec<_>>>()?;
+        let (mut trips, mut lost) = (Vec::new(), Vec::new());
+        for (client, trip) in in_parallel(threads, jobs)? {
+            match trip {
+                Err(why) if why.is_divergence() => lost.push((client, why)),
+                trip => trips.push(trip?),
+            }
+        }
         let mut record = RoundRecord {
             round: round + 1,
             accuracy: None,
@@ -157,6 +178,7 @@ impl Simulation {
             bytes_up: trips.iter().map(|t| t.message.len() as u64).sum(),
             multiply_adds: trips.iter().map(|t| t.multiply_adds).sum(),
             updates: 0,
+            failed: lost.len(),
             seconds,
             gkt: None,
         };
@@ -164,7 +186,14 @@ impl Simulation {
             record.seconds += trip.seconds;
             self.deliver(trip, round, &mut record)?;
         }
-        self.evaluate_into(&mut record)?;
+        for (client, _) in lost {
+            self.coordinator.gone(client, round)?;
+        }
+        if record.updates == 0 {
+            let why = format!("round {}: training diverged on all clients", record.round);
+            return Err(Error::divergence(why));
+        }
+        self.evaluate_into(&mut record, threads)?;
         record.seconds.round = start.elapsed().as_secs_f64();
         self.records.push(record);
         Ok(&self.records[self.records.len() - 1])
@@ -210,7 +239,11 @@ impl Simulation {
         for action in actions {
             match action {
                 Action::Taken { .. } => record.updates += 1,
-                Action::Reject(rejection) => return Err(Error::invalid(rejection.to_string())),
+                Action::Reject(_) => {
+                    record.failed += 1;
+                    self.coordinator.gone(trip.client, now)?;
+                    return Ok(());
+                }
                 _ => {}
             }
         }
@@ -220,15 +253,16 @@ impl Simulation {
         Ok(())
     }
 
-    fn evaluate_into(&self, record: &mut RoundRecord) -> Result<()> {
+    fn evaluate_into(&self, record: &mut RoundRecord, threads: usize) -> Result<()> {
         let due = record.round.is_multiple_of(self.config.evaluate_every);
         if !due && record.round < self.config.rounds {
             return Ok(());
         }
         let start = Instant::now();
-        let model = self.coordinator.model();
-        let result =
-            evaluate(&self.architecture, model, &self.test, &self.test.indices(), &self.device)?;
+        let (architecture, model) = (&self.architecture, self.coordinator.model());
+        let (test, device) = (&self.test, &self.device);
+        let evaluate = || evaluate(architecture, model, test, &test.indices(), device);
+        let result = on_threads(threads, evaluate)??;
         record.seconds.evaluate = start.elapsed().as_secs_f64();
         record.accuracy = Some(result.accuracy());
         record.test_loss = Some(result.loss);
@@ -243,12 +277,20 @@ pub(super) fn timed<T>(seconds: &mut f64, work: impl FnOnce() -> T) -> T {
     result
 }
 
+fn fewer_parameters(layout: &Layout, config: &TrainConfig) -> Result<f64> {
+    let policy = Policy { clients: BTreeMap::new(), ..config.policy() };
+    let selection = policy.choice(config.seed, 0, 0).select(layout)?;
+    let kept = |i| Ok(Gather::new(layout, &selection, i)?.n_packed());
+    let kept: usize = (0..layout.params().len()).map(kept).sum::<Result<usize>>()?;
+    Ok(layout.n_values() as f64 / kept as f64)
+}
+
 fn round_options(config: &TrainConfig) -> Result<RoundOptions> {
     let (down, up) = config.specs()?;
     let key = |purpose| derive_key(&[config.seed, purpose]);
     let mut options = RoundOptions::new(1, key(purpose::ROUNDS), key(purpose::SERVER));
     options.n_updates = config.clients_per_round;
-    options.min_updates = config.clients_per_round;
+    options.min_updates = 1;
     options.policy = config.policy();
     (options.down, options.up) = (down, up);
     options.scaled = config.scaled;

@@ -23,6 +23,9 @@ pub struct RoundRecord {
     pub multiply_adds: u64,
     /// Updates that were folded.
     pub updates: usize,
+    /// Clients of the round whose training diverged, or whose update the server did not take.
+    #[serde(default)]
+    pub failed: usize,
     /// How long it took.
     pub seconds: Seconds,
     /// What there is beside, in FedGKT, whose rounds are turns of the server: there `accuracy` is

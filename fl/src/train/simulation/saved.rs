@@ -67,6 +67,7 @@ impl Saved {
         let mut before = TrainConfig::from_toml(&saved.text("config")?)?;
         // What does not change the rounds so far.
         before.rounds = config.rounds;
+        before.data.clone_from(&config.data);
         before.gkt.folder.clone_from(&config.gkt.folder);
         if before != *config {
             let (before, now) = (before.to_toml(), config.to_toml());
