@@ -83,7 +83,7 @@ impl Error {
         error
     }
 
-    /// Whether training diverged: in a federation one client's, not the others'.
+    /// Whether it is that training diverged, which is one client's matter in a federation.
     pub fn is_divergence(&self) -> bool {
         self.0.is_divergence
     }

@@ -21,9 +21,11 @@ const DEMO_GKT: &str = include_str!("../../../fl/experiments/demo-fedgkt.toml");
 /// on each client and a large one on the server that teach each other. Every byte count is that of real
 /// messages. CONFIG is a TOML file: settings of the training, or of several runs that share some (one
 /// table "run" each); options on the command line override it. The output folder gets, for each run,
-/// its configuration, one JSON line per round (log.jsonl), a checkpoint and the model (model.fp, which fedpress decode
-/// turns into safetensors), and a report for all of them (report.html). The same seed gives the same
-/// bytes and the same model with any number of threads.
+/// its configuration, one JSON line per round (log.jsonl), how many examples of each class each client
+/// has (class-counts.json), a checkpoint and the model (model.fp, which fedpress decode turns into
+/// safetensors), and for all of them a report (report.html) and the picture of accuracy against bytes
+/// (frontier.svg). The same seed gives the same bytes and the same model with any number of threads on
+/// one type of processor; a GPU adds in an order of its own.
 ///
 /// What FedGKT sends the server instead of gradients is not anonymous: the features of a one-layer
 /// extractor are close to the image, which can be made from them again, few bits or many; labels
@@ -52,7 +54,8 @@ pub struct Arguments {
     pub device: String,
     #[command(flatten)]
     settings: Settings,
-    /// Clients that train side by side; 0 is one per core. The result does not depend on it
+    /// Threads: clients that train side by side, batches of an evaluation; 0 is one per core. The
+    /// result does not depend on it
     #[arg(short = 'T', long, value_name = "N", default_value_t = 0, value_parser = parse_threads)]
     threads: usize,
 }

@@ -39,9 +39,11 @@ pub fn charts(runs: &[Finished]) -> Vec<(&'static str, Chart)> {
             run.records.iter().map(point).collect()
         };
         let line = |(name, members): (&str, Vec<&Finished>)| {
-            let all: Vec<_> = members.iter().map(points).collect();
-            let rounds = all.iter().map(Vec::len).min().unwrap_or(0);
-            let round = |i| all.iter().map(|points| points[i]).collect::<Option<Vec<_>>>();
+            // Of those that have come furthest: the mean of the same runs all along.
+            let rounds = members.iter().map(|run| run.records.len()).max().unwrap_or(0);
+            let furthest = members.iter().filter(|run| run.records.len() == rounds);
+            let all: Vec<_> = furthest.map(points).collect();
+            let round = |i: usize| all.iter().map(|points| points[i]).collect::<Option<Vec<_>>>();
             let points = (0..rounds).filter_map(round).map(|points| mean(&points)).collect();
             Line { name: name.to_owned(), points }
         };
@@ -61,19 +63,19 @@ pub fn charts(runs: &[Finished]) -> Vec<(&'static str, Chart)> {
     charts
 }
 
-/// The last accuracy of each against what an update weighs; of one training alone there is nothing to
-/// compare.
+/// The last accuracy of what is finished against what an update weighs; of one training alone there is
+/// nothing to compare.
 fn ends(runs: &[Finished]) -> Option<Chart> {
-    let end = |run: &&Finished| {
+    let end = |run: &&Finished| -> Option<(f64, f64)> {
         let bytes = run.down_per_update() + run.up_per_update();
         Some((bytes / 1e3, 100.0 * run.accuracy?))
     };
     let line = |(name, members): (&str, Vec<&Finished>)| {
-        let points = members.iter().map(end).collect::<Option<Vec<_>>>();
-        let points = points.iter().map(|points| mean(points)).collect();
-        Line { name: name.to_owned(), points }
+        let finished = members.iter().filter(|run| run.is_done());
+        let points: Vec<_> = finished.filter_map(end).collect();
+        (!points.is_empty()).then(|| Line { name: name.to_owned(), points: vec![mean(&points)] })
     };
-    let lines: Vec<Line> = groups(runs).into_iter().map(line).collect();
+    let lines: Vec<Line> = groups(runs).into_iter().filter_map(line).collect();
     let x_label = "kilobytes an update, both ways";
     let chart = Chart { x_label, x_log: true, y_label: ACCURACY, dots: true, lines };
     (chart.lines.len() > 1).then_some(chart)

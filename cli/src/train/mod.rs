@@ -33,22 +33,18 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
     let device = device(&args.device).map_err(|e| Usage::new(e.to_string()))?;
     let out = args.folder()?;
     let stop = interrupt::finish_first();
-    let (mut finished, mut failed) = (Vec::new(), None);
+    let mut finished = Vec::new();
     for run in &grid.runs {
         let folder = Folder::new(&out, &run.name)?;
         let mut training = begin(run, &folder, args, &device, console)?;
-        let went = train(run, &mut training, &folder, args, stop, console);
+        train(run, &mut training, &folder, args, stop, console)?;
         finished.push(Finished::new(run, &training)?);
-        // One that diverges is no reason to keep the others waiting.
-        if let Err(why) = went {
-            console.note(&format!("{folder}: {why:#}"));
-            failed.get_or_insert(why.context(folder.to_string()));
-        } else if !training.is_done() {
+        if !training.is_done() {
             break;
         }
     }
-    if let Some(frontier) = curves::frontier(&finished) {
-        folder::replace(&out.join("frontier.svg"), frontier.as_bytes())?;
+    if let Some(picture) = curves::frontier(&finished) {
+        folder::replace(&out.join("frontier.svg"), picture.as_bytes())?;
     }
     let path = out.join("report.html");
     folder::replace(&path, report::html(&grid, &finished).as_bytes())?;
@@ -57,12 +53,9 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
     } else {
         console.print(&format!("{}\nreport: {}\n", report::table(&finished), path.display()))?;
     }
-    match failed {
-        Some(why) => Err(why),
-        None if finished.len() < grid.runs.len() || !finished.iter().all(Finished::is_done) => {
-            Err(Interrupted("saved; --resume goes on".into()).into())
-        }
-        None => Ok(Outcome::Done),
+    match finished.len() == grid.runs.len() && finished.iter().all(Finished::is_done) {
+        true => Ok(Outcome::Done),
+        false => Err(Interrupted("saved; --resume goes on".into()).into()),
     }
 }
 
@@ -123,5 +116,9 @@ fn progress(record: &RoundRecord) -> String {
     let accuracy = record.accuracy.map(|a| format!("{:.2} %, ", 100.0 * a)).unwrap_or_default();
     let (down, up) = (human(record.bytes_down), human(record.bytes_up));
     let clock = record.gkt.as_ref().map(|gkt| format!(", at {:.1} virtual s", gkt.clock));
-    format!("{accuracy}{down} down, {up} up{}", clock.unwrap_or_default())
+    let missing = match record.clients_missing {
+        0 => String::new(),
+        n => format!(", {n} clients missing"),
+    };
+    format!("{accuracy}{down} down, {up} up{}{missing}", clock.unwrap_or_default())
 }

@@ -29,8 +29,7 @@ pub struct Finished {
     /// What the papers' formula gives (`Training::formula_ratios`).
     formula_down: f64,
     formula_up: f64,
-    /// Clients whose updates are missing.
-    failed: usize,
+    clients_missing: usize,
     /// What there is beside, of FedGKT.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub edge: Option<Edge>,
@@ -79,7 +78,7 @@ impl Finished {
             bits_per_value_up: 8.0 * bytes_up as f64 / training.values_up().max(1) as f64,
             formula_down,
             formula_up,
-            failed: records.iter().map(|r| r.failed).sum(),
+            clients_missing: records.iter().map(|r| r.clients_missing).sum(),
             is_done: training.is_done(),
             edge: Edge::new(training.config(), records, &cost),
             cost,
@@ -121,7 +120,7 @@ impl Finished {
 
 /// How often the first goes into the second.
 pub fn times(first: f64, own: f64) -> String {
-    if own == 0.0 { "-".into() } else { format!("{:.2}x", first / own) }
+    if own == 0.0 || first == 0.0 { "-".into() } else { format!("{:.2}x", first / own) }
 }
 
 const HEADS: [&str; 10] = [
@@ -181,15 +180,15 @@ fn accounting(runs: &[Finished]) -> Section<6> {
             against(Finished::down_per_update),
             format!("{:.2}x", run.formula_up),
             against(Finished::up_per_update),
-            run.failed.to_string(),
+            run.clients_missing.to_string(),
         ]
     };
     Section {
         heading: "By the formula, and on the wire",
         text: "The formula is 32 / (q s), times how many times fewer parameters a client has: what \
                papers report. It knows no headers, ranges, padding or lossless stages. Less on the \
-               wire is against the first run. Clients are missing from a round whose training \
-               diverged or whose update was refused.",
+               wire is against the first run. Missing from their rounds are clients whose training \
+               diverged.",
         heads: ["run", "formula_down", "wire_down", "formula_up", "wire_up", "clients_missing"],
         rows: runs.iter().map(row).collect(),
     }
@@ -197,9 +196,13 @@ fn accounting(runs: &[Finished]) -> Section<6> {
 
 /// The tables of the terminal.
 pub fn table(runs: &[Finished]) -> String {
+    let missing = runs.iter().filter(|run| run.clients_missing > 0).map(|run| {
+        format!("\n{}: training diverged on {} clients\n", run.name, run.clients_missing)
+    });
     let tables =
         [section(runs).lines(), paired::section(runs).lines(), edge::section(runs).lines()];
-    tables.concat().trim_start().to_owned()
+    let text: Vec<String> = tables.into_iter().chain(missing).collect();
+    text.concat().trim_start().to_owned()
 }
 
 /// The page.

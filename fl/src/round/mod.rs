@@ -89,7 +89,8 @@ impl Coordinator {
         self.round
     }
 
-    /// Who gets what from the next round on, as a server may decide by what the last one brought.
+    /// Who gets what from the next round on, as a server may decide by what the last one brought. Like
+    /// all options it is not saved: [`restore`](Self::restore) takes the policy that was set last.
     ///
     /// # Errors
     /// `InvalidArgument` while a round is open; those of [`Policy::check`](crate::Policy::check).
@@ -177,7 +178,8 @@ impl Coordinator {
     /// [`restore`](Self::restore) with other seeds, policy or specs; as encoding.
     pub fn message(&mut self, client: u64) -> Result<Arc<[u8]>> {
         let choice = self.choice(client);
-        let is_own = self.options.policy.scope == Scope::Client;
+        let policy = &self.options.policy;
+        let is_own = policy.scope == Scope::Client || policy.masks.contains_key(&client);
         let known = match &self.open {
             Some(open) if open.is_missing(client) => {
                 open.shared.iter().find(|(made, _)| *made == choice).map(|(_, made)| made.clone())

@@ -40,8 +40,8 @@ pub struct Policy {
     pub keep: Keep,
     /// Clients that keep something else, as weak devices may.
     pub clients: BTreeMap<u64, Keep>,
-    /// Clients that keep exactly these units, a mask for each group in the order of the layout, as a
-    /// server may that knows which matter.
+    /// Clients that keep exactly these units whatever the rest says, a mask for each group in the order
+    /// of the layout, as a server may want that knows which matter. Each gets a download of its own.
     pub masks: BTreeMap<u64, Vec<BitVec>>,
 }
 

@@ -53,6 +53,9 @@ impl Partition {
         if n_clients == 0 || u32::try_from(n).is_err() {
             return Err(Error::invalid("expected clients, and at most 2^32 - 1 examples"));
         }
+        if n_clients > n {
+            return Err(Error::invalid(format!("{n} examples for {n_clients} clients")));
+        }
         let wrong = |what: &str| Err(Error::invalid(format!("expected {what}, found {self:?}")));
         let mut parts = match *self {
             Self::Iid => iid(n, &vec![1.0; n_clients], seed)?,

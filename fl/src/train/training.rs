@@ -43,7 +43,7 @@ impl Training {
     /// Goes on where [`save`](Self::save) was called.
     ///
     /// # Errors
-    /// As decoding; `InvalidArgument` if it was another configuration.
+    /// As decoding; `InvalidArgument` if it was another configuration, or other data.
     pub fn restore(config: TrainConfig, bytes: &[u8]) -> Result<Self> {
         Ok(match config.algorithm {
             Algorithm::FedAvg => Self::FedAvg(Box::new(Simulation::restore(config, bytes)?)),
@@ -74,7 +74,7 @@ impl Training {
     /// One round, on up to `threads` threads.
     ///
     /// # Errors
-    /// `InvalidArgument` when the training is over, or diverges.
+    /// As of the algorithm.
     pub fn round(&mut self, threads: usize) -> Result<&RoundRecord> {
         match self {
             Self::FedAvg(training) => training.round(threads),
@@ -98,9 +98,12 @@ impl Training {
         }
     }
 
-    /// Whether all rounds are over.
+    /// Whether all rounds are over, or (of FedGKT) all clients have vanished.
     pub fn is_done(&self) -> bool {
-        self.records().len() as u64 >= self.config().rounds
+        match self {
+            Self::FedAvg(training) => training.is_done(),
+            Self::FedGkt(training) => training.is_done(),
+        }
     }
 
     /// What has been trained: the model; of FedGKT the networks of the server and of each client,

@@ -137,6 +137,17 @@ impl Dataset {
         &self.normalisation
     }
 
+    /// BLAKE3 of shape, images and labels: what training depends on.
+    pub(in crate::train) fn digest(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        let shape: Vec<u8> = self.shape.iter().flat_map(|n| (*n as u64).to_le_bytes()).collect();
+        let labels: Vec<u8> = self.labels.iter().flat_map(|label| label.to_le_bytes()).collect();
+        [&shape, &self.images, &labels].into_iter().for_each(|part| {
+            hasher.update(part);
+        });
+        hasher.finalize().into()
+    }
+
     /// The indices of all examples, in order.
     pub fn indices(&self) -> Vec<u32> {
         (0..self.labels.len() as u32).collect()

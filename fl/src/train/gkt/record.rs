@@ -67,12 +67,12 @@ impl Tally {
             accuracy: None,
             test_loss: None,
             // No turn begins without an upload that is new.
-            train_loss: self.losses.iter().sum::<f64>() / self.losses.len().max(1) as f64,
+            train_loss: Some(self.losses.iter().sum::<f64>() / self.losses.len().max(1) as f64),
             bytes_down: self.bytes_down,
             bytes_up: self.bytes_up,
             multiply_adds: self.multiply_adds,
             updates: self.losses.len(),
-            failed: 0,
+            clients_missing: 0,
             seconds: self.seconds,
             gkt: Some(self.gkt),
         }

@@ -54,6 +54,7 @@ impl GktSimulation {
     /// `InvalidArgument` if the stream refuses.
     pub fn save(&self) -> Result<Vec<u8>> {
         let mut saver = Saver::new(&self.config, &self.records)?;
+        saver.data(&self.train, &self.test)?;
         saver.json("state", &self.small())?;
         saver.parameters("server", &self.server)?;
         for (k, client) in self.clients.iter().enumerate() {
@@ -114,6 +115,7 @@ impl GktSimulation {
     pub fn restore(config: TrainConfig, bytes: &[u8]) -> Result<Self> {
         let mut saved = Saved::open(&config, bytes)?;
         let mut made = Self::new(config)?;
+        saved.check_data(&made.train, &made.test)?;
         made.records = saved.records()?;
         let small: Small = saved.json("state")?;
         made.check(&small)?;

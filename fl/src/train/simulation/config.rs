@@ -21,7 +21,8 @@ pub enum Algorithm {
     FedGkt,
 }
 
-/// Everything a training depends on but the number of threads. The default is McMahan's MNIST
+/// Everything a training depends on: not the number of threads, nor on one type of processor anything
+/// else. The default is McMahan's MNIST
 /// setting on the embedded images, uncompressed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -47,7 +48,7 @@ pub struct TrainConfig {
     pub rounds: u64,
     /// Clients in all.
     pub clients: usize,
-    /// Updates a round; FedGKT works with all clients.
+    /// Clients asked in a round; FedGKT works with all of them.
     pub clients_per_round: usize,
     /// How examples are dealt out.
     pub partition: Partition,
@@ -85,7 +86,8 @@ pub struct TrainConfig {
     pub gkt: GktConfig,
 }
 
-/// Some of the clients: those with the lowest numbers that no tier before it has.
+/// Some of the clients: those with the lowest numbers that no tier before it has, up to the client that
+/// is nearest to the sum of shares.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tier {
@@ -245,10 +247,7 @@ impl TrainConfig {
             let (some, all) = (self.clients_per_round, self.clients);
             return Err(Error::invalid(format!("{some} clients a round, there are {all}")));
         }
-        let shares: f64 = self.tiers.iter().map(|tier| tier.share).sum();
-        if !self.tiers.iter().all(|tier| tier.share >= 0.0) || shares > 1.0 + 1e-9 {
-            return Err(Error::invalid(format!("tiers: expected shares up to 1, found {shares}")));
-        }
+        self.check_tiers()?;
         if i64::try_from(self.seed).is_err() {
             return Err(Error::invalid(format!("seed: below 2^63, found {}", self.seed)));
         }
@@ -256,6 +255,20 @@ impl TrainConfig {
             return Err(Error::invalid(format!("width: expected up to 16, found {}", self.width)));
         }
         Ok(())
+    }
+
+    fn check_tiers(&self) -> Result<()> {
+        let shares: f64 = self.tiers.iter().map(|tier| tier.share).sum();
+        if !self.tiers.iter().all(|tier| tier.share > 0.0) || shares > 1.0 + 1e-9 {
+            return Err(Error::invalid(format!("tiers: expected shares up to 1, found {shares}")));
+        }
+        let is_fraction = |keep: f64| keep > 0.0 && keep <= 1.0;
+        match self.tiers.iter().find(|tier| !is_fraction(tier.keep)) {
+            Some(Tier { keep, .. }) => {
+                Err(Error::invalid(format!("tiers, keep: expected up to 1, found {keep}")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Training and test set.

@@ -12,8 +12,8 @@ pub use record::{RoundRecord, Seconds};
 
 use super::{Architecture, Dataset, Device, cpu, evaluate, in_parallel, on_threads, train};
 use crate::{
-    Action, Coordinator, Download, Error, Feedback, Gather, Layout, Parameter, Policy, Result,
-    RoundOptions,
+    Action, Coordinator, Download, Error, Feedback, Gather, Layout, Parameter, Policy, Reason,
+    Result, RoundOptions,
 };
 use fedpress::{DecodeOptions, derive_key};
 use std::collections::BTreeMap;
@@ -67,10 +67,11 @@ impl Simulation {
         let architecture = config.architecture(&train)?;
         let layout = Layout::from_toml(&architecture.layout_toml())?;
         let key = |purpose| derive_key(&[config.seed, purpose]);
-        let model = architecture.initial_parameters(key(purpose::WEIGHTS));
-        let coordinator = Coordinator::new(layout, model, round_options(&config)?)?;
+        // First, as it refuses more clients than there are examples for.
         let shards =
             config.partition.split(train.labels(), config.clients, key(purpose::PARTITION))?;
+        let model = architecture.initial_parameters(key(purpose::WEIGHTS));
+        let coordinator = Coordinator::new(layout, model, round_options(&config)?)?;
         Ok(Self {
             architecture,
             coordinator,
@@ -130,12 +131,12 @@ impl Simulation {
         self.records.len() as u64 >= self.config.rounds
     }
 
-    /// One round, with up to `threads` clients at the same time. A client whose training diverges
-    /// drops out of the round.
+    /// One round, with up to `threads` clients at the same time. A client whose training diverges, or
+    /// brings weights that are too large for the server, drops out of the round; where nobody is left,
+    /// the model stays as it is.
     ///
     /// # Errors
-    /// `InvalidArgument` when the training is over, or diverges on all clients of the round; go on
-    /// from the last [`save`](Self::save) then.
+    /// `InvalidArgument` when the training is over, or the server refuses what a client sends.
     pub fn round(&mut self, threads: usize) -> Result<&RoundRecord> {
         if self.is_done() {
             return Err(Error::invalid(format!("all {} rounds are over", self.config.rounds)));
@@ -165,7 +166,7 @@ impl Simulation {
         let (mut trips, mut lost) = (Vec::new(), Vec::new());
         for (client, trip) in in_parallel(threads, jobs)? {
             match trip {
-                Err(why) if why.is_divergence() => lost.push((client, why)),
+                Err(why) if why.is_divergence() => lost.push(client),
                 trip => trips.push(trip?),
             }
         }
@@ -173,12 +174,12 @@ impl Simulation {
             round: round + 1,
             accuracy: None,
             test_loss: None,
-            train_loss: trips.iter().map(|t| t.loss).sum::<f64>() / trips.len() as f64,
+            train_loss: mean(trips.iter().map(|t| t.loss)),
             bytes_down,
             bytes_up: trips.iter().map(|t| t.message.len() as u64).sum(),
             multiply_adds: trips.iter().map(|t| t.multiply_adds).sum(),
             updates: 0,
-            failed: lost.len(),
+            clients_missing: lost.len(),
             seconds,
             gkt: None,
         };
@@ -186,12 +187,8 @@ impl Simulation {
             record.seconds += trip.seconds;
             self.deliver(trip, round, &mut record)?;
         }
-        for (client, _) in lost {
+        for client in lost {
             self.coordinator.gone(client, round)?;
-        }
-        if record.updates == 0 {
-            let why = format!("round {}: training diverged on all clients", record.round);
-            return Err(Error::divergence(why));
         }
         self.evaluate_into(&mut record, threads)?;
         record.seconds.round = start.elapsed().as_secs_f64();
@@ -239,11 +236,12 @@ impl Simulation {
         for action in actions {
             match action {
                 Action::Taken { .. } => record.updates += 1,
-                Action::Reject(_) => {
-                    record.failed += 1;
+                Action::Reject(why) if why.reason == Reason::NotFinite => {
+                    record.clients_missing += 1;
                     self.coordinator.gone(trip.client, now)?;
                     return Ok(());
                 }
+                Action::Reject(why) => return Err(Error::invalid(why.to_string())),
                 _ => {}
             }
         }
@@ -268,6 +266,12 @@ impl Simulation {
         record.test_loss = Some(result.loss);
         Ok(())
     }
+}
+
+/// None of none.
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> Option<f64> {
+    let n = values.len();
+    (n > 0).then(|| values.sum::<f64>() / n as f64)
 }
 
 pub(super) fn timed<T>(seconds: &mut f64, work: impl FnOnce() -> T) -> T {

@@ -12,8 +12,8 @@ pub struct RoundRecord {
     pub accuracy: Option<f64>,
     /// Mean cross-entropy on the test set.
     pub test_loss: Option<f64>,
-    /// Mean loss of the clients while they trained what the round used.
-    pub train_loss: f64,
+    /// Mean loss of the clients while they trained what they sent; absent where nobody could.
+    pub train_loss: Option<f64>,
     /// Bytes of all broadcasts of the round, each counted as often as it was sent.
     pub bytes_down: u64,
     /// Bytes of all updates of the round.
@@ -23,9 +23,9 @@ pub struct RoundRecord {
     pub multiply_adds: u64,
     /// Updates that were folded.
     pub updates: usize,
-    /// Clients of the round whose training diverged, or whose update the server did not take.
+    /// Clients of the round whose training diverged, or brought weights that are too large.
     #[serde(default)]
-    pub failed: usize,
+    pub clients_missing: usize,
     /// How long it took.
     pub seconds: Seconds,
     /// What there is beside, in FedGKT, whose rounds are turns of the server: there `accuracy` is

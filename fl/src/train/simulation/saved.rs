@@ -1,7 +1,7 @@
 //! [`Saver`] and [`Saved`]: a training as a codec stream of named tensors.
 
 use super::TrainConfig;
-use crate::train::RoundRecord;
+use crate::train::{Dataset, RoundRecord};
 use crate::{Error, Parameter, Result};
 use fedpress::{DType, DecodeOptions, EncodeOptions, Seeds, Spec, Tensor, TensorView, Writer};
 use serde::Serialize;
@@ -19,6 +19,11 @@ impl Saver {
         saver.bytes("config", config.to_toml().as_bytes())?;
         saver.json("log", log)?;
         Ok(saver)
+    }
+
+    /// What [`Saved::check_data`] compares.
+    pub(in crate::train) fn data(&mut self, train: &Dataset, test: &Dataset) -> Result<()> {
+        self.bytes("data", &digests(train, test))
     }
 
     pub(in crate::train) fn bytes(&mut self, name: &str, data: &[u8]) -> Result<()> {
@@ -53,11 +58,16 @@ impl Saver {
     }
 }
 
+fn digests(train: &Dataset, test: &Dataset) -> Vec<u8> {
+    [train.digest(), test.digest()].concat()
+}
+
 /// A saved training, taken apart.
 pub(in crate::train) struct Saved(BTreeMap<String, Tensor>);
 
 impl Saved {
-    /// Reads what [`Saver`] wrote, if it was made with `config`; more rounds may be asked for.
+    /// Reads what [`Saver`] wrote, if it was made with `config`; more rounds may be asked for, and
+    /// folders may have moved.
     pub(in crate::train) fn open(config: &TrainConfig, bytes: &[u8]) -> Result<Self> {
         let mut options = DecodeOptions::default();
         // It is our own file: what was saved raw, or compressed as weights can be, is read again.
@@ -76,6 +86,14 @@ impl Saved {
             return Err(Error::invalid(format!("saved with {before:?}, asked for {now:?}")));
         }
         Ok(saved)
+    }
+
+    /// Whether these are the examples that it was made with, wherever they lie now.
+    pub(in crate::train) fn check_data(&mut self, train: &Dataset, test: &Dataset) -> Result<()> {
+        match self.bytes("data")? == digests(train, test) {
+            true => Ok(()),
+            false => Err(Error::invalid("saved with other data than there is now")),
+        }
     }
 
     /// The log.

@@ -13,6 +13,7 @@ impl Simulation {
     /// As [`Coordinator::save`].
     pub fn save(&self) -> Result<Vec<u8>> {
         let mut saver = Saver::new(&self.config, &self.records)?;
+        saver.data(&self.train, &self.test)?;
         saver.bytes("coordinator", &self.coordinator.save()?)?;
         for (client, feedback) in &self.feedback {
             saver.bytes(&format!("feedback/{client}"), &feedback.save()?)?;
@@ -21,13 +22,15 @@ impl Simulation {
     }
 
     /// Goes on where [`save`](Self::save) was called: the rounds that follow are those of a training
-    /// that was never interrupted. More `rounds` than before may be asked for.
+    /// that was never interrupted. More `rounds` than before may be asked for, and
+    /// the files of the data set may lie elsewhere.
     ///
     /// # Errors
-    /// As decoding; `InvalidArgument` if it was another configuration.
+    /// As decoding; `InvalidArgument` if it was another configuration, or other data.
     pub fn restore(config: TrainConfig, bytes: &[u8]) -> Result<Self> {
         let mut saved = Saved::open(&config, bytes)?;
         let mut simulation = Self::new(config)?;
+        saved.check_data(&simulation.train, &simulation.test)?;
         simulation.records = saved.records()?;
         let layout = simulation.coordinator.layout().clone();
         let (options, rounds) = (DecodeOptions::default(), round_options(&simulation.config)?);
