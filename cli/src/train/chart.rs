@@ -49,10 +49,13 @@ impl Scale {
             usable.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
         let (low, high) = if low > high { (1.0, 10.0) } else { (low, high) };
         let (low, high) = match log {
-            true => (low.log10().floor(), high.log10().ceil()),
+            true => (low.log10(), high.log10()),
             false => (low, high),
         };
         let high = if high > low { high } else { low + 1.0 };
+        // Room for a mark at either end.
+        let room = 0.03 * (high - low);
+        let (low, high) = (low - room, high + room);
         Self { low, high, log, from, to }
     }
 
@@ -64,8 +67,12 @@ impl Scale {
     /// Round values inside the scale.
     fn ticks(&self) -> Vec<f64> {
         if self.log {
-            let powers = self.low as i32..=self.high as i32;
-            return powers.map(|power| 10f64.powi(power)).collect();
+            let multiples: &[f64] =
+                if self.high - self.low > 3.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+            let powers = self.low.floor() as i32..=self.high.ceil() as i32;
+            let ticks =
+                powers.flat_map(|power| multiples.iter().map(move |m| m * 10f64.powi(power)));
+            return ticks.filter(|v| (self.low..=self.high).contains(&v.log10())).collect();
         }
         let rough = (self.high - self.low) / 6.0;
         let power = 10f64.powf(rough.log10().floor());
@@ -159,7 +166,10 @@ mod tests {
         let scale = Scale::new([0.113, 0.987].into_iter(), false, 0.0, 1.0);
         assert_eq!(
             scale.ticks().iter().map(|t| label(*t)).collect::<Vec<_>>(),
-            ["0.2", "0.4", "0.6", "0.8"]
+            ["0.2", "0.4", "0.6", "0.8", "1"]
         );
+        let ticks = |low, high| Scale::new([low, high].into_iter(), true, 0.0, 1.0).ticks();
+        assert_eq!(ticks(180.0, 13_300.0), [200.0, 500.0, 1e3, 2e3, 5e3, 1e4]);
+        assert_eq!(ticks(2.0, 5e4), [10.0, 100.0, 1e3, 1e4]);
     }
 }
