@@ -43,8 +43,12 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
             break;
         }
     }
-    if let Some(picture) = curves::frontier(&finished) {
-        folder::replace(&out.join("frontier.svg"), picture.as_bytes())?;
+    let frontier = out.join("frontier.svg");
+    match curves::frontier(&finished) {
+        Some(picture) => folder::replace(&frontier, picture.as_bytes())?,
+        // What is there is of other trainings.
+        None if frontier.exists() => std::fs::remove_file(&frontier)?,
+        None => {}
     }
     let path = out.join("report.html");
     folder::replace(&path, report::html(&grid, &finished).as_bytes())?;
