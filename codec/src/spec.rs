@@ -162,7 +162,7 @@ impl Spec {
     }
 
     /// How often a value of q bits goes into one of 32, over the fraction that is kept: the ratio that
-    /// papers give (Caldas et al. 2018, section 4). It leaves out what a redundant frame, ranges,
+    /// papers give (Caldas et al. 2018). It leaves out what a redundant frame, ranges,
     /// padding and headers cost and what a lossless stage saves; what a stream takes is known when it
     /// is written.
     ///

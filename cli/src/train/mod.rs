@@ -77,7 +77,7 @@ fn begin(
     if config.algorithm == Algorithm::FedAvg && config.down.contains("subsample") {
         console.note(&format!(
             "{}: down leaves out part of the model, which every client then misses; fewer bits cost \
-             less for as many bytes (Caldas et al. 2018, section 4.2)",
+             less for as many bytes (Caldas et al. 2018)",
             run.name
         ));
     }

@@ -151,7 +151,7 @@ impl Training {
     }
 
     /// How many times less travels down and up by the papers' formula: 32 / (q s), times how many times
-    /// fewer parameters a client's model has (Caldas et al. 2018, section 4; no tiers, no headers). Of
+    /// fewer parameters a client's model has (Caldas et al. 2018; no tiers, no headers). Of
     /// FedGKT, 32 / (q s) of features and answers.
     ///
     /// # Errors
