@@ -92,7 +92,7 @@ fn weak_clients_train_less() {
     assert_eq!(TrainConfig::from_toml(&config.to_toml()).unwrap(), config);
 }
 
-/// Caldas et al. 2018, section 4: 14x down and 28x up are 8 and 16 times what dropping a quarter of
+/// Caldas et al. 2018: 14x down and 28x up are 8 and 16 times what dropping a quarter of
 /// the units leaves out.
 #[test]
 fn the_formula_gives_the_ratios_of_the_paper() {
