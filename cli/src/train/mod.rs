@@ -74,7 +74,8 @@ fn begin(
     let mut config = run.config.clone();
     // Used only where features do not fit in memory.
     config.gkt.folder.get_or_insert_with(|| folder.features());
-    if config.algorithm == Algorithm::FedAvg && config.down.contains("subsample") {
+    if config.algorithm == Algorithm::FedAvg && config.specs()?.0.to_string().contains("subsample")
+    {
         console.note(&format!(
             "{}: down leaves out part of the model, which every client then misses; fewer bits cost \
              less for as many bytes (Caldas et al. 2018)",

@@ -77,6 +77,10 @@ fn seeds_are_taken_together() {
     assert_eq!(row("b")[4], format!("{:.2}", (d1 - d2).abs() / 2.0));
     let page = String::from_utf8(room.read("out/report.html")).unwrap();
     assert!(page.contains("Seeds taken together"));
+    // Pictures have a line for each name, not for each seed: rounds, bytes, and where they end.
+    assert_eq!(page.matches("<polyline").count(), 3 * 2);
+    let frontier = String::from_utf8(room.read("out/frontier.svg")).unwrap();
+    assert_eq!(frontier.matches("<circle").count(), 2);
     // One of them alone, which is that of the same name.
     room.ok("train seeds.toml --out one --rounds 1 --seed 2");
     let model = |run: &str| room.read(&format!("{run}/a-s2/model.fp"));

@@ -21,8 +21,7 @@ pub enum Algorithm {
     FedGkt,
 }
 
-/// Everything a training depends on: not the number of threads, nor on one type of processor anything
-/// else. The default is McMahan's MNIST
+/// Everything a training depends on, on one type of processor. The default is McMahan's MNIST
 /// setting on the embedded images, uncompressed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
