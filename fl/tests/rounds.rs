@@ -6,71 +6,11 @@ mod federation;
 use federation::*;
 use fedpress::ErrorKind;
 use fedpress_fl::{
-    Action, Aggregator, AggregatorOptions, Coordinator, Digest, Download, Keep, Layout, Policy,
-    Reason, Received, RoundOptions, Scope, ServerOptimizer, ServerRule, Strategy,
+    Action, AggregatorOptions, Coordinator, Download, Keep, Layout, Policy, Reason, Received,
+    RoundOptions, Scope, ServerOptimizer, ServerRule, Strategy,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-const CLIENTS: [u64; 6] = [3, 5, 8, 13, 21, 34];
-
-fn options(n_updates: usize, min_updates: usize, over_selection: f64) -> RoundOptions {
-    let deadline = 100;
-    RoundOptions {
-        n_updates,
-        min_updates,
-        over_selection,
-        deadline,
-        ..RoundOptions::new(RUN, 2, 3)
-    }
-}
-
-fn policy(strategy: Strategy, scope: Scope, keep: f64) -> Policy {
-    Policy {
-        strategy,
-        scope,
-        keep: Keep::from(keep),
-        clients: BTreeMap::new(),
-        masks: BTreeMap::new(),
-    }
-}
-
-fn server(options: RoundOptions) -> Coordinator {
-    let layout = layout();
-    Coordinator::new(Layout::clone(&layout), model(&layout, 1), options).unwrap()
-}
-
-/// Those who are asked, each with its message.
-fn begin(server: &mut Coordinator, clients: &[u64], now: u64) -> Vec<(u64, Arc<[u8]>)> {
-    let asked = server.begin(clients, now).unwrap();
-    asked.into_iter().map(|client| (client, server.message(client).unwrap())).collect()
-}
-
-/// The messages of those whose update is missing, once more.
-fn resend(server: &mut Coordinator) -> Vec<(u64, Arc<[u8]>)> {
-    server.missing().into_iter().map(|client| (client, server.message(client).unwrap())).collect()
-}
-
-fn answer(client: u64, message: &[u8]) -> Vec<u8> {
-    let download = Download::decode(message, &Default::default()).unwrap();
-    download.update(client, &trained(&download.base, client), client, client).unwrap()
-}
-
-fn untouched(client: u64, message: &[u8]) -> Vec<u8> {
-    let download = Download::decode(message, &Default::default()).unwrap();
-    download.update(client, &download.base, 1, client).unwrap()
-}
-
-fn rejected(actions: &[Action]) -> Reason {
-    match actions {
-        [Action::Reject(rejection)] => rejection.reason,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn taken(client: u64) -> Action {
-    Action::Taken { client, samples: client }
-}
 
 #[test]
 fn a_tenth_more_of_ten_is_eleven() {
@@ -352,56 +292,6 @@ fn options_that_contradict_each_other_or_the_layout_are_refused() {
 }
 
 #[test]
-fn a_round_over_two_edge_servers_is_the_round_without_them() {
-    let options = RoundOptions {
-        policy: policy(Strategy::Random, Scope::Client, 0.5),
-        up: LOSSY.parse().unwrap(),
-        ..options(4, 4, 0.0)
-    };
-    let (mut flat, mut root) = (server(options.clone()), server(options));
-    let broadcasts = begin(&mut flat, &CLIENTS, 0);
-    assert_eq!(begin(&mut root, &CLIENTS, 0), broadcasts);
-    let edge = || Aggregator::new(layout(), RUN, 0, AggregatorOptions::default()).unwrap();
-    let mut edges = [edge(), edge()];
-    for (i, (client, message)) in broadcasts.iter().enumerate() {
-        flat.receive(*client, &answer(*client, message), 1).unwrap();
-        let choice = Download::decode(message, &Default::default()).unwrap().header.choice;
-        edges[i % 2].expect(*client, Digest::of(message), &choice, false).unwrap();
-        let received = edges[i % 2].receive(*client, &answer(*client, message));
-        assert!(matches!(received, Received::Folded { .. }));
-    }
-    let [first, second] = edges.map(|edge| edge.save().unwrap());
-    assert_eq!(root.merge(&first, 1, &Default::default()).unwrap(), []);
-    assert!(root.merge(&first, 1, &Default::default()).is_err(), "the same clients again");
-    let last = root.merge(&second, 1, &Default::default()).unwrap();
-    assert!(matches!(last[..], [Action::Committed(summary)] if summary.n_folded == 4));
-    assert_eq!(root.model(), flat.model());
-    assert!(root.merge(&second, 1, &Default::default()).is_err(), "no round is open");
-}
-
-/// The root of a tree knows whom it asked; a server below it that took others is not believed.
-#[test]
-fn a_merge_brings_nobody_who_was_not_asked() {
-    let mut root = server(options(4, 4, 0.0));
-    let asked = begin(&mut root, &CLIENTS[..4], 0);
-    let (client, message) = &asked[0];
-    let choice = Download::decode(message, &Default::default()).unwrap().header.choice;
-    for (stranger, answers) in [(1000, true), (1000, false)] {
-        let mut edge = Aggregator::new(layout(), RUN, 0, AggregatorOptions::default()).unwrap();
-        edge.expect(*client, Digest::of(message), &choice, false).unwrap();
-        edge.receive(*client, &answer(*client, message));
-        edge.expect(stranger, Digest::of(message), &choice, false).unwrap();
-        if answers {
-            edge.receive(stranger, &answer(stranger, message));
-        }
-        let before = root.save().unwrap();
-        let error = root.merge(&edge.save().unwrap(), 1, &Default::default()).unwrap_err();
-        assert!(error.to_string().contains("client 1000 was not asked"), "{error}");
-        assert_eq!(root.save().unwrap(), before);
-    }
-}
-
-#[test]
 fn what_is_refused_does_not_bring_back_who_vanished() {
     let mut server = server(options(2, 1, 0.0));
     let asked = begin(&mut server, &CLIENTS, 0);
@@ -508,38 +398,6 @@ fn the_same_bytes_are_expected_whoever_made_them() {
     let mut other = restore(RoundOptions { seed: 99, ..options(3, 1, 0.0) });
     let error = other.message(asked[0]).err().unwrap();
     assert!(error.to_string().contains("another broadcast"), "{error}");
-}
-
-/// A server near the clients makes the same broadcasts and folds; the root has only begun.
-#[test]
-fn what_a_tree_has_folded_is_not_waited_for() {
-    let mut edge = server(RoundOptions { patience: 10, ..options(6, 1, 0.0) });
-    let mut root = server(RoundOptions { patience: 10, ..options(6, 1, 0.0) });
-    let asked = begin(&mut edge, &CLIENTS, 0);
-    assert_eq!(root.begin(&CLIENTS, 0).unwrap().len(), 6);
-    let mut sums = Aggregator::new(layout(), RUN, 0, AggregatorOptions::default()).unwrap();
-    for (client, message) in &asked[..4] {
-        let download = Download::decode(message, &Default::default()).unwrap();
-        sums.expect(*client, download.digest, &download.header.choice, false).unwrap();
-        sums.receive(*client, &answer(*client, message));
-    }
-    // At the root one of these is gone and one is on its way.
-    assert_eq!(root.gone(asked[0].0, 1).unwrap(), []);
-    assert_eq!(root.receive(asked[1].0, &[], 1).unwrap(), []);
-    let decode = Default::default();
-    assert!(root.merge(b"no state", 2, &decode).is_err() && root.is_open());
-    let mut stray = Aggregator::new(layout(), RUN, 0, AggregatorOptions::default()).unwrap();
-    stray.expect(asked[5].0, Digest([7; 32]), &fedpress_fl::Choice::full(), false).unwrap();
-    let error = root.merge(&stray.save().unwrap(), 2, &decode).unwrap_err();
-    assert!(error.to_string().contains("expected base"), "{error}");
-    assert_eq!(root.merge(&sums.save().unwrap(), 20, &decode).unwrap(), [], "nothing is slow");
-    assert_eq!(root.missing(), [asked[4].0, asked[5].0]);
-    assert_eq!(root.gone(asked[4].0, 21).unwrap(), []);
-    assert!(root.merge(&sums.save().unwrap(), 100, &decode).is_err() && root.is_open());
-    let (client, message) = &asked[5];
-    let actions = root.receive(*client, &answer(*client, message), 22).unwrap();
-    let [_, Action::Committed(summary)] = &actions[..] else { panic!("{actions:?}") };
-    assert_eq!((summary.n_asked, summary.n_folded), (6, 5));
 }
 
 #[test]

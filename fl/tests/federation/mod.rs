@@ -5,8 +5,9 @@
 use fedpress::{EncodeOptions, Encoder, Seeds, Spec};
 use fedpress_fl::message::{Header, decode};
 use fedpress_fl::{
-    Aggregator, AggregatorOptions, Broadcast, Choice, Digest, Download, Gather, Keep, Layout,
-    Parameter, Reason, Received, Rejection, Rule, Selection, pack, scale,
+    Action, Aggregator, AggregatorOptions, Broadcast, Choice, Coordinator, Digest, Download,
+    Gather, Keep, Layout, Parameter, Policy, Reason, Received, Rejection, RoundOptions, Rule,
+    Scope, Selection, pack, scale,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -218,4 +219,58 @@ pub fn header_body(message: &[u8]) -> Vec<u8> {
 
 pub fn header_of(message: &[u8]) -> Header {
     decode(message, &Default::default()).unwrap().0
+}
+
+pub const CLIENTS: [u64; 6] = [3, 5, 8, 13, 21, 34];
+
+pub fn options(n_updates: usize, min_updates: usize, over_selection: f64) -> RoundOptions {
+    let deadline = 100;
+    RoundOptions {
+        n_updates,
+        min_updates,
+        over_selection,
+        deadline,
+        ..RoundOptions::new(RUN, 2, 3)
+    }
+}
+
+pub fn policy(strategy: fedpress_fl::Strategy, scope: Scope, keep: f64) -> Policy {
+    Policy { strategy, scope, keep: Keep::from(keep), ..Policy::full() }
+}
+
+pub fn server(options: RoundOptions) -> Coordinator {
+    let layout = layout();
+    Coordinator::new(Layout::clone(&layout), model(&layout, 1), options).unwrap()
+}
+
+/// Those who are asked, each with its message.
+pub fn begin(server: &mut Coordinator, clients: &[u64], now: u64) -> Vec<(u64, Arc<[u8]>)> {
+    let asked = server.begin(clients, now).unwrap();
+    asked.into_iter().map(|client| (client, server.message(client).unwrap())).collect()
+}
+
+/// The messages of those whose update is missing, once more.
+pub fn resend(server: &mut Coordinator) -> Vec<(u64, Arc<[u8]>)> {
+    server.missing().into_iter().map(|client| (client, server.message(client).unwrap())).collect()
+}
+
+pub fn answer(client: u64, message: &[u8]) -> Vec<u8> {
+    let download = Download::decode(message, &Default::default()).unwrap();
+    download.update(client, &trained(&download.base, client), client, client).unwrap()
+}
+
+pub fn untouched(client: u64, message: &[u8]) -> Vec<u8> {
+    let download = Download::decode(message, &Default::default()).unwrap();
+    download.update(client, &download.base, 1, client).unwrap()
+}
+
+pub fn rejected(actions: &[Action]) -> Reason {
+    match actions {
+        [Action::Reject(rejection)] => rejection.reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub fn taken(client: u64) -> Action {
+    Action::Taken { client, samples: client }
 }
