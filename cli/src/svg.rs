@@ -41,8 +41,3 @@ pub fn line(points: impl Iterator<Item = (f64, f64)>, stroke: &str, dashes: &str
         path.join(" ")
     )
 }
-
-/// A filled circle.
-pub fn dot(at: (f64, f64), fill: &str) -> String {
-    format!("<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"5\" fill=\"{fill}\"/>\n", at.0, at.1)
-}

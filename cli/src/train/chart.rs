@@ -1,6 +1,6 @@
 //! Line charts as SVG.
 
-use crate::svg::{dot, line, open, segment, text, upright};
+use crate::svg::{line, open, segment, text, upright};
 
 /// A line with its name.
 pub struct Line {
@@ -120,6 +120,11 @@ impl Chart {
         let middle = (TOP + BOTTOM) / 2.0;
         *svg += &upright(16.0, middle, 13, self.y_label);
     }
+}
+
+/// The mark of a point.
+fn dot(at: (f64, f64), fill: &str) -> String {
+    format!("<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"5\" fill=\"{fill}\"/>\n", at.0, at.1)
 }
 
 /// A number as short as it can be.
