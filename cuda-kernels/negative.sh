@@ -44,8 +44,13 @@ plant "every thread stores the scale" thread 'data race' block.cuh 's/if (t == 0
 plant "a sum overwritten while it is read" thread 'data race' kashin.cu '/before others write where it stands/d'
 plant "a barrier that some threads pass by" plain 'deadlock' tile.cuh "${first_barrier}s/__sync/if (t > 31) __sync/"
 plant "stages in another order" plain 'streams differ' tile.cuh 's/const int h = 1 << register_bit(b);/const int h = 1 << register_bit(BEGIN + END - 1 - b);/'
-plant "one draw for two values" plain 'streams differ' block.cuh 's/odd_draw(draws)/even_draw(draws)/'
-plant "ties to the upper code" plain 'streams differ' uniform.cuh 's/__fadd_rn(t, __uint_as_float(CODE_BIAS))/__fadd_rn(floorf(t + 0.5f), __uint_as_float(CODE_BIAS))/'
+plant "one draw for two values" plain 'streams differ' block.cuh 's/odd_half(word)/even_half(word)/'
+plant "draws by half a key" plain 'streams differ' common.cuh 's/z = z \* FACTOR32 + high;/z = z * FACTOR32;/'
+plant "ties to the upper code" plain 'streams differ' uniform.cuh 's/__float2int_rn(fmaxf(on_grid(grid, x), 0.0f))/floorf(fmaxf(on_grid(grid, x), 0.0f) + 0.5f)/'
+plant "a grid that passes zero by" plain 'streams differ' uniform.cuh 's/if (p.nearest) return through_zero(grid, lo, hi);/if (p.nearest) return grid;/'
+plant "codes below the lowest" plain 'streams differ' uniform.cuh 's/fmaxf(on_grid(grid, x), 0.0f)/on_grid(grid, x)/'
+plant "a level of zero without its sign" plain 'streams differ' uniform.cuh 's/grid.lo = -__fmul_rn(below, grid.step);/grid.lo = __fsub_rn(0.0f, __fmul_rn(below, grid.step));/'
+plant "a gain for what all blocks keep" plain '(values|sums) differ' general.cu 's/if (i < p.n_gained) v = /v = /'
 plant "one value past the end" address 'heap-buffer-overflow' general.cu 's/if (i >= p.n_values) return;/if (i > p.n_values) return;/'
 # Far behind the end: what ASan calls it depends on what lies there.
 plant "more signs than there is room for" address 'AddressSanitizer: [A-Za-z-]+' hadamard.cu 's|T::BLOCKS \* T::N / 64; i +=|T::BLOCKS * T::N / 16; i +=|'

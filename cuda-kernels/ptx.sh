@@ -2,9 +2,9 @@
 # The kernels as PTX, by the pinned nvcc from PyPI; no GPU, no CUDA installation. Needs python3.
 #   ptx.sh           writes ptx/*.ptx and ptx/VERSIONS
 #   ptx.sh --check   compares them with what the sources give, and judges the code:
-#                    - no arithmetic that the compiler may contract, no approximate operation
-#                    - by ptx/BUDGET (kernel, registers, fused operations): no more of the first, exactly
-#                      so many of the second; no spills, no stack, no local memory
+#                    - no arithmetic that the compiler may contract, none contracted, no approximate
+#                      operation
+#                    - no more registers than ptx/BUDGET says; no spills, no stack, no local memory
 #   ptx.sh --count   instructions for each value of the fused kernels, f32 in, and what share of the speed
 #                    of a copy they leave room for on an H200 (132 multiprocessors, 1.755 GHz, 128
 #                    instructions a clock, 4.3e12 bytes copied a second); see PERFORMANCE.md
@@ -79,14 +79,9 @@ check_arithmetic() {
             fail "$file: arithmetic without a rounding mode"
         grep -nE '\.approx|\.full|\.ftz|\bex2\.|\blg2\.|\brsqrt\.|\bsin\.|\bcos\.' "$work/$file.compute_80.ptx" &&
             fail "$file: approximate arithmetic"
+        grep -nE '\bfma\.' "$work/$file.compute_80.ptx" && fail "$file: fused operations"
     done
-    # name and number of fused operations of every kernel
-    awk '/\.visible \.entry / { split($3, name, "("); kernel = name[1]; n[kernel] = 0 } /[ \t]fma\./ { n[kernel]++ }
-        END { for (kernel in n) print kernel, n[kernel] }' "$work"/*.ptx > "$work/fused"
-    while read -r name fused; do
-        budget=$(awk -v name="$name" '$1 == name { print $3 }' "$here/ptx/BUDGET")
-        [ "$fused" = "${budget:-0}" ] || fail "$name: $fused fused operations, expected ${budget:-0}"
-    done < "$work/fused"
+    return 0
 }
 
 check_resources() { # architecture

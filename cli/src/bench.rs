@@ -107,7 +107,7 @@ fn load(source: &mut dyn Source) -> Result<Vec<Tensor>> {
         let mut shape = info.shape;
         if info.open {
             let row: u64 = shape.iter().skip(1).product();
-            shape[0] = data.len() as u64 / info.dtype.size() as u64 / row;
+            shape[0] = 8 * data.len() as u64 / info.dtype.bits() as u64 / row;
         }
         tensors.push(Tensor { name: info.name, dtype: info.dtype, shape, data });
     }

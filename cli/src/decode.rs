@@ -144,6 +144,8 @@ impl Job<'_> {
             return self.one_of(&mut file, name);
         }
         let summary = fedpress::summarize(&mut file, &self.options)?;
+        // Before anything is written; --tensor gets at the others.
+        summary.tensors.iter().try_for_each(|tensor| tensor.meta.supported())?;
         let infos: Vec<_> = summary.tensors.iter().map(info_of).collect();
         if matches!(self.format, Format::Raw | Format::Npy) && infos.len() != 1 {
             Err(not_one(self.format, infos.len()))?;

@@ -1,6 +1,6 @@
 //! The long texts of the help, which are also the manual pages.
 
-use fedpress::PRESETS;
+use fedpress::{PRESETS, SPARED, SpareRule};
 
 use crate::exit::CODES;
 
@@ -26,7 +26,8 @@ pub fn manual() -> String {
 
 /// What `encode` adds to its options.
 pub fn encode() -> String {
-    format!("{HOW}\n\n{STAGES}\n\n{}\n\n{SEEDS}\n\n{FILES}\n\n{}", presets(), exit_codes())
+    let (presets, spared, codes) = (presets(), spared(), exit_codes());
+    format!("{HOW}\n\n{STAGES}\n\n{presets}\n\n{spared}\n\n{SEEDS}\n\n{FILES}\n\n{codes}")
 }
 
 /// What `decode` adds to its options.
@@ -97,7 +98,8 @@ rest is scaled up to make up for it.
   Quantizing (q) rounds every value to one of a few levels, 2^q of them. It rounds up or down at \
 random, so that the average over many clients is right although each of them is wrong.
   zstd finally squeezes out repetition without changing anything.
-  Integers, f64 and small tensors skip all but the last stage and come back bit by bit.";
+  Integers, f64, small tensors and what is spared skip all but the last stage and come back bit by \
+bit, and so does any group of a million values for which that takes no more room.";
 
 const STAGES: &str = "\
 Stages, in this order, each optional, joined by | (so put them in quotes):
@@ -121,8 +123,7 @@ Files and pipes:
   - means standard input or standard output. Reading standard input, the default output is standard \
 output. Binary data never goes to a terminal unless -f insists.
   raw and npy are read and written as a stream, in bounded memory. npz input from a pipe is copied to \
-a temporary file first, because its directory is at its end; so is any piped input with --non-finite \
-lossless, which reads it twice; and so is a stream from a pipe that is decoded to safetensors or npz, \
+a temporary file first, because its directory is at its end; so is a stream from a pipe that is decoded to safetensors or npz, \
 whose headers need every shape first.
   A regular output file is atomic: it is written under a temporary name in the same folder, synced, \
 and renamed, so it is there complete or not at all. Devices, named pipes and what symbolic links \
@@ -136,14 +137,26 @@ message says how to convert them.";
 
 const SEEDS: &str = "\
 Seeds:
-  --seed is shared: it is stored in the stream, and with --round it decides rotation and \
-subsampling. If all clients of a round use the same one, a server can add what they sent before it \
-rotates back; with subsample, give each client its own, or all of them leave out the same values and \
-the average does, too.
+  --seed is shared: it is stored in the stream, and with --round and --client-id it decides rotation \
+and subsampling, so that what one client leaves out another one sends.
   The private seed decides which way each value is rounded. It must differ between clients and \
 rounds, so it is drawn from the operating system; with the same one everywhere the errors would add \
 up instead of cancelling. --private-seed repeats a run bit by bit; -v and --json tell which one \
 was used.";
+
+/// The table of what is spared.
+fn spared() -> String {
+    let line = |rule: &SpareRule| {
+        let pattern = if rule.pattern.is_empty() { "(one dimension)" } else { rule.pattern };
+        format!("  {pattern:<16} {}", rule.what)
+    };
+    let lines: Vec<_> = SPARED.iter().map(line).collect();
+    format!(
+        "Spared, so sent losslessly unless a rule names them or --spare nothing is given, by the last \
+part of the name; vectors only where a file has several tensors:\n{}",
+        lines.join("\n")
+    )
+}
 
 fn presets() -> String {
     let lines: Vec<_> =

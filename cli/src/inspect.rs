@@ -42,7 +42,7 @@ struct Report {
 #[derive(Debug, Serialize)]
 struct Tensor {
     name: String,
-    dtype: &'static str,
+    dtype: String,
     shape: Vec<u64>,
     spec: String,
     lossy: bool,
@@ -114,7 +114,7 @@ fn tensor(summary: &TensorSummary) -> Tensor {
     let original_bytes = byte_len(meta.dtype(), &summary.shape).unwrap_or(u64::MAX);
     Tensor {
         name: meta.name().to_owned(),
-        dtype: meta.dtype().name(),
+        dtype: meta.dtype().to_string(),
         shape: summary.shape.clone(),
         spec: meta.spec().to_string(),
         lossy: meta.spec().is_lossy(),
@@ -146,7 +146,7 @@ fn text(report: &Report) -> String {
         let shape: Vec<_> = t.shape.iter().map(u64::to_string).collect();
         table.row([
             t.name.clone(),
-            t.dtype.to_owned(),
+            t.dtype.clone(),
             format!("[{}]", shape.join(",")),
             t.spec.clone(),
             t.seed.clone().unwrap_or_else(|| "-".into()),

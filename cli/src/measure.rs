@@ -9,6 +9,8 @@ use fedpress::{
 };
 use serde::Serialize;
 
+use crate::files::byte_len;
+
 /// A gigabyte, as speeds have it.
 const GIGA: f64 = 1e9;
 
@@ -54,7 +56,7 @@ impl Sample {
     /// Measures copying; everything is done `iterations` times, and the best counts.
     pub fn new(tensors: Vec<Tensor>, iterations: usize) -> Result<Self> {
         let bytes = tensors.iter().map(|t| t.data.len()).sum();
-        let values = tensors.iter().map(|t| t.data.len() / t.dtype.size()).sum();
+        let values = tensors.iter().map(n_values).sum();
         let mut sample = Self {
             tensors,
             bytes,
@@ -89,17 +91,16 @@ impl Sample {
         spec: &Spec,
         options: &EncodeOptions,
     ) -> Result<(Measured, Vec<Tensor>)> {
-        let mut decoding = DecodeOptions::default();
-        decoding.memory = u64::MAX;
-        decoding.threads = options.threads;
+        let decoding = DecodeOptions::trusted().with_threads(options.threads);
+        let options = &options.clone().with_several(self.tensors.len() > 1);
+        let views: Vec<_> = self.tensors.iter().map(Tensor::view).collect();
+        let tensors: Vec<_> = views.iter().map(|view| (*view, spec)).collect();
         let (mut stream, mut encode, mut decode) = (Vec::new(), f64::INFINITY, f64::INFINITY);
         for _ in 0..self.iterations {
             stream.clear();
             let start = Instant::now();
             let mut writer = Writer::new(std::mem::take(&mut stream), options.clone())?;
-            for tensor in &self.tensors {
-                writer.tensor(&tensor.view(), spec)?;
-            }
+            writer.tensors(&tensors)?;
             stream = writer.finish()?;
             encode = encode.min(start.elapsed().as_secs_f64());
         }
@@ -128,7 +129,7 @@ impl Sample {
         let (mut sum, mut weight) = (0.0, 0.0);
         for (tensor, back) in self.tensors.iter().zip(back) {
             if is_lossy(tensor, spec, options) {
-                let n = (tensor.data.len() / tensor.dtype.size()) as f64;
+                let n = n_values(tensor) as f64;
                 sum += n * nmse(tensor, back)?;
                 weight += n;
             }
@@ -144,6 +145,10 @@ pub fn is_lossy(tensor: &Tensor, spec: &Spec, options: &EncodeOptions) -> bool {
         && fedpress::first_non_finite(tensor.dtype, &tensor.data).is_none()
 }
 
+fn n_values(tensor: &Tensor) -> usize {
+    8 * tensor.data.len() / tensor.dtype.bits()
+}
+
 /// Squared distance over squared length of the original.
 pub fn nmse(tensor: &Tensor, back: &Tensor) -> Result<f64> {
     let mut comparison = Comparison::default();
@@ -153,14 +158,14 @@ pub fn nmse(tensor: &Tensor, back: &Tensor) -> Result<f64> {
 
 fn decode_into(stream: &[u8], options: &DecodeOptions, buffer: &mut [u8]) -> Result<()> {
     let mut reader = Reader::new(stream, options.clone());
-    let mut at = 0;
-    while let Some(mut tensor) = reader.next_tensor()? {
-        while let Some(chunk) = tensor.next_chunk()? {
-            let to =
-                buffer.get_mut(at..at + chunk.len()).context("more came back than was sent")?;
-            to.copy_from_slice(chunk);
-            at += chunk.len();
-        }
+    let mut rest = &mut *buffer;
+    while let Some(tensor) = reader.next_tensor()? {
+        let shape = &tensor.meta().desc().shape;
+        let bytes = byte_len(tensor.meta().dtype(), shape).and_then(|n| usize::try_from(n).ok());
+        let parts = rest.split_at_mut_checked(bytes.unwrap_or(usize::MAX));
+        let (place, behind) = parts.context("more came back than was sent")?;
+        tensor.read_into(place)?;
+        rest = behind;
     }
     std::hint::black_box(buffer);
     Ok(())

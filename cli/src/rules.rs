@@ -39,15 +39,15 @@ impl<'a> Rules<'a> {
         Self { rules, default, used: vec![false; rules.len()] }
     }
 
-    /// The pipeline of the first rule that matches.
-    pub fn spec_for(&mut self, name: &str) -> &'a Spec {
+    /// The pipeline of the first rule that matches, and whether one does.
+    pub fn spec_for(&mut self, name: &str) -> (&'a Spec, bool) {
         let rules = self.rules;
         match rules.iter().position(|rule| rule.pattern.matches(name)) {
             Some(i) => {
                 self.used[i] = true;
-                &rules[i].spec
+                (&rules[i].spec, true)
             }
-            None => self.default,
+            None => (self.default, false),
         }
     }
 
@@ -71,9 +71,9 @@ mod tests {
             ["fc1.*=none", "fc*=hadamard|q=2", "conv*=q=8"].map(|r| r.parse().unwrap()).into();
         let default = Spec::lossless();
         let mut rules = Rules::new(&rules, &default);
-        assert_eq!(rules.spec_for("fc1.weight").to_string(), "none");
-        assert_eq!(rules.spec_for("fc2.weight").to_string(), "hadamard|q=2");
-        assert_eq!(*rules.spec_for("bias"), default);
+        assert_eq!(rules.spec_for("fc1.weight").0.to_string(), "none");
+        assert_eq!(rules.spec_for("fc2.weight").0.to_string(), "hadamard|q=2");
+        assert_eq!(rules.spec_for("bias"), (&default, false));
         assert_eq!(rules.unused().collect::<Vec<_>>(), ["conv*"]);
         for bad in ["fc1", "[=q=2", "a=nothing"] {
             assert!(bad.parse::<Rule>().is_err(), "{bad}");

@@ -11,13 +11,13 @@ pub struct SeedArguments {
     /// Shared seed: which rotation, and which coefficients are kept
     ///
     /// It is written into the stream, so that the receiver needs no agreement. Clients of a round
-    /// may share it; with subsample, give each its own, or all of them leave out the same values.
+    /// may share it: their numbers make them rotate and leave out each for itself.
     #[arg(long, value_name = "N", default_value = "0", value_parser = parse)]
     seed: u64,
     /// Number of the training round; every round rotates differently
     #[arg(long, value_name = "N", default_value = "0", value_parser = parse)]
     round: u64,
-    /// Number of this client
+    /// Number of this client; it is written into the stream, too
     #[arg(long, value_name = "N", default_value = "0", value_parser = parse)]
     client_id: u64,
     /// Private seed: how values are rounded; drawn afresh unless given
@@ -36,7 +36,7 @@ impl SeedArguments {
             Some(seed) => seed,
             None => fresh()?,
         };
-        Ok(Seeds { shared: self.seed, private, round: self.round, client: self.client_id })
+        Ok(Seeds::new(self.seed, private).in_round(self.round).of_client(self.client_id, 0))
     }
 }
 

@@ -7,7 +7,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use fedpress::{DecodeOptions, EncodeOptions, Encoder, Reader, Seeds, Simd, Spec, TensorView};
 use std::hint::black_box;
 
-const SEEDS: Seeds = Seeds { shared: 7, private: 99, round: 0, client: 0 };
+const SEEDS: Seeds = Seeds::new(7, 99);
 
 /// About normal, made fast.
 fn values(n: usize) -> Vec<f32> {

@@ -6,7 +6,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 export DEBIAN_FRONTEND=noninteractive
-golden=codec/assets/v0.1
+golden=codec/assets/v0.2
 work=target/cross
 mkdir -p "$work"
 

@@ -53,7 +53,7 @@ fn measure(spec: &str, x: &[f32]) -> Result<(f64, f64)> {
     let shape = [x.len() as u64];
     let (mut bits, mut nmse) = (0.0, 0.0);
     for repeat in 0..REPEATS {
-        let seeds = Seeds { shared: 7, private: 99, round: repeat, client: 0 };
+        let seeds = Seeds::new(7, 99).in_round(repeat);
         let view = TensorView::f32("x", &shape, x);
         let bytes = fedpress::encode(&[view], &spec, &EncodeOptions::new(seeds))?;
         let tensor = fedpress::decode(&bytes, &DecodeOptions::default())?.remove(0);
@@ -70,7 +70,7 @@ fn measure(spec: &str, x: &[f32]) -> Result<(f64, f64)> {
 /// coefficients (FORMAT.md, sections 3, 6 and 7).
 fn peak_to_rms(transform: &str, x: &[f32]) -> Result<f64> {
     let shape = [x.len() as u64];
-    let seeds = Seeds { shared: 7, private: 99, round: 0, client: 0 };
+    let seeds = Seeds::new(7, 99);
     let view = TensorView::f32("x", &shape, x);
     let bytes = fedpress::encode(&[view], &transform.parse()?, &EncodeOptions::new(seeds))?;
     let mut at = 10;

@@ -1,8 +1,11 @@
-"""An independent reader of the fedpress stream format 0.1, written from FORMAT.md alone.
+"""An independent reader of the fedpress stream format 0.2, written from FORMAT.md alone.
 
     read(bytes) -> list of Stream   every stream of the input, decoded
     reader.py FILE.fp               a line per tensor: name, element type, shape, sha256
     reader.py --check DIR           every DIR/*.fp against its *.expected, bit for bit
+
+A tensor of an unknown stage or element type has data None and a sentence in `unsupported`; all but
+its payloads is checked, the rest is read, and the command ends with status 1.
 
 Numbers in comments (3.1, 7, ...) are sections of FORMAT.md. It favours plainness over speed. Fields
 are checked in the order of their bytes, since what is wrong first decides the error (3).
@@ -21,13 +24,14 @@ Corrupt = type("Corrupt", (ValueError,), {})            # the input contradicts 
 Truncated = type("Truncated", (ValueError,), {})        # it ends before an end record does
 Unsupported = type("Unsupported", (ValueError,), {})    # it needs a later reader
 KNOWN = TENSOR, CHUNK, END, METADATA, MANIFEST, INDEX = 0x01, 0x02, 0x03, 0x81, 0x82, 0x83  # 3
-MAGIC, VERSION = b"\x89FDP\r\n\x1a\n", b"\x00\x01"
-DTYPES = {0x01: ("BOOL", 1), 0x02: ("U8", 1), 0x03: ("I8", 1), 0x04: ("U16", 2), 0x05: ("I16", 2),
-          0x06: ("U32", 4), 0x07: ("I32", 4), 0x08: ("U64", 8), 0x09: ("I64", 8), 0x10: ("F16", 2),
-          0x11: ("BF16", 2), 0x12: ("F32", 4), 0x13: ("F64", 8), 0x14: ("C64", 8),
-          0x18: ("F8_E4M3", 1), 0x19: ("F8_E5M2", 1), 0x1A: ("F8_E8M0", 1),
-          0x1B: ("F8_E4M3FNUZ", 1), 0x1C: ("F8_E5M2FNUZ", 1)}                               # 4.1
-WIDTH = dict(DTYPES.values())
+MAGIC, VERSION = b"\x89FDP\r\n\x1a\n", b"\x00\x02"
+DTYPES = {0x01: ("BOOL", 8), 0x02: ("U8", 8), 0x03: ("I8", 8), 0x04: ("U16", 16),
+          0x05: ("I16", 16), 0x06: ("U32", 32), 0x07: ("I32", 32), 0x08: ("U64", 64),
+          0x09: ("I64", 64), 0x10: ("F16", 16), 0x11: ("BF16", 16), 0x12: ("F32", 32),
+          0x13: ("F64", 64), 0x14: ("C64", 64), 0x18: ("F8_E4M3", 8), 0x19: ("F8_E5M2", 8),
+          0x1A: ("F8_E8M0", 8), 0x1B: ("F8_E4M3FNUZ", 8), 0x1C: ("F8_E5M2FNUZ", 8),
+          0x20: ("F4", 4), 0x21: ("F6_E2M3", 6), 0x22: ("F6_E3M2", 6)}                      # 4.1
+BITS = dict(DTYPES.values())
 LARGEST = {"F32": np.float32(float.fromhex("0x1.fffffep127")), "F16": np.float32(65504),
            "BF16": np.float32(float.fromhex("0x1.fep127"))}    # finite ones of the lossy types
 HADAMARD, KASHIN, SUBSAMPLE, UNIFORM, SHUFFLE, ZSTD = 0x01, 0x02, 0x10, 0x20, 0x30, 0x31
@@ -38,8 +42,8 @@ STAGES = {HADAMARD: [("B", 8, 15)],                            # 5; parameters: 
 CRC_TABLE = list(range(256))
 for _ in range(8):                                             # 2; 0x1EDC6F41 reflected
     CRC_TABLE = [value >> 1 ^ (value & 1) * 0x82F63B78 for value in CRC_TABLE]
-M64, M128, FEDPRESS, GOLDEN = 2 ** 64 - 1, 2 ** 128 - 1, 0x6665647072657373, 0x9E3779B97F4A7C15
-PCG_MULTIPLIER, SIGNS, WINDOW, SELECTION = 0x2360ED051FC65DA44385DF649FCCF645, 1, 2, 3      # 8
+M32, M64, FEDPRESS, GOLDEN = 2 ** 32 - 1, 2 ** 64 - 1, 0x6665647072657373, 0x9E3779B97F4A7C15
+SIGNS, WINDOW, SELECTION = 1, 2, 3                             # 8.2
 Stream = namedtuple("Stream", "metadata manifest tensors")     # a dict, a list; None without
 
 
@@ -68,6 +72,11 @@ def mix(z):
     return z ^ z >> 31
 
 
+def word(key, i):
+    """8.1, for an int or an array of uint64, which wraps by itself."""
+    return mix(key + (i + 1) * GOLDEN & M64)
+
+
 def absorb(h, *values):
     """8.2: the chain from h over these values."""
     for value in values:
@@ -81,6 +90,43 @@ def name_hash(name):
     return absorb(FEDPRESS, len(raw), *struct.unpack(f"<{len(padded) // 8}Q", padded))
 
 
+def word32(key, i):
+    """8.3: only rounding draws from it, so only the test vectors need it here."""
+    z = key + (i + 1) * 0x9E3779B9 & M32
+    z = (z ^ z >> 16) * 0x85EBCA6B & M32
+    z = ((z ^ z >> 13) + (key >> 32)) * 0xC2B2AE35 & M32
+    return z ^ z >> 16
+
+
+def times(a, i):
+    """8.4: the product in GF(2)[x]/(x^6 + x + 1)."""
+    product = 0
+    for t in reversed(range(6)):
+        product = product << 1 ^ (i >> t & 1) * a
+        product ^= (product >> 6) * 0b1000011
+    return product
+
+
+PRODUCTS = [[times(a, i) for i in range(64)] for a in range(64)]
+
+
+def kept(s, total):
+    """7: K', found in f64."""
+    return min(total // 64 * 64, max(1, math.floor(s * 64 * (total // 64) + 0.5)))
+
+
+def select(key, total, some):
+    """8.4: the selected ones of `total` positions, ascending: `some` (K') and the rest."""
+    m, chosen = total // 64, []
+    r = word(key, 0) * m >> 64
+    for j in range(m):
+        w = word(key, j + 1)
+        row, b = PRODUCTS[1 + ((w >> 32) * 63 >> 32)], w & 63
+        k = (r + (j + 1) * some) // m - (r + j * some) // m
+        chosen += sorted(64 * j + (row[i] ^ b) for i in range(k))
+    return chosen + list(range(64 * m, total))
+
+
 def unrotate(x, key):
     """7.1: the inverse signed rotation of 2^k numbers."""
     k = len(x).bit_length() - 1
@@ -89,7 +135,7 @@ def unrotate(x, key):
         x = np.stack((pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]), axis=1)
     root = float(np.float32(0.5 ** 0.5)) if k % 2 else 1                       # 0x3F3504F3
     x = x.reshape(-1) * np.float32(root * 2.0 ** -(k // 2))
-    words = mix(np.arange(1, len(x) // 64 + 2, dtype=np.uint64) * GOLDEN + key)    # arrays wrap
+    words = word(key, np.arange(len(x) // 64 + 1, dtype=np.uint64))
     flip = np.unpackbits(words.astype("<u8").view("u1"), bitorder="little")[:len(x)]
     return np.where(flip, -x, x)
 
@@ -116,6 +162,27 @@ def to_elements(x, exponent, dtype):
     return (raw + np.uint32(0x7FFF) + (raw >> 16 & 1) >> 16).astype("<u2").tobytes()
 
 
+def lossy(pipeline):
+    return min(pipeline, default=SHUFFLE) < SHUFFLE
+
+
+def coded_coefficients(pipeline, p, coded):
+    """7, from what stands behind the exponent."""
+    bound = np.float32(2.0 ** 80)
+    if UNIFORM not in pipeline:
+        x = np.frombuffer(p, "<f4").copy()
+        require(np.all(np.abs(x) <= bound), "A coefficient is NaN or above 2^80.")
+        return x
+    q, _, b = pipeline[UNIFORM]
+    lengths = blocks(coded, 1 << b)
+    low, step = np.frombuffer(p, "<f4", 2 * len(lengths)).reshape(-1, 2).T
+    valid = (np.abs(low) <= bound) & (step >= 0) & (step * np.float32(2 ** q - 1) <= bound)
+    require(np.all(valid), "The range of a quantizer block is NaN, negative or above 2^80.")
+    bits = np.unpackbits(np.frombuffer(p, "u1", offset=8 * len(lengths)), bitorder="little")
+    codes = (bits[:coded * q].reshape(coded, q) @ (1 << np.arange(q))).astype(np.float32)
+    return np.repeat(low, lengths) + codes * np.repeat(step, lengths)
+
+
 @dataclass
 class Tensor:
     name: str
@@ -124,73 +191,49 @@ class Tensor:
     open: bool
     full_group: int                  # G
     offset: int                      # of the tensor record, from the preamble
-    pipeline: dict                   # stage number: parameters, as in STAGES
-    lossy: bool
+    pipelines: list                  # the table (5): stage number: parameters, as in STAGES
+    unsupported: str                 # why it cannot be decoded, or ""
     chain: int                       # 8.2: KEY up to the tensor key, absorbed
-    data: bytes = b""                # little-endian elements in C order
+    data: bytes | None = None        # little-endian elements in C order; None if unsupported
 
-    def sizes(self, n):
-        """N coefficients, K coded ones (both found in f64), and the length of P, for n values."""
-        if n == 0 or not self.lossy:
-            return n, n, n * WIDTH[self.dtype]
-        total = math.floor(self.pipeline.get(KASHIN, (0, 0, 1))[2] * n + 0.5)
-        coded = min(total, max(1, math.floor(self.pipeline.get(SUBSAMPLE, [1])[0] * total + 0.5)))
-        if UNIFORM not in self.pipeline:
-            return total, coded, 4 * coded + 1
-        q, _, b = self.pipeline[UNIFORM]
-        return total, coded, 8 * len(blocks(coded, 1 << b)) + (coded * q + 7) // 8 + 1
+    def sizes(self, pipeline, n):
+        """N coefficients, K' and K coded ones, and the length of P, for n values."""
+        if n == 0 or not lossy(pipeline):
+            return n, n, n, (n * BITS[self.dtype] + 7) // 8
+        total = some = coded = math.floor(pipeline.get(KASHIN, (0, 0, 1))[2] * n + 0.5)     # f64
+        if SUBSAMPLE in pipeline:
+            some = kept(*pipeline[SUBSAMPLE], total)
+            coded = some + total % 64
+        if UNIFORM not in pipeline:
+            return total, some, coded, 1 + 4 * coded
+        q, _, b = pipeline[UNIFORM]
+        return total, some, coded, 1 + 8 * len(blocks(coded, 1 << b)) + (coded * q + 7) // 8
 
     @np.errstate(all="ignore")
-    def decode(self, group, n, payload, stored):
+    def decode(self, pipeline, group, n, payload, stored):
         """The element bytes of one group, which decodes alone."""
-        total, coded, length = self.sizes(n)
-        if ZSTD in self.pipeline and not stored:
+        total, some, coded, length = self.sizes(pipeline, n)
+        if ZSTD in pipeline and not stored:
             require(len(payload) < length, "A zstd payload is not shorter than its content.")
             payload = unzstd(payload, length)
         require(len(payload) == length, f"A payload has {len(payload)} bytes instead of {length}.")
-        if SHUFFLE in self.pipeline and n:
+        if SHUFFLE in pipeline and n and BITS[self.dtype] % 8 == 0:
             return np.frombuffer(payload, "u1").reshape(-1, n).T.tobytes()
-        if n == 0 or not self.lossy:
+        if n == 0 or not lossy(pipeline):
             return payload
-        exponent, = struct.unpack("b", payload[-1:])
+        exponent, = struct.unpack("b", payload[:1])
         require(exponent == 0 or -126 <= exponent <= -65 or exponent >= 64, "Invalid exponent.")
-        x = self.coded_coefficients(payload[:-1], coded) * np.float32(total / coded)     # the gain
-        if SUBSAMPLE in self.pipeline:
+        x = coded_coefficients(pipeline, payload[1:], coded)
+        if SUBSAMPLE in pipeline:
+            key = absorb(self.chain, SELECTION, group << 16 & M64)
+            x[:some] *= np.float32(total // 64 * 64 / max(some, 1))             # the gain
             x, chosen = np.zeros(total, np.float32), x
-            x[self.select(group, total, coded)] = chosen
-        return to_elements(self.undo_transform(x, group, n), exponent, self.dtype)
+            x[select(key, total, some)] = chosen
+        return to_elements(self.undo_transform(pipeline, x, group, n), exponent, self.dtype)
 
-    def coded_coefficients(self, p, coded):
-        bound = np.float32(2.0 ** 80)
-        if UNIFORM not in self.pipeline:
-            x = np.frombuffer(p, "<f4")
-            require(np.all(np.abs(x) <= bound), "A coefficient is NaN or above 2^80.")
-            return x
-        q, _, b = self.pipeline[UNIFORM]
-        lengths = blocks(coded, 1 << b)
-        low, step = np.frombuffer(p, "<f4", 2 * len(lengths)).reshape(-1, 2).T
-        valid = (np.abs(low) <= bound) & (step >= 0) & (step * np.float32(2 ** q - 1) <= bound)
-        require(np.all(valid), "The range of a quantizer block is NaN, negative or above 2^80.")
-        bits = np.unpackbits(np.frombuffer(p, "u1", offset=8 * len(lengths)), bitorder="little")
-        codes = (bits[:coded * q].reshape(coded, q) @ (1 << np.arange(q))).astype(np.float32)
-        return np.repeat(low, lengths) + codes * np.repeat(step, lengths)
-
-    def select(self, group, total, coded):
-        """8.4: the `coded` selected positions among `total`, ascending."""
-        state = absorb(self.chain, SELECTION, 0) << 64 | absorb(self.chain, SELECTION, 1) | 1
-        state = state * pow(PCG_MULTIPLIER, group << 21, 1 << 128) & M128
-        chosen = []
-        for i in range(total):
-            state = state * PCG_MULTIPLIER & M128
-            low, turn = (state >> 64 ^ state) & M64, state >> 122
-            draw = (low >> turn | low << (64 - turn)) & M64
-            if draw * (total - i) >> 64 < coded - len(chosen):
-                chosen.append(i)
-        return chosen
-
-    def undo_transform(self, x, group, n):
+    def undo_transform(self, pipeline, x, group, n):
         """7.1, receiver: coefficients at their N positions to n values."""
-        parameters = self.pipeline.get(HADAMARD) or self.pipeline.get(KASHIN)
+        parameters = pipeline.get(HADAMARD) or pipeline.get(KASHIN)
         if not parameters:
             return x
         limit = 1 << parameters[0]
@@ -211,8 +254,7 @@ class Records:
         self.at = self.end = self.offset = 0                           # in, of its body; of it
         preamble = data[start:self.after]
         require(MAGIC.startswith(preamble[:8]), f"There is no preamble at byte {start}.")
-        require(VERSION.startswith(preamble[8:]), "The version is not 0.1.", Unsupported)
-        self.need(start, 10)
+        require(self.need(start, 10)[8:] == VERSION, "The version is not 0.2.", Unsupported)
 
     def need(self, at, length):
         require(at + length <= len(self.data), f"Byte {at + length - 1} is missing.", Truncated)
@@ -270,54 +312,81 @@ class Records:
         require(listed is None or name == listed[0], f"The manifest does not list {name!r} here.")
         taken.add(name)
         number = self.number("B")
-        require(number in DTYPES, f"Unknown element type 0x{number:02x}.", Unsupported)
+        dtype, bits = DTYPES.get(number, (f"0x{number:02x}", 8))           # 8: nothing to check
         flags = self.number("B")
         require(flags & ~0x20 in valid_flags, f"{name!r} has the flags 0x{flags:02x}.")
         is_open = flags & 0x20 > 0
         shape = tuple(self.varint() for _ in range(self.varint(is_open, 64)))
-        fits = shape[0] == 0 < math.prod(shape[1:]) <= 1 << 63 if is_open else True
+        row = math.prod(shape[1:])
+        fits = shape[0] == 0 < row <= 1 << 63 and row * bits % 8 == 0 if is_open else True
         require(fits and math.prod(shape) <= 1 << 63, f"{name!r} has the shape {shape}.")
-        found = name, DTYPES[number][0], shape, is_open
+        found = name, dtype, shape, is_open
         require(listed in (None, found), f"{name!r} is not what the manifest says.")
         return found, flags
 
-    def tensor(self, taken, listed):
-        """4 and 5."""
-        valid_flags = [key + g for key in (0, 0x40) for g in range(12, 21)]
-        (name, dtype, *rest), flags = self.description(taken, valid_flags, listed)
+    def pipeline(self, dtype):
+        """5: stage number: parameters; those of an unknown stage are None."""
         stages = {}
         for _ in range(self.number("B")):
-            before, number = max(stages, default=-1), self.number("B")
-            require(number > before and (number >> 4 != before >> 4 or number >> 4 == 3),
-                    "The stages of a pipeline descend or repeat.")
-            require(number in STAGES, f"Unknown pipeline stage 0x{number:02x}.", Unsupported)
-            require(number >= SHUFFLE or dtype in LARGEST, f"A lossy pipeline on {dtype}.")
-            require(number != SHUFFLE or not stages, "A lossy pipeline has a shuffle.")
-            stages[number] = [self.number(*parameter) for parameter in STAGES[number]]
-        lossy, seeded = (min(stages, default=99) < least for least in (SHUFFLE, UNIFORM))
-        seed, number = (self.number("Q"), self.varint()) if seeded else (0, 0)
+            before, number = max(stages, default=0), self.number("B")
+            alone = number >> 4 != before >> 4 or number >= SHUFFLE or before == 0
+            require(number > before and alone, "The stages of a pipeline descend or repeat.")
+            length, listed = self.number("B"), STAGES.get(number)
+            if listed is None:
+                stages[number] = None
+                self.take(length)
+                continue
+            fits = length == struct.calcsize("<" + "".join(code for code, _, _ in listed))
+            require(fits, f"Stage 0x{number:02x} has parameters of {length} bytes.")
+            stages[number] = [self.number(*parameter) for parameter in listed]
+        if None not in stages.values() and min(stages, default=SHUFFLE) < SHUFFLE:
+            require(dtype in LARGEST or dtype not in BITS, f"A lossy pipeline on {dtype}.")
+            require(SHUFFLE not in stages, "A lossy pipeline has a shuffle.")
+        return stages
+
+    def tensor(self, taken, listed):
+        """4."""
+        valid_flags = [more + g for more in (0, 0x40, 0x80, 0xC0) for g in range(12, 21)]
+        (name, dtype, *rest), flags = self.description(taken, valid_flags, listed)
+        unsupported = "" if dtype in BITS else f"Unknown element type {dtype}."
+        pipelines = [self.pipeline(dtype) for _ in range(self.number("B", 1, 15))]
+        numbers = {number for pipeline in pipelines for number in pipeline}
+        for number in sorted(numbers - STAGES.keys()):
+            unsupported = unsupported or f"Unknown pipeline stage 0x{number:02x}."
+        seed = turn = client = own = 0
+        if flags & 0x80:
+            seed, turn, client = self.number("Q"), self.varint(), self.varint()
+            own = self.varint() & 1                     # the rest is the number of clients
+        seeded = flags & 0x80 or not numbers & {HADAMARD, KASHIN, SUBSAMPLE}
+        require(seeded, f"{name!r} has no seeds.")
         key = self.number("Q") if flags & 0x40 else name_hash(name)
-        chain = absorb(FEDPRESS, seed, number, 0, key)
-        return Tensor(name, dtype, *rest, 1 << (flags & 31), self.offset, stages, lossy, chain)
+        chain = absorb(FEDPRESS, seed, turn, client * own, key)
+        return Tensor(name, dtype, *rest, 1 << (flags & 31), self.offset, pipelines, unsupported,
+                      chain)
 
     def chunks(self, tensor):
         """6: reads all chunks of the tensor into its data; gives their number."""
         full, size, groups = tensor.full_group, math.prod(tensor.shape), []
         last = size == 0 and not tensor.open
         while not last:
-            self.next(CHUNK, limit=14 + tensor.sizes(full)[2])   # "can need": for a full group
+            self.next(CHUNK, limit=4096 + 8 * (full if tensor.open else min(full, size)))
             group = self.varint(len(groups), len(groups))
-            flags, n = self.number("B", 0, 3 if ZSTD in tensor.pipeline else 1), self.varint()
-            last, stored = flags & 1 > 0, flags & 2 > 0
+            flags, count = self.number("B"), len(tensor.pipelines)
+            require(flags >> 4 < count, f"A chunk of pipeline {flags >> 4}, of {count}.")
+            pipeline = tensor.pipelines[flags >> 4]
+            require(flags & 15 <= (3 if ZSTD in pipeline else 1), f"Chunk flags 0x{flags:02x}.")
+            last, stored, n = flags & 1 > 0, flags & 2 > 0, self.varint()
             left = (n if last else math.inf) if tensor.open else size - group * full
             fits = n == min(full, left) and last == (left <= full) and (n > 0 or group == 0)
             require(fits, f"A chunk of {n} values (last: {last}) does not fit its tensor.")
-            groups.append(tensor.decode(group, n, self.take(self.end - self.at), stored))
+            payload = self.take(self.end - self.at)
+            groups.append(b"" if tensor.unsupported else
+                          tensor.decode(pipeline, group, n, payload, stored))
         if tensor.open:
             total, row = group * full + n, math.prod(tensor.shape[1:])
             require(total % row == 0 and total <= 1 << 63, "An open tensor has no whole rows.")
             tensor.shape = (total // row,) + tensor.shape[1:]
-        tensor.data = b"".join(groups)
+        tensor.data = None if tensor.unsupported else b"".join(groups)
         return len(groups)
 
 
@@ -367,11 +436,25 @@ def read(data):
     return streams
 
 
+def test_vectors():
+    """Those of 8: draws, keys and the selection."""
+    chosen = [3, 8, 21, 30, 36, 47, 57, 64, 75, 82, 89, 100, 118, 130, 143, 148, 153, 174, 184]
+    asked = [(0, 0), (0, 1), (0, M32), (0x0123456789ABCDEF, 0), (M64, 1 << 31)]
+    assert [word(0, i) for i in (0, M32)] == [0xE220A8397B1DCDAF, 0xBEEB67EAF1FC5E61]
+    assert [word32(*a) for a in asked] == [0x92CA2F0E, 0x3CD6E3F3, 0, 0xCCC34CEE, 0x6FF1DDC5]
+    assert absorb(FEDPRESS, 7, 3, 0, name_hash("fc1.weight"), 1, 0) == 0x0425C161F489A929
+    assert kept(0.1, 200) == 19 and select(42, 200, 19) == chosen + list(range(192, 200))
+
+
 def check(paths):
+    test_vectors()
     failed = 0
     for path in paths:
         try:
-            data = b"".join(t.data for stream in read(path.read_bytes()) for t in stream.tensors)
+            tensors = [t for stream in read(path.read_bytes()) for t in stream.tensors]
+            for t in tensors:
+                require(not t.unsupported, f"{t.name!r}: {t.unsupported}", Unsupported)
+            data = b"".join(t.data for t in tensors)
             require(data == path.with_suffix(".expected").read_bytes(), "Other bytes.")
             verdict = "OK"
         except (ValueError, OSError) as error:
@@ -387,12 +470,16 @@ def main(arguments):
         return check(sorted(Path(arguments[1]).glob("*.fp")))
     if len(arguments) != 1:
         return __doc__
+    status = 0
     try:
         for t in (t for stream in read(Path(arguments[0]).read_bytes()) for t in stream.tensors):
             shape = "x".join(map(str, t.shape)) or "scalar"
-            print(t.name, t.dtype, shape, hashlib.sha256(t.data).hexdigest())
+            found = f"Unsupported: {t.unsupported}" if t.unsupported else None
+            status |= found is not None
+            print(t.name, t.dtype, shape, found or hashlib.sha256(t.data).hexdigest())
     except (ValueError, OSError) as error:
         return f"{type(error).__name__}: {error}"
+    return status
 
 
 if __name__ == "__main__":

@@ -28,10 +28,9 @@ impl Comparison {
     /// Takes in elements of the original `a` and of `b`, little-endian.
     pub fn update(&mut self, dtype: DType, a: &[u8], b: &[u8]) -> Result<()> {
         // A complex number is two real ones.
-        let (size, dtype) = match dtype {
-            DType::C64 => (4, DType::F32),
-            _ => (dtype.size(), dtype),
-        };
+        // Those of less than a byte are compared by the byte.
+        let dtype = if dtype == DType::C64 { DType::F32 } else { dtype };
+        let size = dtype.byte_len(1).max(1);
         if a.len() != b.len() || a.len() % size != 0 {
             return Err(Error::invalid(format!(
                 "cannot compare {} with {} bytes of {dtype}",

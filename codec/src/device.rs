@@ -6,14 +6,11 @@
 //! [`Encoder`](crate::Encoder), [`Decoder`](crate::Decoder), [`Writer`](crate::Writer) and
 //! [`Reader`](crate::Reader) work with a device as they do without, and give the same bytes.
 
-use crate::group::GroupCodec;
-use crate::kernel::{Kernel, Simd};
-use crate::meta::{TensorDesc, TensorMeta};
+use crate::group::{self, Coded, TensorKeys};
 use crate::options::EncodeOptions;
-use crate::quantize::Quantizer;
-use crate::random::{Seeds, SelectionStream, name_key};
-use crate::transform::Transform;
-use crate::{DType, Error, Result, Spec, effective_spec, group, range};
+use crate::random::{Seeds, name_key};
+use crate::wire::{TensorDesc, TensorMeta};
+use crate::{DType, Error, Result, Spec, effective_spec};
 use std::fmt;
 
 /// What a device reports: its own error, which the codec wraps as [`crate::ErrorKind::Device`].
@@ -23,8 +20,8 @@ pub type DeviceResult<T> = std::result::Result<T, Box<dyn std::error::Error + Se
 ///
 /// An encoder or decoder with a device ([`crate::EncodeOptions::device`],
 /// [`crate::DecodeOptions::device`]) asks it for every lossy group that it
-/// [supports](Self::supports). An error of the device is an error of the call: whether to go on
-/// without it is for the caller to decide.
+/// [supports](Self::supports), of one tensor or of many. An error of the device is an error of the
+/// call: whether to go on without it is for the caller to decide.
 pub trait Device: fmt::Debug + Send + Sync {
     /// Whether groups of this plan are coded here; others stay on the processor.
     fn supports(&self, plan: &GroupPlan) -> bool;
@@ -32,82 +29,61 @@ pub trait Device: fmt::Debug + Send + Sync {
     /// Values to hand over at a time, where there are that many; whole groups of them.
     fn batch_values(&self) -> usize;
 
-    /// Codes consecutive groups, the first of which has number `first`; all but the last have
-    /// [`GroupPlan::group_values`] values, the last at least one. `elements` are their
-    /// little-endian bytes. Appends the P of each, [`GroupPlan::payload_len`] bytes, and returns
-    /// for each the bits of its largest magnitude ([`GroupPlan::exponent`]); the P of a group with
-    /// NaN or infinity, for which these are at or above the bits of infinity, means nothing.
-    fn encode(
-        &self,
-        plan: &GroupPlan,
-        first: u64,
-        elements: &[u8],
-        payloads: &mut Vec<u8>,
-    ) -> DeviceResult<Vec<u32>>;
+    /// Codes groups, consecutive ones of a tensor one behind the other. Returns for each, in order,
+    /// its P and the bits of its largest magnitude; the P of a group with NaN or infinity, for which
+    /// these are at or above the bits of infinity, means nothing.
+    fn encode(&self, jobs: &[EncodeJob<'_>]) -> DeviceResult<Vec<Made>>;
 
-    /// Decodes the P of one group, already [checked](GroupPlan::check), into the little-endian
-    /// bytes of its values.
-    fn decode(
-        &self,
-        plan: &GroupPlan,
-        group: u64,
-        payload: &[u8],
-        elements: &mut [u8],
-    ) -> DeviceResult<()>;
+    /// Decodes groups whose P has been [checked](GroupPlan::check).
+    fn decode(&self, jobs: &mut [DecodeJob<'_>]) -> DeviceResult<()>;
+}
 
-    /// Decodes the same and adds `weight` times the values, rounded to the element type, to `out`:
-    /// one product and one sum, each rounded to f32.
-    fn add_into(
-        &self,
-        plan: &GroupPlan,
-        group: u64,
-        payload: &[u8],
-        out: &mut [f32],
+/// A group to be coded.
+#[derive(Debug, Clone, Copy)]
+pub struct EncodeJob<'a> {
+    /// How.
+    pub plan: &'a GroupPlan,
+    /// Number of the group in its tensor.
+    pub group: u64,
+    /// Its values, one or more, little-endian.
+    pub elements: &'a [u8],
+}
+
+/// A group that was coded.
+#[derive(Debug, Clone, Default)]
+pub struct Made {
+    /// P.
+    pub payload: Vec<u8>,
+    /// Bits of the largest magnitude among the values ([`GroupPlan::exponent`]).
+    pub peak: u32,
+}
+
+/// A group to be decoded.
+#[derive(Debug)]
+pub struct DecodeJob<'a> {
+    /// How.
+    pub plan: &'a GroupPlan,
+    /// Number of the group in its tensor.
+    pub group: u64,
+    /// P.
+    pub payload: &'a [u8],
+    /// Where its values go, one or more.
+    pub target: DecodeTarget<'a>,
+}
+
+/// Where decoded values go.
+#[derive(Debug)]
+pub enum DecodeTarget<'a> {
+    /// Their little-endian bytes.
+    Elements(&'a mut [u8]),
+    /// Sums, to which `weight` times the values, rounded to the element type, are added: one product
+    /// and one sum, each rounded to f32.
+    Add {
+        /// The sums.
+        sums: &'a mut [f32],
+        /// What the values are multiplied by.
         weight: f32,
-    ) -> DeviceResult<()>;
-}
-
-/// The basis of a plan.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[non_exhaustive]
-pub enum Basis {
-    /// Coefficients are the values.
-    Identity,
-    /// The rotation of FORMAT.md, section 7.1.
-    Hadamard {
-        /// k: blocks of 2^k coefficients.
-        block_log2: u32,
     },
-    /// The same behind a redundant frame.
-    Kashin(Frame),
-}
-
-/// Parameters of Kashin's representation (FORMAT.md, section 9, point 2).
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[non_exhaustive]
-pub struct Frame {
-    /// k: blocks of 2^k coefficients.
-    pub block_log2: u32,
-    /// Rotations of the residual, the unclipped one included. Decoding does not need it.
-    pub iterations: u32,
-    /// What the level is multiplied by after each. Decoding does not need it.
-    pub eta: f32,
-    /// What the first level divides by. Decoding does not need it.
-    pub delta: f32,
-    /// Whether the last is clipped, too. Decoding does not need it.
-    pub clip: bool,
-}
-
-/// The uniform quantizer of a plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Uniform {
-    /// Bits a code, 1 to 16.
-    pub q: u32,
-    /// Round to nearest; else by draws. Decoding does not need it.
-    pub nearest: bool,
-    /// b: one scale for 2^b coefficients.
-    pub block_log2: u32,
 }
 
 /// What purposes the keys of a tensor are for, all but the block absorbed (FORMAT.md, section 8.2):
@@ -129,18 +105,19 @@ pub struct PlanKeys {
 /// // SIGNS(2, 5) of FORMAT.md, section 8.2.
 /// let name_hash = 0xa0c0_4ba0_76c9_5249;
 /// let signs = fedpress::derive_key(&[7, 3, 0, name_hash, 1]);
-/// assert_eq!(fedpress::block_key(signs, 2, 5), 0x04cd_c3bc_608e_40ee);
+/// assert_eq!(fedpress::device::block_key(signs, 2, 5), 0x04cd_c3bc_608e_40ee);
 /// ```
 pub fn block_key(key: u64, group: u64, block: usize) -> u64 {
     crate::random::Keys::from_absorbed(key).block(group, block)
 }
 
 /// All that coding the groups of one lossy tensor depends on, besides the values.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GroupPlan {
-    meta: TensorMeta,
-    keys: PlanKeys,
-    selection: crate::random::Keys,
+    dtype: DType,
+    group_values: usize,
+    spec: Spec,
+    keys: TensorKeys,
 }
 
 impl GroupPlan {
@@ -149,11 +126,11 @@ impl GroupPlan {
     /// Refuses a tensor that would travel losslessly.
     ///
     /// ```
-    /// use fedpress::{DType, EncodeOptions, GroupPlan, Seeds, TensorDesc};
-    /// let seeds = Seeds { shared: 7, private: 0x5eed, round: 0, client: 0 };
+    /// use fedpress::{DType, EncodeOptions, Seeds, TensorDesc, device::GroupPlan};
     /// let desc = TensorDesc::new("w", DType::F32, &[4096]);
-    /// let plan = GroupPlan::new(&desc, &"hadamard|q=4".parse()?, &EncodeOptions::new(seeds))?;
-    /// assert_eq!(plan.payload_len(4096), 8 + 2048 + 1); // scale, codes, exponent
+    /// let options = EncodeOptions::new(Seeds::new(7, 0x5eed));
+    /// let plan = GroupPlan::new(&desc, &"hadamard|q=4".parse()?, &options)?;
+    /// assert_eq!(plan.payload_len(4096), 1 + 8 + 2048); // exponent, scale, codes
     /// # Ok::<(), fedpress::Error>(())
     /// ```
     pub fn new(desc: &TensorDesc, spec: &Spec, options: &EncodeOptions) -> Result<Self> {
@@ -167,106 +144,86 @@ impl GroupPlan {
         Ok(Self::encoding(&meta, &options.seeds))
     }
 
-    /// The plan that decodes the chunks of a tensor; `None` if it travels losslessly.
+    /// The plan that decodes the chunks of a tensor that went through the first of its pipelines;
+    /// `None` if that is lossless or not supported.
     pub fn of(meta: &TensorMeta) -> Option<Self> {
-        meta.spec.is_lossy().then(|| Self::from_codec(meta, &GroupCodec::new(meta, portable())))
+        let is_lossy = meta.supported().is_ok() && meta.spec().is_lossy();
+        is_lossy.then(|| Self::with_keys(meta, TensorKeys::shared(meta)))
     }
 
     pub(crate) fn encoding(meta: &TensorMeta, seeds: &Seeds) -> Self {
-        Self::from_codec(meta, &GroupCodec::with_seeds(meta, portable(), seeds))
+        Self::with_keys(meta, TensorKeys::all(meta, seeds))
     }
 
-    fn from_codec(meta: &TensorMeta, codec: &GroupCodec<'_>) -> Self {
-        let (keys, selection) = codec.plan_keys();
-        Self { meta: meta.clone(), keys, selection }
+    fn with_keys(meta: &TensorMeta, keys: TensorKeys) -> Self {
+        let group_values = meta.group_values();
+        Self { dtype: meta.dtype(), group_values, spec: meta.spec().clone(), keys }
     }
 
     /// Element type of the values: F32, F16 or BF16.
     pub fn dtype(&self) -> DType {
-        self.meta.desc.dtype
+        self.dtype
     }
 
     /// G: values of every group but the last.
     pub fn group_values(&self) -> usize {
-        self.meta.group_values()
+        self.group_values
     }
 
-    /// The basis.
-    pub fn basis(&self) -> Basis {
-        match &self.meta.spec.transform {
-            Transform::Identity => Basis::Identity,
-            Transform::Hadamard(hadamard) => {
-                Basis::Hadamard { block_log2: hadamard.block().trailing_zeros() }
-            }
-            Transform::Kashin(kashin) => Basis::Kashin(kashin.frame()),
-        }
-    }
-
-    /// The quantizer; `None` if coefficients travel as f32.
-    pub fn uniform(&self) -> Option<Uniform> {
-        self.meta.spec.quantizer.as_ref().map(|Quantizer::Uniform(uniform)| uniform.plan())
+    /// The pipeline; [`Spec::stages`] takes it apart.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
     }
 
     /// The keys.
     pub fn keys(&self) -> PlanKeys {
-        self.keys
+        PlanKeys {
+            signs: self.keys.signs.absorbed(),
+            window_signs: self.keys.window_signs.absorbed(),
+            rounding: self.keys.rounding.map(crate::random::Keys::absorbed),
+        }
     }
 
     /// N: coefficients of a group of `n` values.
     pub fn n_coefficients(&self, n: usize) -> usize {
-        self.meta.spec.transform.n_coefficients(n)
+        group::coefficients(&self.spec, n).0
     }
 
     /// K: those of them that are coded; all without subsampling.
     pub fn n_coded(&self, n: usize) -> usize {
-        let n = self.n_coefficients(n);
-        self.meta.spec.subsample.map_or(n, |s| s.n_kept(n))
+        group::coefficients(&self.spec, n).1
     }
 
-    /// What decoded coefficients are multiplied by: N/K.
-    pub fn gain(&self, n: usize) -> f32 {
-        self.meta.spec.subsample.map_or(1.0, |s| s.gain(self.n_coefficients(n)))
+    /// What the first of the decoded coefficients are multiplied by, and how many those are; the
+    /// others stay as they are.
+    pub fn gain(&self, n: usize) -> (f32, usize) {
+        self.spec.subsample.map_or((1.0, 0), |s| s.gain(self.n_coefficients(n)))
     }
 
     /// The positions of the coded coefficients of group `group` of `n` values, ascending, into
     /// `positions`; false, and nothing done, without subsampling.
     pub fn positions(&self, group: u64, n: usize, positions: &mut Vec<u32>) -> bool {
-        let Some(subsample) = self.meta.spec.subsample else { return false };
-        let stream: SelectionStream = self.selection.stream(group);
-        subsample.select(self.n_coefficients(n), stream, positions);
+        let Some(subsample) = self.spec.subsample else { return false };
+        let key = self.keys.selection.block(group, 0);
+        let selection = subsample.selection(self.n_coefficients(n), key);
+        positions.clear();
+        positions.extend(selection.positions().map(|position| position as u32));
         true
     }
 
-    /// Bytes of P for a group of `n` values.
+    /// Bytes of P for a group of `n` values, of a pipeline for which that is known.
     pub fn payload_len(&self, n: usize) -> usize {
-        group::payload_len(&self.meta, n)
+        group::payload_bound(&self.spec, self.dtype, n)
     }
 
     /// The exponent of a group whose largest magnitude has these bits.
     pub fn exponent(peak_bits: u32) -> i8 {
-        range::exponent(peak_bits)
+        group::exponent::exponent(peak_bits)
     }
 
     /// Whether P of a group of `n` values is one that decodes: its length, its exponent, and the
     /// scales or coefficients in it. The error is the one that decoding on the processor gives.
     pub fn check(&self, n: usize, payload: &[u8]) -> Result<()> {
-        let expected = self.payload_len(n);
-        let Some((exponent, coded)) = payload.split_last().filter(|_| payload.len() == expected)
-        else {
-            return Err(Error::corrupt(format!(
-                "chunk payload: expected {expected} bytes, found {}",
-                payload.len()
-            )));
-        };
-        range::check_exponent(*exponent as i8)?;
-        match &self.meta.spec.quantizer {
-            Some(Quantizer::Uniform(uniform)) => uniform.check_scales(self.n_coded(n), coded),
-            None => range::check_coefficients(coded),
-        }
+        Coded { spec: &self.spec, dtype: self.dtype, n, payload }.check()
     }
-}
-
-/// Keys do not depend on an instruction set.
-fn portable() -> Kernel {
-    Kernel::new(Simd::Scalar)
 }

@@ -2,27 +2,32 @@
 //! unbiased quantization into a versioned streaming format.
 //!
 //! # Which API
-//! - [`encode()`] and [`decode()`]: everything in memory, one call.
+//! - [`encode()`] and [`decode()`]: everything in memory, one call, on all threads asked for.
 //! - [`Writer`] and [`Reader`]: over `std::io`, tensor by tensor, in memory bounded by a few chunks.
 //! - [`TensorReader::add_into`]: decode and add, for a server that sums updates.
 //! - [`Encoder`] and [`Decoder`]: the same without I/O, for everything else.
 //! - [`summarize`] and [`read_tensor`]: headers only, or one tensor, of a seekable source.
-//! - [`Device`] and [`GroupPlan`]: groups coded beside the processor, on a GPU.
+//! - [`device`]: groups coded beside the processor, on a GPU.
 //!
 //! # The pipeline
 //! A [`Spec`] such as `hadamard|subsample=0.5|q=4|zstd` names the stages (Konecny et al. 2016;
 //! Caldas et al. 2018): rotate into a basis in which no value stands out, keep a seeded part of the
 //! coefficients, quantize each to q bits so that the expectation of what is decoded is the
-//! original, compress what is left without loss. Tensors under 1,024 values, integers and f64
-//! travel losslessly. `FORMAT.md` beside this crate defines every byte.
+//! original, compress what is left without loss. Tensors under 1,024 values, integers, f64 and what
+//! [`SPARED`] lists travel losslessly. `FORMAT.md` beside this crate defines every byte.
 //!
 //! # The design
 //! A tensor is cut into groups of at most 2^20 values; a group is the body of one chunk, decodes
 //! alone, and is a pure function of its values, the tensor's header and keys that are hashes of
-//! what they belong to. So any chunk can be coded by any thread, or on a GPU, with equal bytes.
-//! Within a group the work goes in runs that fit the first-level cache, through inner loops that
-//! are written once for all instruction sets. Everything that allocates is bounded by what the
-//! header implies before it is trusted, and charged to a limit.
+//! what they belong to. So any chunk can be coded by any thread, or on a GPU, with equal bytes. A chunk
+//! names one of its tensor's pipelines: the one asked for, or the lossless one where that is not
+//! longer.
+//!
+//! Within a group numbers flow in runs that fit the first-level cache from a source to a sink: from a
+//! basis to a coder to encode, from a coder to a basis to decode, to add or to measure. There is one
+//! such loop, and every stage is a source or a sink of it. Inner loops are written once for all
+//! instruction sets. Everything that allocates is bounded by what the header implies before it is
+//! trusted, and charged to a limit.
 //!
 //! # What the transforms buy
 //! `hadamard` makes any tensor look Gaussian, which costs nothing where it already does and is
@@ -55,50 +60,54 @@
 //! The crate follows semantic versioning; a raised minimum Rust version (now 1.85) is a minor
 //! change. The format is versioned by itself and not frozen before 1.0.
 
+mod aligned;
 mod arrays;
+mod basis;
 mod blocks;
-mod bytes;
+mod code;
 mod compare;
 mod convert;
 mod decode;
-mod device;
+pub mod device;
 mod encode;
 mod entropy;
 mod error;
-mod frame;
+mod flow;
 mod group;
 mod kernel;
 mod limits;
-mod meta;
 mod options;
-mod pack;
-mod quantize;
 mod random;
-mod range;
 mod read;
-mod run;
+mod schedule;
 mod seek;
+mod select;
+mod spare;
 mod spec;
 mod stage;
-mod subsample;
 mod tensor;
-mod transform;
+mod wire;
 mod write;
 
+pub use basis::{Hadamard, Kashin};
+pub use code::Uniform;
 pub use compare::Comparison;
 pub use decode::{ChunkDecoder, DecodeOptions, Decoder, EncodedChunk, Event};
-pub use device::{Basis, Device, DeviceResult, Frame, GroupPlan, PlanKeys, Uniform, block_key};
+pub use device::Device;
 pub use encode::Encoder;
 pub use error::{Error, ErrorKind, Result};
 pub use group::first_non_finite;
 pub use kernel::Simd;
-pub use meta::{IndexEntry, TensorDesc, TensorMeta, is_stream};
 pub use options::{EncodeOptions, NonFinite, effective_spec};
-pub use random::{Seeds, derive_key};
+pub use random::{Rotation, Seeds, derive_key};
 pub use read::{Reader, TensorReader};
 pub use seek::{Summary, TensorSummary, read_tensor, seek_tensor, summarize, summarize_stream};
-pub use spec::{PRESETS, Preset, Spec};
+pub use select::Subsample;
+pub use spare::{SPARED, Spare, SpareRule, spared};
+pub use spec::{PRESETS, Preset, Spec, Stages, stages};
+pub use stage::Entry as StageEntry;
 pub use tensor::{DType, Tensor, TensorView};
+pub use wire::{IndexEntry, TensorDesc, TensorMeta, is_stream};
 pub use write::Writer;
 
 /// Encodes tensors into one stream, all by the same pipeline where it applies to them
@@ -107,7 +116,7 @@ pub use write::Writer;
 /// ```
 /// use fedpress::{EncodeOptions, Seeds, TensorView};
 /// // The private seed decides how values round; draw it, do not choose it.
-/// let seeds = Seeds { shared: 7, private: 0x1f3a_9c55, round: 0, client: 0 };
+/// let seeds = Seeds::new(7, 0x1f3a_9c55);
 /// let weights = vec![0.25f32; 100_000];
 /// let view = TensorView::f32("fc.weight", &[100, 1000], &weights);
 /// let bytes = fedpress::encode(&[view], &"hadamard|q=4".parse()?, &EncodeOptions::new(seeds))?;
@@ -115,15 +124,17 @@ pub use write::Writer;
 /// # Ok::<(), fedpress::Error>(())
 /// ```
 pub fn encode(tensors: &[TensorView<'_>], spec: &Spec, options: &EncodeOptions) -> Result<Vec<u8>> {
-    let mut writer = Writer::new(Vec::new(), options.clone())?;
-    tensors.iter().try_for_each(|tensor| writer.tensor(tensor, spec))?;
+    let several = options.several || tensors.len() > 1;
+    let mut writer = Writer::new(Vec::new(), options.clone().with_several(several))?;
+    let tensors: Vec<_> = tensors.iter().map(|tensor| (*tensor, spec)).collect();
+    writer.tensors(&tensors)?;
     writer.finish()
 }
 
 /// Decodes all tensors of one or more concatenated streams.
 ///
 /// ```
-/// # let seeds = fedpress::Seeds { shared: 7, private: 1, round: 0, client: 0 };
+/// # let seeds = fedpress::Seeds::new(7, 1);
 /// # let w = fedpress::TensorView::f32("w", &[2], &[1.0, 2.0]);
 /// # let bytes = fedpress::encode(&[w], &fedpress::Spec::none(), &fedpress::EncodeOptions::new(seeds))?;
 /// let tensors = fedpress::decode(&bytes, &fedpress::DecodeOptions::default())?;
@@ -131,14 +142,7 @@ pub fn encode(tensors: &[TensorView<'_>], spec: &Spec, options: &EncodeOptions) 
 /// # Ok::<(), fedpress::Error>(())
 /// ```
 pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Vec<Tensor>> {
-    let mut reader = Reader::new(bytes, options.clone());
-    let mut tensors = Vec::new();
-    while let Some(tensor) = reader.next_tensor()? {
-        let tensor = tensor.read()?;
-        reader.keep(&tensor)?;
-        tensors.push(tensor);
-    }
-    Ok(tensors)
+    Reader::new(bytes, options.clone()).read_all()
 }
 
 /// The README's example runs, too.

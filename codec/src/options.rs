@@ -2,8 +2,9 @@
 
 use crate::device::Device;
 use crate::kernel::Simd;
-use crate::meta::{TensorDesc, TensorMeta};
 use crate::random::Seeds;
+use crate::spare::{Spare, spared};
+use crate::wire::{TensorDesc, TensorMeta};
 use crate::{Error, Result, Spec};
 use std::sync::Arc;
 
@@ -14,8 +15,7 @@ pub enum NonFinite {
     /// An error that names tensor and index.
     #[default]
     Refuse,
-    /// Send that tensor losslessly. Works where the encoder sees a whole tensor before it begins
-    /// ([`crate::Encoder::tensor`]); for pushed tensors, scan first ([`crate::first_non_finite`]).
+    /// Send the groups that hold them losslessly.
     Lossless,
 }
 
@@ -31,6 +31,14 @@ pub struct EncodeOptions {
     pub min_values: u64,
     /// What to do with NaN and infinity.
     pub non_finite: NonFinite,
+    /// Whether a group travels losslessly where that takes no more bytes.
+    pub smaller: bool,
+    /// Which tensors travel losslessly whatever is asked for.
+    pub spare: Spare,
+    /// Whether the tensors are several of a model, of which vectors are spared. An encoder of a
+    /// [manifest](crate::Encoder::manifest) or of a [slice](crate::encode()) of several tensors finds
+    /// that out itself.
+    pub several: bool,
     /// Values per chunk, as a power of two: 12 to 20.
     pub group_log2: u8,
     /// Whether to end with an index for seekable readers.
@@ -42,19 +50,58 @@ pub struct EncodeOptions {
 }
 
 impl EncodeOptions {
-    /// One thread, tensors under 1,024 values lossless, non-finite values refused, 2^20 values a
-    /// chunk, no index, no device.
+    /// One thread, tensors under 1,024 values lossless, non-finite values refused, groups lossless
+    /// where that is smaller, [`SPARED`](crate::SPARED) tensors spared, 2^20 values a chunk, no
+    /// index, no device.
     pub fn new(seeds: Seeds) -> Self {
         Self {
             seeds,
             threads: 1,
             min_values: 1024,
             non_finite: NonFinite::Refuse,
+            smaller: true,
+            spare: Spare::Listed,
+            several: false,
             group_log2: 20,
             index: false,
             simd: Simd::Auto,
             device: None,
         }
+    }
+
+    /// With so many threads.
+    pub fn with_threads(self, threads: usize) -> Self {
+        Self { threads, ..self }
+    }
+
+    /// Lossy from so many values on.
+    pub fn with_min_values(self, min_values: u64) -> Self {
+        Self { min_values, ..self }
+    }
+
+    /// With another way with NaN and infinity.
+    pub fn with_non_finite(self, non_finite: NonFinite) -> Self {
+        Self { non_finite, ..self }
+    }
+
+    /// Sparing these tensors.
+    pub fn with_spare(self, spare: Spare) -> Self {
+        Self { spare, ..self }
+    }
+
+    /// For several tensors of a model, or for one that stands alone.
+    pub fn with_several(self, several: bool) -> Self {
+        Self { several, ..self }
+    }
+
+    /// With an index at the end.
+    pub fn with_index(self, index: bool) -> Self {
+        Self { index, ..self }
+    }
+
+    /// With a device.
+    pub fn with_device(self, device: Arc<dyn Device>) -> Self {
+        Self { device: Some(device), ..self }
     }
 
     /// The record of a tensor that goes through `spec`, keyed by `key` where that is given.
@@ -65,32 +112,40 @@ impl EncodeOptions {
         name_hash: u64,
         key: Option<u64>,
     ) -> TensorMeta {
+        let falls_back = self.smaller || self.non_finite == NonFinite::Lossless;
+        let is_seeded = spec.is_seeded();
+        let fallback = (spec.is_lossy() && falls_back).then(Spec::lossless);
         TensorMeta {
             desc: desc.clone(),
             group_log2: self.group_log2,
-            seed: spec.is_seeded().then_some((self.seeds.shared, self.seeds.round)),
+            seeds: is_seeded.then(|| self.seeds.drawn()),
             name_hash,
             explicit_key: key,
-            spec,
+            pipelines: std::iter::once(spec).chain(fallback).collect(),
         }
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        if !crate::meta::GROUP_LOG2.contains(&self.group_log2) {
+        if !crate::wire::GROUP_LOG2.contains(&self.group_log2) {
             return Err(Error::invalid(format!(
                 "group_log2: expected 12 to 20, found {}",
                 self.group_log2
             )));
         }
+        if self.seeds.clients >> 63 != 0 {
+            return Err(Error::invalid(format!("{} clients, 2^63 or more", self.seeds.clients)));
+        }
         Ok(())
     }
 }
 
-/// The pipeline a tensor really gets: lossless for element types other than f32, f16 and bf16, and
-/// for tensors known to be smaller than [`EncodeOptions::min_values`].
+/// The pipeline a tensor really gets: lossless for element types other than f32, f16 and bf16, for
+/// tensors known to be smaller than [`EncodeOptions::min_values`], and for those that are
+/// [spared](spared).
 pub fn effective_spec(desc: &TensorDesc, spec: &Spec, options: &EncodeOptions) -> Spec {
     let small = matches!(desc.n_values(), Ok(Some(n)) if n < options.min_values);
-    if spec.is_lossy() && (small || !desc.dtype.is_lossy_capable()) {
+    let lossless = small || !desc.dtype.is_lossy_capable() || spared(desc, options).is_some();
+    if spec.is_lossy() && lossless {
         return Spec::lossless();
     }
     spec.clone()

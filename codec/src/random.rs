@@ -1,11 +1,8 @@
-//! Randomness, frozen in FORMAT.md ("Randomness"): a counter hash for everything that is drawn per
-//! value, a seekable stream for index selection, and keys that are hashes of what they belong to.
+//! Randomness, frozen in FORMAT.md ("Randomness"): counter hashes, of 64 bits for signs, selection
+//! and keys, of 32 bits for what is drawn per value, and keys that are hashes of what they belong to.
 //!
 //! Nothing here has state that depends on the order of work, so any chunk is decoded alone, threads
 //! do not matter, and a GPU computes the same integers.
-
-use rand_pcg::Pcg64Mcg;
-use rand_pcg::rand_core::Rng;
 
 /// Increment of the counter: 2^64 over the golden ratio (Steele, Lea & Flood 2014, SplitMix64).
 pub(crate) const INCREMENT: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -27,6 +24,24 @@ pub(crate) fn mix(mut z: u64) -> u64 {
 #[inline(always)]
 pub(crate) fn word(key: u64, i: u64) -> u64 {
     mix(key.wrapping_add(i.wrapping_add(1).wrapping_mul(INCREMENT)))
+}
+
+/// Increment of the 32-bit counter: 2^32 over the golden ratio.
+pub(crate) const INCREMENT32: u32 = 0x9E37_79B9;
+/// Multipliers of the 32-bit mix (Appleby, MurmurHash3).
+pub(crate) const MIX32: [u32; 2] = [0x85EB_CA6B, 0xC2B2_AE35];
+
+/// Word `i` of 32 bits of `key`. Both halves of the key enter, one before and one between the two
+/// products, so that streams of two keys overlap only where all 64 bits agree.
+#[inline(always)]
+pub(crate) fn word32(key: u64, i: u32) -> u32 {
+    let mut z = (key as u32).wrapping_add(i.wrapping_add(1).wrapping_mul(INCREMENT32));
+    z ^= z >> 16;
+    z = z.wrapping_mul(MIX32[0]);
+    z ^= z >> 13;
+    z = z.wrapping_add((key >> 32) as u32);
+    z = z.wrapping_mul(MIX32[1]);
+    z ^ (z >> 16)
 }
 
 fn absorb(hash: u64, value: u64) -> u64 {
@@ -56,20 +71,85 @@ pub(crate) fn name_key(name: &str) -> u64 {
 
 /// What makes the draws of one encoding differ from those of another.
 ///
-/// The `shared` seed and the `round` travel with each tensor that needs them: sender and receiver,
-/// and all clients of a round, rotate and subsample alike. The `private` seed and the `client` do
-/// not travel: they decide how values round, and errors average out over clients only when every
-/// client draws for itself. There is no default: take the private seed from the operating system.
+/// The `shared` seed, the `round`, the `client` and how many `clients` there are travel with each
+/// tensor that needs them. The `private` seed does not travel: it decides how values round, and errors
+/// average out over clients only when every client draws for itself. There is no default: take the
+/// private seed from the operating system.
+///
+/// A rotation or a selection of coefficients is by default a client's own ([`Rotation::Own`]), so that
+/// what one client loses another one sends.
+///
+/// ```
+/// use fedpress::Seeds;
+/// let (shared, private) = (7, 0x1f3a_9c55);
+/// let seeds = Seeds::new(shared, private).in_round(12).of_client(3, 100);
+/// assert_eq!((seeds.round, seeds.client, seeds.clients), (12, 3, 100));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Seeds {
-    /// Rotation and subsampling; the same for everyone in a round.
+    /// Rotation and subsampling, with the round and the client; the same for everyone in a round.
     pub shared: u64,
     /// Rounding; different for every client, and not a constant.
     pub private: u64,
     /// The round of training; fresh rotations each round.
     pub round: u64,
-    /// Which client; a second safeguard where private seeds are assigned, not drawn.
+    /// Which client.
     pub client: u64,
+    /// How many clients send in this round, below 2^63; 0 if that is not known.
+    pub clients: u64,
+    /// Whether clients of a round rotate alike.
+    pub rotation: Rotation,
+}
+
+/// Who shares a rotation and a selection of coefficients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rotation {
+    /// Every client has its own: errors average out, those of biased quantizers and of subsampling,
+    /// too.
+    #[default]
+    Own,
+    /// All of a round have the same: their coefficients may be summed before they are turned back.
+    Shared,
+}
+
+impl Seeds {
+    /// Of client 0 in round 0, of a number of clients that is not known.
+    pub const fn new(shared: u64, private: u64) -> Self {
+        Self { shared, private, round: 0, client: 0, clients: 0, rotation: Rotation::Own }
+    }
+
+    /// The same in another round.
+    pub const fn in_round(self, round: u64) -> Self {
+        Self { round, ..self }
+    }
+
+    /// The same of another client, one of so many (0 if that is not known).
+    pub const fn of_client(self, client: u64, clients: u64) -> Self {
+        Self { client, clients, ..self }
+    }
+
+    /// The same with another rotation.
+    pub const fn with_rotation(self, rotation: Rotation) -> Self {
+        Self { rotation, ..self }
+    }
+
+    /// The part that travels.
+    pub(crate) fn drawn(&self) -> Drawn {
+        let Self { shared, round, client, clients, rotation, .. } = *self;
+        Drawn { shared, round, client, clients, own: rotation == Rotation::Own }
+    }
+}
+
+/// The seeds of a tensor as they travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Drawn {
+    pub(crate) shared: u64,
+    pub(crate) round: u64,
+    pub(crate) client: u64,
+    pub(crate) clients: u64,
+    /// Whether the client enters the keys.
+    pub(crate) own: bool,
 }
 
 /// What a key is for, with its number in FORMAT.md.
@@ -83,7 +163,7 @@ pub(crate) enum Purpose {
 }
 
 /// The keys of one tensor for one purpose, all but the block absorbed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Keys(u64);
 
 impl Keys {
@@ -105,25 +185,6 @@ impl Keys {
     pub(crate) fn block(self, group: u64, block: usize) -> u64 {
         absorb(self.0, group << 16 | block as u64)
     }
-
-    /// The selection stream of a group: the tensor's stream, 2^21 draws further for each group.
-    pub(crate) fn stream(self, group: u64) -> SelectionStream {
-        let state = u128::from(absorb(self.0, 0)) << 64 | u128::from(absorb(self.0, 1));
-        let mut generator = Pcg64Mcg::new(state);
-        generator.advance(u128::from(group) << 21);
-        SelectionStream(generator)
-    }
-}
-
-/// Draws for index selection (PCG XSL 128/64 MCG, O'Neill 2014).
-pub(crate) struct SelectionStream(Pcg64Mcg);
-
-impl SelectionStream {
-    /// A draw from 0..bound: high half of the product with one 64-bit word.
-    #[inline(always)]
-    pub(crate) fn below(&mut self, bound: u32) -> u32 {
-        ((u128::from(self.0.next_u64()) * u128::from(bound)) >> 64) as u32
-    }
 }
 
 #[cfg(test)]
@@ -142,12 +203,10 @@ mod tests {
     }
 
     #[test]
-    fn selection_streams_are_those_of_the_format() {
-        let mut generator = Pcg64Mcg::new(42);
-        assert_eq!(generator.next_u64(), 0x63b4_a3a8_13ce_700a);
-        let mut generator = Pcg64Mcg::new(42);
-        generator.advance(1 << 40);
-        assert_eq!(generator.next_u64(), 0xffaf_4f00_92d7_84d7);
+    fn words_of_32_bits_are_those_of_the_format() {
+        let found = [(0, 0), (0, 1), (0, u32::MAX), (0x0123_4567_89ab_cdef, 0), (!0, 1 << 31)]
+            .map(|(key, i)| word32(key, i));
+        assert_eq!(found, PINNED_WORDS32);
     }
 
     #[test]
@@ -155,8 +214,6 @@ mod tests {
         let keys = Keys::new(7, 3, 0, name_key("fc1.weight"), Purpose::Signs);
         let got = [name_key(""), name_key("fc1.weight"), keys.block(0, 0), keys.block(2, 5)];
         assert_eq!(got, PINNED_KEYS);
-        let mut stream = keys.stream(1);
-        assert_eq!([stream.below(1000), stream.below(1000)], PINNED_DRAWS);
     }
 
     const PINNED_KEYS: [u64; 4] = [
@@ -165,5 +222,5 @@ mod tests {
         0x0425_c161_f489_a929,
         0x04cd_c3bc_608e_40ee,
     ];
-    const PINNED_DRAWS: [u32; 2] = [331, 997];
+    const PINNED_WORDS32: [u32; 5] = [0x92ca_2f0e, 0x3cd6_e3f3, 0, 0xccc3_4cee, 0x6ff1_ddc5];
 }

@@ -3,7 +3,9 @@
 use crate::decode::{
     ChunkDecoder, DecodeOptions, Decoder, EncodedChunk, Event, closed_shape, decode_all,
 };
-use crate::meta::{TensorDesc, TensorMeta};
+use crate::group::decode_memory;
+use crate::limits::Allowance;
+use crate::wire::{TensorDesc, TensorMeta};
 use crate::{Error, Result, Tensor};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
@@ -15,7 +17,7 @@ const READ_BYTES: usize = 1 << 16;
 /// Reads streams, one after the other, tensor by tensor.
 ///
 /// ```
-/// # let seeds = fedpress::Seeds { shared: 7, private: 1, round: 0, client: 0 };
+/// # let seeds = fedpress::Seeds::new(7, 1);
 /// # let w = fedpress::TensorView::f32("w", &[2], &[1.0, 2.0]);
 /// # let bytes = fedpress::encode(&[w], &fedpress::Spec::none(), &fedpress::EncodeOptions::new(seeds))?;
 /// let mut reader = fedpress::Reader::new(&bytes[..], Default::default());
@@ -74,37 +76,61 @@ impl<R: Read> Reader<R> {
     /// that were not asked for are verified and passed over.
     pub fn next_tensor(&mut self) -> Result<Option<TensorReader<'_, R>>> {
         while let Some(event) = self.next_event()? {
-            match event {
-                Event::Stream { .. } => {
-                    self.metadata.clear();
-                    self.manifest = None;
-                }
-                Event::Metadata(map) => self.metadata = map,
-                Event::Manifest(tensors) => self.manifest = Some(tensors),
-                Event::Tensor(meta) => {
-                    self.inside = true;
-                    return Ok(Some(TensorReader {
-                        reader: self,
-                        meta,
-                        ready: VecDeque::new(),
-                        decoded: Vec::new(),
-                        n_values: 0,
-                        handed_out: false,
-                    }));
-                }
-                Event::TensorEnd { .. } => self.inside = false,
-                Event::Chunk(_) | Event::Index(_) | Event::Record { .. } | Event::End { .. } => {}
+            if let Event::Tensor(meta) = event {
+                return Ok(Some(TensorReader {
+                    reader: self,
+                    meta,
+                    ready: VecDeque::new(),
+                    decoded: Vec::new(),
+                    n_values: 0,
+                    handed_out: false,
+                }));
             }
         }
         Ok(None)
     }
 
-    /// Charges what the caller keeps of the tensors it read.
-    pub(crate) fn keep(&mut self, tensor: &Tensor) -> Result<()> {
-        let head = size_of::<Tensor>() + tensor.name.len() + 8 * tensor.shape.len();
-        let bytes = 2 * head + tensor.data.capacity();
-        let charged = self.decoder.allowance().charge("the tensors", bytes as u64);
-        charged.map_err(|e| e.in_tensor(&tensor.name))
+    /// All tensors that are left, in memory and on all threads, whatever their sizes are. One that is
+    /// [not supported](TensorMeta::supported) is an error; to read the others of its stream, take
+    /// tensor by tensor.
+    pub fn read_all(&mut self) -> Result<Vec<Tensor>> {
+        let mut tensors = Vec::new();
+        let mut batch = Batch::default();
+        let mut open: Option<Arc<TensorMeta>> = None;
+        while let Some(event) = self.next_event()? {
+            match event {
+                Event::Tensor(meta) => {
+                    meta.supported()?;
+                    tensors.push(self.begin(&meta)?);
+                    open = Some(meta);
+                }
+                Event::Chunk(chunk) if open.is_some() => {
+                    let Some(tensor) = tensors.last_mut() else { continue };
+                    grow(&mut tensor.data, &chunk, self.decoder.allowance())?;
+                    batch.push(tensors.len() - 1, chunk, self)?;
+                    if batch.is_full(self.workers.len()) {
+                        batch.decode(&mut tensors, self)?;
+                    }
+                }
+                Event::TensorEnd { n_values } => {
+                    if let (Some(meta), Some(tensor)) = (open.take(), tensors.last_mut()) {
+                        tensor.shape = closed_shape(&meta, n_values);
+                    }
+                }
+                _ => {}
+            }
+        }
+        batch.decode(&mut tensors, self)?;
+        Ok(tensors)
+    }
+
+    /// A tensor without its values, paid for.
+    fn begin(&mut self, meta: &TensorMeta) -> Result<Tensor> {
+        let head = size_of::<Tensor>() + meta.name().len() + 8 * meta.desc().shape.len();
+        let paid = self.decoder.allowance().charge("the tensors", 2 * head as u64);
+        paid.map_err(|e| e.in_tensor(meta.name()))?;
+        let (name, dtype) = (meta.name().to_owned(), meta.dtype());
+        Ok(Tensor { name, dtype, shape: Vec::new(), data: Vec::new() })
     }
 
     /// Gives the source back; up to 64 KiB may have been read ahead.
@@ -118,7 +144,7 @@ impl<R: Read> Reader<R> {
             let event = self.decoder.next(&mut input)?;
             self.unread.start = self.unread.end - input.len();
             if event.is_some() {
-                return Ok(event);
+                return Ok(event.map(|event| self.noted(event)));
             }
             let n = loop {
                 match self.inner.read(&mut self.input) {
@@ -131,6 +157,120 @@ impl<R: Read> Reader<R> {
             }
             self.unread = 0..n;
         }
+    }
+
+    /// Takes up what an event says about the stream.
+    fn noted(&mut self, event: Event) -> Event {
+        match &event {
+            Event::Stream { .. } => {
+                self.metadata.clear();
+                self.manifest = None;
+            }
+            Event::Metadata(map) => self.metadata.clone_from(map),
+            Event::Manifest(tensors) => self.manifest = Some(tensors.clone()),
+            Event::Tensor(_) => self.inside = true,
+            Event::TensorEnd { .. } => self.inside = false,
+            Event::Chunk(_) | Event::Index(_) | Event::Record { .. } | Event::End { .. } => {}
+        }
+        event
+    }
+}
+
+/// Makes `data` longer by the values of a chunk. What it takes is charged first: all of a tensor of
+/// known size when its first chunk is there, else at least twice what there was, which is there as
+/// well until it has been copied.
+fn grow(data: &mut Vec<u8>, chunk: &EncodedChunk, allowance: &mut Allowance) -> Result<()> {
+    let grown = data.len() + chunk.decoded_len();
+    if data.capacity() < grown {
+        let meta = chunk.meta();
+        let old = data.capacity() as u64;
+        let new = match meta.n_values() {
+            Some(n) => meta.dtype().byte_len_of(n).unwrap_or(u64::MAX),
+            None => (2 * old).max(grown as u64),
+        };
+        let charged = allowance.charge("a whole tensor", new);
+        charged.map_err(|e| e.in_tensor(meta.name()))?;
+        let refused = || Error::limit("a whole tensor", new, new).in_tensor(meta.name());
+        let room = usize::try_from(new).map_err(|_| refused())?;
+        data.try_reserve_exact(room - data.len()).map_err(|_| refused())?;
+        allowance.release(old);
+    }
+    data.resize(grown, 0);
+    Ok(())
+}
+
+/// Chunks of any tensors that are decoded side by side.
+#[derive(Default)]
+struct Batch {
+    chunks: Vec<Pending>,
+    /// Values of all.
+    n_values: usize,
+    /// What was charged for keeping them.
+    charged: u64,
+}
+
+struct Pending {
+    tensor: usize,
+    /// Where its values start in the data of the tensor.
+    at: usize,
+    chunk: EncodedChunk,
+}
+
+/// Chunks for each thread: enough that all are busy to the end.
+const CHUNKS_PER_THREAD: usize = 8;
+const VALUES_PER_THREAD: usize = 1 << 20;
+
+impl Batch {
+    fn push<R>(
+        &mut self,
+        tensor: usize,
+        chunk: EncodedChunk,
+        reader: &mut Reader<R>,
+    ) -> Result<()> {
+        let threads = reader.workers.len();
+        if threads > 1 {
+            // One that is decoded at once is charged while its tensor is open.
+            let kept = chunk.body_len() as u64 + decode_memory(chunk.meta());
+            let charged = reader.decoder.allowance().charge("chunks that wait", kept);
+            charged.map_err(|e| e.in_tensor(chunk.meta().name()))?;
+            self.charged += kept;
+        }
+        self.n_values += chunk.n_values();
+        self.chunks.push(Pending { tensor, at: 0, chunk });
+        Ok(())
+    }
+
+    fn is_full(&self, threads: usize) -> bool {
+        threads == 1
+            || self.chunks.len() >= threads * CHUNKS_PER_THREAD
+            || self.n_values >= threads * VALUES_PER_THREAD
+    }
+
+    /// Decodes all to the ends of the data of their tensors.
+    fn decode<R>(&mut self, tensors: &mut [Tensor], reader: &mut Reader<R>) -> Result<()> {
+        // Where each starts: its tensor's data ends with what is in the batch.
+        let mut ends: BTreeMap<usize, usize> = BTreeMap::new();
+        for pending in self.chunks.iter_mut().rev() {
+            let end = ends.entry(pending.tensor).or_insert(tensors[pending.tensor].data.len());
+            *end -= pending.chunk.decoded_len();
+            pending.at = *end;
+        }
+        let mut jobs = Vec::with_capacity(self.chunks.len());
+        let mut chunks = self.chunks.iter().peekable();
+        let first = chunks.peek().map_or(0, |pending| pending.tensor);
+        for (number, tensor) in tensors.iter_mut().enumerate().skip(first) {
+            let (mut rest, mut at) = (&mut tensor.data[..], 0);
+            while let Some(pending) = chunks.next_if(|pending| pending.tensor == number) {
+                let behind = rest.split_at_mut(pending.at - at).1;
+                let (place, behind) = behind.split_at_mut(pending.chunk.decoded_len());
+                jobs.push((&pending.chunk, place));
+                (rest, at) = (behind, pending.at + pending.chunk.decoded_len());
+            }
+        }
+        decode_all(jobs, &mut reader.workers).map_err(|e| reader.decoder.fail(e))?;
+        reader.decoder.allowance().release(self.charged);
+        *self = Self::default();
+        Ok(())
     }
 }
 
@@ -169,54 +309,76 @@ impl<R: Read> TensorReader<'_, R> {
         Ok(None)
     }
 
-    /// As many chunks as are decoded together, with the bytes they decode to.
-    fn next_batch(&mut self) -> Result<(Vec<EncodedChunk>, usize)> {
+    /// As many chunks as are decoded together.
+    fn next_batch(&mut self) -> Result<Vec<EncodedChunk>> {
         let mut chunks = Vec::new();
-        let mut n_values = 0;
         while chunks.len() < self.reader.workers.len() {
             let Some(chunk) = self.next_encoded()? else { break };
-            n_values += chunk.n_values();
+            self.n_values += chunk.n_values() as u64;
             chunks.push(chunk);
         }
-        self.n_values += n_values as u64;
-        Ok((chunks, n_values * self.meta.dtype().size()))
+        Ok(chunks)
+    }
+
+    /// Decodes chunks into consecutive places.
+    fn decode(&mut self, chunks: &[EncodedChunk], elements: &mut [u8]) -> Result<()> {
+        let mut rest = elements;
+        let jobs = chunks.iter().map(|chunk| {
+            let place;
+            (place, rest) = std::mem::take(&mut rest).split_at_mut(chunk.decoded_len());
+            (chunk, place)
+        });
+        let jobs = jobs.collect();
+        decode_all(jobs, &mut self.reader.workers).map_err(|e| self.reader.decoder.fail(e))
     }
 
     /// The next group of values, as little-endian element bytes; `None` after the last.
     pub fn next_chunk(&mut self) -> Result<Option<&[u8]>> {
         if self.ready.is_empty() {
-            let (chunks, size) = self.next_batch()?;
-            self.decoded.resize(size, 0);
-            decode_all(&chunks, &mut self.reader.workers, &mut self.decoded)
-                .map_err(|e| self.reader.decoder.fail(e))?;
+            let chunks = self.next_batch()?;
+            self.refuse_unsupported()?;
+            let mut decoded = std::mem::take(&mut self.decoded);
+            decoded.resize(chunks.iter().map(EncodedChunk::decoded_len).sum(), 0);
+            self.decode(&chunks, &mut decoded)?;
+            self.decoded = decoded;
             let mut at = 0;
             for chunk in &chunks {
-                let size = chunk.n_values() * self.meta.dtype().size();
-                self.ready.push_back(at..at + size);
-                at += size;
+                self.ready.push_back(at..at + chunk.decoded_len());
+                at += chunk.decoded_len();
             }
             self.handed_out = true;
         }
         Ok(self.ready.pop_front().map(|range| &self.decoded[range]))
     }
 
+    /// A tensor that this crate cannot decode is an error of that tensor alone: the reader goes on.
+    fn refuse_unsupported(&self) -> Result<()> {
+        self.meta.supported()
+    }
+
+    fn refuse_handed_out(&self) -> Result<()> {
+        match self.handed_out {
+            true => Err(Error::invalid("chunks of this tensor were taken already")
+                .in_tensor(self.meta.name())),
+            false => Ok(()),
+        }
+    }
+
     /// The whole tensor, within what the memory limit leaves; an error if chunks of it were taken.
     pub fn read(mut self) -> Result<Tensor> {
-        if self.handed_out {
-            return Err(Error::invalid("chunks of this tensor were taken already")
-                .in_tensor(self.meta.name()));
-        }
+        self.refuse_unsupported()?;
+        self.refuse_handed_out()?;
         let mut data = Vec::new();
         loop {
-            let (chunks, size) = self.next_batch()?;
+            let chunks = self.next_batch()?;
             if chunks.is_empty() {
                 break;
             }
             let at = data.len();
-            self.reserve(&mut data, size)?;
-            data.resize(at + size, 0);
-            decode_all(&chunks, &mut self.reader.workers, &mut data[at..])
-                .map_err(|e| self.reader.decoder.fail(e))?;
+            for chunk in &chunks {
+                grow(&mut data, chunk, self.reader.decoder.allowance())?;
+            }
+            self.decode(&chunks, &mut data[at..])?;
         }
         // From here on it is the caller's.
         self.reader.decoder.allowance().release(data.capacity() as u64);
@@ -224,21 +386,61 @@ impl<R: Read> TensorReader<'_, R> {
         Ok(Tensor { name: self.meta.name().to_owned(), dtype: self.meta.dtype(), shape, data })
     }
 
-    /// Room for `more` bytes: at least double, but never past the size of the tensor, and paid for.
-    fn reserve(&mut self, data: &mut Vec<u8>, more: usize) -> Result<()> {
-        let grown = data.len() + more;
-        if data.capacity() >= grown {
-            return Ok(());
+    /// The whole tensor, as little-endian element bytes, into a buffer of exactly its size; returns
+    /// its shape. Takes no memory of its own beyond a few chunks.
+    ///
+    /// ```
+    /// # let w = fedpress::TensorView::f32("w", &[2], &[1.0, 2.0]);
+    /// # let options = fedpress::EncodeOptions::new(fedpress::Seeds::new(7, 1));
+    /// # let bytes = fedpress::encode(&[w], &fedpress::Spec::none(), &options)?;
+    /// let mut reader = fedpress::Reader::new(&bytes[..], Default::default());
+    /// let mut values = [0.0f32; 2];
+    /// let shape = reader.next_tensor()?.unwrap().read_f32_into(&mut values)?;
+    /// assert_eq!((shape, values), (vec![2], [1.0, 2.0]));
+    /// # Ok::<(), fedpress::Error>(())
+    /// ```
+    pub fn read_into(mut self, elements: &mut [u8]) -> Result<Vec<u64>> {
+        self.refuse_unsupported()?;
+        self.refuse_handed_out()?;
+        let mut at = 0;
+        loop {
+            let chunks = self.next_batch()?;
+            let len: usize = chunks.iter().map(EncodedChunk::decoded_len).sum();
+            let room = elements.len();
+            if chunks.is_empty() && at == room {
+                return Ok(self.shape());
+            }
+            match elements.get_mut(at..at + len) {
+                Some(place) if !chunks.is_empty() => self.decode(&chunks, place)?,
+                _ => return Err(self.wrong_room(room, "bytes")),
+            }
+            at += len;
         }
-        let total = self.meta.n_values().map(|n| n.saturating_mul(self.meta.dtype().size() as u64));
-        let total = total.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
-        let room = (2 * data.capacity()).max(grown).min(total.max(grown));
-        let charged = (room - data.capacity()) as u64;
-        let allowance = self.reader.decoder.allowance();
-        allowance.charge("a whole tensor", charged).map_err(|e| e.in_tensor(self.meta.name()))?;
-        let refused = |_| Error::limit("a whole tensor", room as u64, room as u64);
-        data.try_reserve_exact(room - data.len()).map_err(refused)?;
-        Ok(())
+    }
+
+    /// The same as f32, for f32, f16 and bf16 tensors, into as many values as it has; on one thread.
+    pub fn read_f32_into(mut self, values: &mut [f32]) -> Result<Vec<u64>> {
+        self.refuse_unsupported()?;
+        self.refuse_handed_out()?;
+        let mut at = 0;
+        while let Some(chunk) = self.next_encoded()? {
+            let place = values.get_mut(at..at + chunk.n_values());
+            let Some(place) = place else { return Err(self.wrong_room(values.len(), "values")) };
+            let decoded = chunk.decode_f32(&mut self.reader.workers[0], place);
+            decoded.map_err(|e| self.reader.decoder.fail(e))?;
+            at += chunk.n_values();
+            self.n_values = at as u64;
+        }
+        match at == values.len() {
+            true => Ok(self.shape()),
+            false => Err(self.wrong_room(values.len(), "values")),
+        }
+    }
+
+    fn wrong_room(&self, found: usize, what: &str) -> Error {
+        let message =
+            format!("shape {:?} of {}: not {found} {what}", self.shape(), self.meta.dtype());
+        Error::invalid(message).in_tensor(self.meta.name())
     }
 
     /// `out += weight * tensor`, chunk by chunk, each verified before any of it is added; returns
@@ -247,12 +449,11 @@ impl<R: Read> TensorReader<'_, R> {
     /// Takes f32, f16 and bf16 tensors of exactly `out.len()` values, of which no chunk has been
     /// taken; works on one thread. Values of a lossless tensor may be NaN or infinite.
     pub fn add_into(mut self, out: &mut [f32], weight: f32) -> Result<u64> {
+        self.refuse_unsupported().map_err(|e| e.after_values(0))?;
+        self.refuse_handed_out().map_err(|e| e.after_values(0))?;
         let name = self.meta.name().to_owned();
         let refuse =
             |message: String| Err(Error::invalid(message).in_tensor(&name).after_values(0));
-        if self.handed_out {
-            return refuse("chunks of this tensor were taken already".into());
-        }
         if !self.meta.dtype().is_lossy_capable() {
             return refuse(format!("{} values cannot be added to f32", self.meta.dtype()));
         }

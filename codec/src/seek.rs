@@ -1,14 +1,16 @@
 //! Reading only what is needed from a stream that can be seeked: a summary of the headers, or one
 //! tensor by name.
 
-use crate::bytes::Cursor;
 use crate::decode::{DecodeOptions, Decoder, Event, closed_shape, names_memory};
-use crate::frame::{Checksum, HEADER_LEN, MAX_BODY, OVERHEAD, RecordHeader, TRAILER_LEN, kind};
 use crate::limits::Allowance;
-use crate::meta::{
+use crate::random::name_key;
+use crate::wire::bytes::Cursor;
+use crate::wire::record::{
+    Checksum, HEADER_LEN, MAX_BODY, OVERHEAD, RecordHeader, TRAILER_LEN, kind,
+};
+use crate::wire::{
     End, IndexEntry, MAX_NAME, PREAMBLE_LEN, TensorMeta, check_preamble, read_index,
 };
-use crate::random::name_key;
 use crate::{Error, Reader, Result, Tensor};
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};

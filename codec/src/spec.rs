@@ -1,11 +1,11 @@
 //! The pipeline as the user writes it: stages joined by `|`.
 
-use crate::bytes::Cursor;
+use crate::basis::{Basis, Hadamard, Identity, Kashin};
+use crate::code::{Quantizer, Raw, Uniform};
 use crate::entropy::Lossless;
-use crate::quantize::{Quantizer, Uniform};
-use crate::stage::{Options, Stage};
-use crate::subsample::Subsample;
-use crate::transform::{Hadamard, Kashin, Transform};
+use crate::select::Subsample;
+use crate::stage::{Entry, Options, Stage, get, put};
+use crate::wire::bytes::Cursor;
 use crate::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
@@ -40,10 +40,13 @@ use std::str::FromStr;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
-    pub(crate) transform: Transform,
+    pub(crate) basis: Basis,
     pub(crate) subsample: Option<Subsample>,
-    pub(crate) quantizer: Option<Quantizer>,
+    pub(crate) quantizer: Quantizer,
     pub(crate) lossless: Lossless,
+    /// Number and parameters of the first stage that this crate does not know, in a stream that was
+    /// read.
+    pub(crate) unknown: Option<u8>,
 }
 
 /// A pipeline with a name.
@@ -85,13 +88,19 @@ pub const PRESETS: &[Preset] = &[
 ];
 
 impl Spec {
-    fn empty(transform: Transform) -> Self {
-        Self { transform, subsample: None, quantizer: None, lossless: Lossless::default() }
+    fn empty(basis: Basis) -> Self {
+        Self {
+            basis,
+            subsample: None,
+            quantizer: Quantizer::default(),
+            lossless: Lossless::default(),
+            unknown: None,
+        }
     }
 
     /// No stage at all: the bytes as they are.
     pub fn none() -> Self {
-        Self::empty(Transform::Identity)
+        Self::empty(Basis::default())
     }
 
     /// Byte shuffle and zstd: what small tensors, integers and f64 get.
@@ -106,12 +115,12 @@ impl Spec {
 
     /// Starts with the randomized Hadamard transform in blocks of 4096.
     pub fn hadamard() -> Self {
-        Self::empty(Transform::Hadamard(Hadamard::default()))
+        Self::empty(Basis::Hadamard(Hadamard::default()))
     }
 
     /// Starts with Kashin's representation of the given redundancy, 1 to 2.
     pub fn kashin(lambda: f32) -> Result<Self> {
-        Ok(Self::empty(Transform::Kashin(Kashin::with_lambda(lambda)?)))
+        Ok(Self::empty(Basis::Kashin(Kashin::with_lambda(lambda)?)))
     }
 
     /// Keeps a fraction of the coefficients, above 0 and up to 1.
@@ -122,13 +131,13 @@ impl Spec {
     /// Quantizes to `q` bits, 1 to 16, with unbiased stochastic rounding.
     pub fn quantized(self, q: u8) -> Result<Self> {
         let quantizer = Quantizer::Uniform(Uniform::new(q, false)?);
-        Self { quantizer: Some(quantizer), ..self }.ordered()
+        Self { quantizer, ..self }.ordered()
     }
 
     /// Quantizes to `q` bits, 1 to 16, rounding to the nearest level (biased).
     pub fn quantized_nearest(self, q: u8) -> Result<Self> {
         let quantizer = Quantizer::Uniform(Uniform::new(q, true)?);
-        Self { quantizer: Some(quantizer), ..self }.ordered()
+        Self { quantizer, ..self }.ordered()
     }
 
     /// Ends with zstd at a level from -7 to 22.
@@ -138,7 +147,7 @@ impl Spec {
     }
 
     fn ordered(self) -> Result<Self> {
-        if self.lossless.shuffle && self.is_lossy() {
+        if self.lossless.shuffle && self.is_lossy() && self.unknown.is_none() {
             return Err(Error::invalid(
                 "shuffle is for lossless pipelines: codes have no bytes to transpose",
             ));
@@ -148,9 +157,10 @@ impl Spec {
 
     /// Whether decoded values may differ from the original in any bit.
     pub fn is_lossy(&self) -> bool {
-        self.transform != Transform::Identity
+        self.basis != Basis::default()
             || self.subsample.is_some()
-            || self.quantizer.is_some()
+            || self.quantizer != Quantizer::default()
+            || self.unknown.is_some_and(|id| id < 0x30)
     }
 
     /// Whether the expectation of the decoded values, over the seeds, is the original: true
@@ -158,7 +168,23 @@ impl Spec {
     /// and, for f16 and bf16 tensors, up to the rounding of what is decoded to their precision and
     /// range.
     pub fn is_unbiased(&self) -> bool {
-        !self.transform.is_biased() && !self.quantizer.as_ref().is_some_and(Quantizer::is_biased)
+        !self.basis.is_biased() && !self.quantizer.is_biased()
+    }
+
+    /// The basis that coefficients are made in.
+    pub fn stages(&self) -> Stages {
+        let (mut hadamard, mut kashin, mut uniform) = (None, None, None);
+        match &self.basis {
+            Basis::Identity(Identity) => {}
+            Basis::Hadamard(stage) => hadamard = Some(*stage),
+            Basis::Kashin(stage) => kashin = Some(*stage),
+        }
+        match &self.quantizer {
+            Quantizer::Raw(Raw) => {}
+            Quantizer::Uniform(stage) => uniform = Some(*stage),
+        }
+        let Lossless { shuffle, zstd } = self.lossless;
+        Stages { hadamard, kashin, subsample: self.subsample, uniform, shuffle, zstd }
     }
 
     /// How often a value of q bits goes into one of 32, over the fraction that is kept: the ratio that
@@ -173,29 +199,26 @@ impl Spec {
     /// ```
     pub fn formula_ratio(&self) -> f64 {
         let kept = self.subsample.as_ref().map_or(1.0, |subsample| f64::from(subsample.fraction()));
-        let bits = self.quantizer.as_ref().map_or(32.0, Quantizer::bits);
-        32.0 / (bits * kept)
+        32.0 / (self.quantizer.bits() * kept)
     }
 
     /// Whether decoding needs the shared seed.
     pub(crate) fn is_seeded(&self) -> bool {
-        self.transform.is_seeded()
-            || self.subsample.is_some()
-            || self.quantizer.as_ref().is_some_and(Quantizer::is_seeded)
+        self.basis.is_seeded() || self.subsample.is_some() || self.quantizer.is_seeded()
     }
 
-    /// The stages on the wire: a count, then each number with its parameters.
+    /// The stages on the wire: a count, then each number with its length and parameters.
     pub(crate) fn write_to(&self, out: &mut Vec<u8>) {
         let at = out.len();
         out.push(0);
-        let mut count = self.transform.write_to(out);
-        count += put(self.subsample.as_ref(), out);
-        count += self.quantizer.as_ref().map_or(0, |q| q.write_to(out));
+        let mut count = self.basis.write_to(out);
+        count += self.subsample.as_ref().map_or(0, |subsample| put(subsample, out));
+        count += self.quantizer.write_to(out);
         count += self.lossless.write_to(out);
         out[at] = count;
     }
 
-    /// The stages back; wrong order or repetition is corrupt, an unknown number unsupported.
+    /// The stages back; wrong order or repetition is corrupt.
     pub(crate) fn read_from(cursor: &mut Cursor<'_>) -> Result<Self> {
         let count = cursor.u8("number of stages")?;
         let mut spec = Self::none();
@@ -211,34 +234,63 @@ impl Spec {
                 return Err(Error::corrupt(format!("stage {id:#04x} beside stage {last:#04x}")));
             }
             last = id;
-            spec.read_stage(id, cursor)?;
+            let length = usize::from(cursor.u8("length of a stage")?);
+            spec.read_stage(id, cursor.take(length, "parameters of a stage")?)?;
         }
         spec.ordered().map_err(|_| Error::corrupt("shuffle in a lossy pipeline"))
     }
 
-    fn read_stage(&mut self, id: u8, cursor: &mut Cursor<'_>) -> Result<()> {
-        if let Some(transform) = Transform::read_from(id, cursor)? {
-            self.transform = transform;
+    fn read_stage(&mut self, id: u8, parameters: &[u8]) -> Result<()> {
+        if let Some(basis) = Basis::read_from(id, parameters)? {
+            self.basis = basis;
         } else if id == Subsample::ID {
-            self.subsample = Some(Subsample::read_from(cursor)?);
-        } else if let Some(quantizer) = Quantizer::read_from(id, cursor)? {
-            self.quantizer = Some(quantizer);
-        } else if !self.lossless.read_from(id, cursor)? {
-            return Err(Error::unsupported(
-                format!("stage {id:#04x}"),
-                "the stages of FORMAT.md, version 0.1",
-            ));
+            self.subsample = Some(get(parameters)?);
+        } else if let Some(quantizer) = Quantizer::read_from(id, parameters)? {
+            self.quantizer = quantizer;
+        } else if !self.lossless.read_from(id, parameters)? {
+            self.unknown.get_or_insert(id);
         }
         Ok(())
     }
 }
 
-/// Writes a stage if it is there; returns how many that were.
-pub(crate) fn put<S: Stage>(stage: Option<&S>, out: &mut Vec<u8>) -> u8 {
-    let Some(stage) = stage else { return 0 };
-    out.push(S::ID);
-    stage.write_to(out);
-    1
+/// The stages of a pipeline one by one, for tools that show or rebuild it; `None` where it has none
+/// of that kind.
+///
+/// ```
+/// let spec: fedpress::Spec = "hadamard|q=4,nearest|zstd".parse()?;
+/// let stages = spec.stages();
+/// assert_eq!(stages.hadamard.unwrap().block(), 4096);
+/// assert_eq!(stages.uniform.map(|u| (u.q(), u.nearest())), Some((4, true)));
+/// assert_eq!((stages.subsample, stages.zstd), (None, Some(1)));
+/// # Ok::<(), fedpress::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Stages {
+    /// The randomized Hadamard transform.
+    pub hadamard: Option<Hadamard>,
+    /// Kashin's representation.
+    pub kashin: Option<Kashin>,
+    /// Which part of the coefficients is kept.
+    pub subsample: Option<Subsample>,
+    /// The uniform quantizer.
+    pub uniform: Option<Uniform>,
+    /// Whether bytes of elements are sorted by significance.
+    pub shuffle: bool,
+    /// The level of zstd.
+    pub zstd: Option<i8>,
+}
+
+/// Every stage that a spec may name, slot by slot: transforms, subsampling, quantizers, lossless
+/// stages.
+///
+/// ```
+/// assert!(fedpress::stages().any(|stage| stage.name == "hadamard" && stage.id == 1));
+/// ```
+pub fn stages() -> impl Iterator<Item = Entry> {
+    const SUBSAMPLE: &[Entry] = &[Entry::of::<Subsample>()];
+    [Basis::STAGES, SUBSAMPLE, Quantizer::STAGES, Lossless::STAGES].into_iter().flatten().copied()
 }
 
 /// Longest spec, in bytes: many times what names every stage with every option.
@@ -281,8 +333,8 @@ impl FromStr for Spec {
 impl Spec {
     /// Parses one stage into its place; returns the place.
     fn parse_stage(&mut self, options: &mut Options<'_>) -> Result<u8> {
-        if let Some(transform) = Transform::parse(options)? {
-            self.transform = transform;
+        if let Some(basis) = Basis::parse(options)? {
+            self.basis = basis;
             return Ok(1);
         }
         if options.name == Subsample::NAME {
@@ -290,15 +342,14 @@ impl Spec {
             return Ok(2);
         }
         if let Some(quantizer) = Quantizer::parse(options)? {
-            self.quantizer = Some(quantizer);
+            self.quantizer = quantizer;
             return Ok(3);
         }
         self.lossless.parse(options)?.ok_or_else(|| {
-            let stages =
-                [Transform::NAMES, &[Subsample::NAME], Quantizer::NAMES, Lossless::NAMES].concat();
+            let stages: Vec<_> = stages().map(|stage| stage.name).collect();
             let presets: Vec<_> = PRESETS.iter().map(|p| p.name).collect();
             Error::invalid(format!(
-                "unknown stage {:?}; the stages are {}; a spec may also be \"none\" or a preset: {}",
+                "unknown stage {:?}; the stages are {}, lossless; a spec may also be \"none\" or a preset: {}",
                 options.name,
                 stages.join(", "),
                 presets.join(", ")
@@ -314,16 +365,20 @@ impl fmt::Display for Spec {
         }
         let mut bar = "";
         if self.is_lossy() {
-            self.transform.print(f)?;
+            self.basis.print(f)?;
             bar = "|";
         }
         if let Some(subsample) = &self.subsample {
             f.write_str(bar)?;
             subsample.print(f)?;
         }
-        if let Some(quantizer) = &self.quantizer {
+        if self.quantizer != Quantizer::default() {
             f.write_str(bar)?;
-            quantizer.print(f)?;
+            self.quantizer.print(f)?;
+        }
+        if let Some(id) = self.unknown {
+            write!(f, "{bar}stage {id:#04x}")?;
+            bar = "|";
         }
         self.lossless.print(bar, f)
     }

@@ -4,75 +4,124 @@ use crate::{Error, Result};
 
 /// Element types, with their number on the wire (FORMAT.md, "Element types").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the names are the safetensors names and say it all")]
 #[allow(non_camel_case_types, reason = "F8_E4M3 is the established spelling")]
 pub enum DType {
-    Bool = 0x01,
-    U8 = 0x02,
-    I8 = 0x03,
-    U16 = 0x04,
-    I16 = 0x05,
-    U32 = 0x06,
-    I32 = 0x07,
-    U64 = 0x08,
-    I64 = 0x09,
-    F16 = 0x10,
-    BF16 = 0x11,
-    F32 = 0x12,
-    F64 = 0x13,
-    C64 = 0x14,
-    F8_E4M3 = 0x18,
-    F8_E5M2 = 0x19,
-    F8_E8M0 = 0x1a,
-    F8_E4M3FNUZ = 0x1b,
-    F8_E5M2FNUZ = 0x1c,
+    Bool,
+    U8,
+    I8,
+    U16,
+    I16,
+    U32,
+    I32,
+    U64,
+    I64,
+    F16,
+    BF16,
+    F32,
+    F64,
+    C64,
+    F8_E4M3,
+    F8_E5M2,
+    F8_E8M0,
+    F8_E4M3FNUZ,
+    F8_E5M2FNUZ,
+    F4,
+    F6_E2M3,
+    F6_E3M2,
+    /// One of a later version: a stream that was read holds a tensor of it, which is
+    /// [not supported](crate::TensorMeta::supported).
+    Unknown(u8),
 }
 
-impl DType {
-    /// Every element type, in wire order.
-    pub const ALL: [Self; 19] = [
-        Self::Bool,
-        Self::U8,
-        Self::I8,
-        Self::U16,
-        Self::I16,
-        Self::U32,
-        Self::I32,
-        Self::U64,
-        Self::I64,
-        Self::F16,
-        Self::BF16,
-        Self::F32,
-        Self::F64,
-        Self::C64,
-        Self::F8_E4M3,
-        Self::F8_E5M2,
-        Self::F8_E8M0,
-        Self::F8_E4M3FNUZ,
-        Self::F8_E5M2FNUZ,
-    ];
+/// Every element type: number on the wire, name, bits.
+const TABLE: [(DType, u8, &str, usize); 22] = [
+    (DType::Bool, 0x01, "BOOL", 8),
+    (DType::U8, 0x02, "U8", 8),
+    (DType::I8, 0x03, "I8", 8),
+    (DType::U16, 0x04, "U16", 16),
+    (DType::I16, 0x05, "I16", 16),
+    (DType::U32, 0x06, "U32", 32),
+    (DType::I32, 0x07, "I32", 32),
+    (DType::U64, 0x08, "U64", 64),
+    (DType::I64, 0x09, "I64", 64),
+    (DType::F16, 0x10, "F16", 16),
+    (DType::BF16, 0x11, "BF16", 16),
+    (DType::F32, 0x12, "F32", 32),
+    (DType::F64, 0x13, "F64", 64),
+    (DType::C64, 0x14, "C64", 64),
+    (DType::F8_E4M3, 0x18, "F8_E4M3", 8),
+    (DType::F8_E5M2, 0x19, "F8_E5M2", 8),
+    (DType::F8_E8M0, 0x1a, "F8_E8M0", 8),
+    (DType::F8_E4M3FNUZ, 0x1b, "F8_E4M3FNUZ", 8),
+    (DType::F8_E5M2FNUZ, 0x1c, "F8_E5M2FNUZ", 8),
+    (DType::F4, 0x20, "F4", 4),
+    (DType::F6_E2M3, 0x21, "F6_E2M3", 6),
+    (DType::F6_E3M2, 0x22, "F6_E3M2", 6),
+];
 
-    /// The element type with this wire number, or the number back.
-    pub fn from_u8(byte: u8) -> std::result::Result<Self, u8> {
-        Self::ALL.into_iter().find(|d| *d as u8 == byte).ok_or(byte)
+impl DType {
+    /// Every element type that can be written, in wire order.
+    pub const ALL: [Self; TABLE.len()] = {
+        let mut all = [Self::Bool; TABLE.len()];
+        let mut i = 0;
+        while i < all.len() {
+            all[i] = TABLE[i].0;
+            i += 1;
+        }
+        all
+    };
+
+    fn entry(self) -> Option<&'static (Self, u8, &'static str, usize)> {
+        TABLE.iter().find(|entry| entry.0 == self)
     }
 
-    /// Bytes an element takes.
-    pub fn size(self) -> usize {
+    /// The element type with this number on the wire.
+    pub fn from_number(number: u8) -> Self {
+        let entry = TABLE.iter().find(|entry| entry.1 == number);
+        entry.map_or(Self::Unknown(number), |entry| entry.0)
+    }
+
+    /// Its number on the wire.
+    pub fn number(self) -> u8 {
         match self {
-            Self::Bool
-            | Self::U8
-            | Self::I8
-            | Self::F8_E4M3
-            | Self::F8_E5M2
-            | Self::F8_E8M0
-            | Self::F8_E4M3FNUZ
-            | Self::F8_E5M2FNUZ => 1,
-            Self::U16 | Self::I16 | Self::F16 | Self::BF16 => 2,
-            Self::U32 | Self::I32 | Self::F32 => 4,
-            Self::U64 | Self::I64 | Self::F64 | Self::C64 => 8,
+            Self::Unknown(number) => number,
+            known => known.entry().map_or(0, |entry| entry.1),
+        }
+    }
+
+    /// Bits an element takes; 0 where that is not known.
+    pub fn bits(self) -> usize {
+        self.entry().map_or(0, |entry| entry.3)
+    }
+
+    /// Bytes that `n` elements take, those of less than a byte packed one behind the other.
+    ///
+    /// ```
+    /// use fedpress::DType;
+    /// assert_eq!((DType::F32.byte_len(3), DType::F4.byte_len(3)), (12, 2));
+    /// ```
+    pub fn byte_len(self, n: usize) -> usize {
+        match self.bits() {
+            bits if bits % 8 == 0 => n.saturating_mul(bits / 8),
+            bits => n / 8 * bits + (n % 8 * bits).div_ceil(8),
+        }
+    }
+
+    /// The same for numbers of elements beyond memory; `None` past 2^64 bytes.
+    pub(crate) fn byte_len_of(self, n: u64) -> Option<u64> {
+        n.checked_mul(self.bits() as u64).map(|bits| bits.div_ceil(8)).or_else(|| {
+            let bits = u128::from(n) * self.bits() as u128;
+            u64::try_from(bits.div_ceil(8)).ok()
+        })
+    }
+
+    /// Most elements that so many bytes hold.
+    pub(crate) fn n_values(self, bytes: usize) -> usize {
+        match self.bits() {
+            0 => 0,
+            bits => (bytes as u64 * 8 / bits as u64) as usize,
         }
     }
 
@@ -83,38 +132,21 @@ impl DType {
 
     /// The safetensors spelling, such as `F32`.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Bool => "BOOL",
-            Self::U8 => "U8",
-            Self::I8 => "I8",
-            Self::U16 => "U16",
-            Self::I16 => "I16",
-            Self::U32 => "U32",
-            Self::I32 => "I32",
-            Self::U64 => "U64",
-            Self::I64 => "I64",
-            Self::F16 => "F16",
-            Self::BF16 => "BF16",
-            Self::F32 => "F32",
-            Self::F64 => "F64",
-            Self::C64 => "C64",
-            Self::F8_E4M3 => "F8_E4M3",
-            Self::F8_E5M2 => "F8_E5M2",
-            Self::F8_E8M0 => "F8_E8M0",
-            Self::F8_E4M3FNUZ => "F8_E4M3FNUZ",
-            Self::F8_E5M2FNUZ => "F8_E5M2FNUZ",
-        }
+        self.entry().map_or("UNKNOWN", |entry| entry.2)
     }
 
     /// The element type of that [name](Self::name), in any case.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|d| d.name().eq_ignore_ascii_case(name))
+        TABLE.iter().find(|entry| entry.2.eq_ignore_ascii_case(name)).map(|entry| entry.0)
     }
 }
 
 impl std::fmt::Display for DType {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
+        match self {
+            Self::Unknown(number) => write!(f, "element type {number:#04x}"),
+            known => f.write_str(known.name()),
+        }
     }
 }
 
@@ -140,7 +172,7 @@ pub struct TensorView<'a> {
     pub dtype: DType,
     /// Dimensions, outermost first; empty for a scalar.
     pub shape: &'a [u64],
-    /// The elements, little-endian, C order: product of `shape` times [`DType::size`] bytes.
+    /// The elements, little-endian, C order: [`DType::byte_len`] of the product of `shape`.
     pub data: &'a [u8],
 }
 
@@ -179,8 +211,8 @@ impl Tensor {
 
     /// The elements as f32, when the element type is f32, f16 or bf16.
     pub fn to_f32(&self) -> Option<Vec<f32>> {
-        let mut values = vec![0.0; self.data.len() / self.dtype.size()];
         self.dtype.is_lossy_capable().then(|| {
+            let mut values = vec![0.0; self.dtype.n_values(self.data.len())];
             crate::convert::to_f32(self.dtype, &self.data, &mut values);
             values
         })

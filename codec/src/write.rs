@@ -1,8 +1,8 @@
 //! [`Writer`]: the encoder over `std::io::Write`.
 
 use crate::encode::Encoder;
-use crate::meta::TensorDesc;
 use crate::options::EncodeOptions;
+use crate::wire::TensorDesc;
 use crate::{Error, Result, Spec, TensorView};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -15,7 +15,7 @@ const PUSH_BYTES: usize = 1 << 22;
 ///
 /// ```
 /// use fedpress::{EncodeOptions, Seeds, Spec, TensorView, Writer};
-/// let seeds = Seeds { shared: 7, private: 0x5eed, round: 0, client: 0 };
+/// let seeds = Seeds::new(7, 0x5eed);
 /// let w = vec![0.5f32; 5000];
 /// let mut writer = Writer::new(Vec::new(), EncodeOptions::new(seeds))?;
 /// writer.tensor(&TensorView::f32("w", &[50, 100], &w), &Spec::hadamard().quantized(4)?)?;
@@ -97,11 +97,16 @@ impl<W: Write> Writer<W> {
 
     /// See [`Encoder::tensor`]; writes as it goes.
     pub fn tensor(&mut self, view: &TensorView<'_>, spec: &Spec) -> Result<()> {
+        self.tensors(&[(*view, spec)])
+    }
+
+    /// See [`Encoder::tensors`]; writes as it goes.
+    pub fn tensors(&mut self, tensors: &[(TensorView<'_>, &Spec)]) -> Result<()> {
         let Self { encoder, inner, failed } = self;
         if *failed {
             return Err(Error::poisoned());
         }
-        encoder.tensor_to(view, spec, &mut |encoder| {
+        encoder.tensors_to(tensors, &mut |encoder| {
             *failed = true;
             inner.write_all(encoder.output())?;
             encoder.clear_output();

@@ -171,14 +171,14 @@ fn nothing_of_a_chunk_with_a_bad_checksum_is_added() {
 fn nothing_of_a_chunk_with_a_corrupt_payload_is_added() {
     for (text, change) in [
         // The scale of its last block is NaN: blocks before it are fine.
-        ("identity|q=4,block=256", (|b| b[4 + 15 * 8..][..4].fill(0xff)) as fn(&mut Vec<u8>)),
-        ("hadamard|q=4", |b| b[4..8].fill(0xff)),
+        ("identity|q=4,block=256", (|b| b[5 + 15 * 8..][..4].fill(0xff)) as fn(&mut Vec<u8>)),
+        ("hadamard|q=4", |b| b[5..9].fill(0xff)),
         // The last coefficient is infinite.
         ("hadamard|subsample=1", |b| {
-            let at = b.len() - 5;
+            let at = b.len() - 4;
             b[at..at + 4].copy_from_slice(&f32::INFINITY.to_le_bytes());
         }),
-        ("kashin|q=4", |b| *b.last_mut().unwrap() = 1),
+        ("kashin|q=4", |b| b[4] = 1),
         ("lossless", |b| b.truncate(b.len() - 1)),
         ("none", |b| b.push(0)),
     ] {

@@ -185,7 +185,7 @@ fn a_summary_does_not_depend_on_whether_the_source_seeks() {
         for (summary, tensor) in sought.tensors.iter().zip(&tensors) {
             assert_eq!(summary.meta.name(), tensor.name);
             assert_eq!(summary.shape, tensor.shape);
-            assert_eq!(summary.n_values as usize * tensor.dtype.size(), tensor.data.len());
+            assert_eq!(tensor.dtype.byte_len(summary.n_values as usize), tensor.data.len());
         }
     }
 }
@@ -324,7 +324,7 @@ fn begin_push_end_is_the_same_as_tensor() {
                 for threads in [1, 2, 3] {
                     let options = with(threads, Simd::Auto);
                     let expected = whole(&view, &spec, &options);
-                    for size in [4096, 1 << 30, 16383, 4096 * 3 * dtype.size()] {
+                    for size in [4096, 1 << 30, 16383, 4096 * dtype.byte_len(3)] {
                         let found = pushed(&desc, &spec, options.clone(), data.chunks(size));
                         assert!(found == expected, "{n} {dtype}, {text}, {threads}, {size}");
                     }

@@ -8,12 +8,12 @@ use fedpress::{DType, DecodeOptions, ErrorKind, Reader, Tensor};
 use std::io::Cursor;
 
 // Stages on the wire.
-const SUBSAMPLE_ONE: [u8; 5] = [0x10, 0, 0, 0x80, 0x3f];
-const HADAMARD: [u8; 2] = [0x01, 12];
-const KASHIN: [u8; 7] = [0x02, 12, 0, 0, 0, 0xa0, 0x3f];
-const Q1: [u8; 4] = [0x20, 1, 0, 12];
-const SHUFFLE: [u8; 1] = [0x30];
-const ZSTD: [u8; 2] = [0x31, 1];
+const SUBSAMPLE_ONE: [u8; 6] = [0x10, 4, 0, 0, 0x80, 0x3f];
+const HADAMARD: [u8; 3] = [0x01, 1, 12];
+const KASHIN: [u8; 8] = [0x02, 6, 12, 0, 0, 0, 0xa0, 0x3f];
+const Q1: [u8; 5] = [0x20, 3, 1, 0, 12];
+const SHUFFLE: [u8; 2] = [0x30, 0];
+const ZSTD: [u8; 3] = [0x31, 1, 1];
 
 fn stages(list: &[&[u8]]) -> Vec<u8> {
     [vec![list.len() as u8], list.concat()].concat()
@@ -33,9 +33,9 @@ fn coded() -> RawTensor {
     plain().stages(&stages(&[&Q1]))
 }
 
-/// Scale, codes 0101, exponent.
+/// Exponent, scale, codes 0101.
 fn coded_payload(lo: f32, step: f32, exponent: i8) -> Vec<u8> {
-    [le_bytes(&[lo, step]), vec![0b0101, exponent as u8]].concat()
+    [vec![exponent as u8], le_bytes(&[lo, step]), vec![0b0101]].concat()
 }
 
 fn with_tensor(tensor: &RawTensor) -> Vec<u8> {
@@ -202,7 +202,7 @@ fn an_open_tensor_needs_a_first_dimension_of_zero_and_rows_that_are_not_empty() 
 
 #[test]
 fn reserved_tensor_flags_are_corrupt() {
-    for flags in [12 | 1 << 7, 11, 21, 0, 31] {
+    for flags in [11, 21, 0, 31] {
         assert_corrupt(&with_tensor(&plain().flags(flags)), "reserved");
     }
 }
@@ -216,7 +216,7 @@ fn an_explicit_key_that_is_not_there_is_corrupt() {
 
 #[test]
 fn an_unknown_element_type_is_unsupported() {
-    for dtype in (0..=255).filter(|byte| DType::from_u8(*byte).is_err()) {
+    for dtype in (0..=255).filter(|n| matches!(DType::from_number(*n), DType::Unknown(_))) {
         assert_unsupported(&with_tensor(&RawTensor { dtype, ..plain() }), "element type");
     }
 }
@@ -225,18 +225,97 @@ fn an_unknown_element_type_is_unsupported() {
 fn an_unknown_stage_is_unsupported() {
     let known = [0x01, 0x02, 0x10, 0x20, 0x30, 0x31];
     for stage in (1..=255).filter(|id| !known.contains(id)) {
-        assert_unsupported(&with_tensor(&plain().stages(&[1, stage])), "stage");
+        assert_unsupported(&with_tensor(&plain().stages(&[1, stage, 0])), "stage");
     }
 }
 
 #[test]
 fn an_unknown_version_is_unsupported() {
-    for (at, byte) in [(8, 1), (9, 0), (9, 2), (9, 255)] {
+    for (at, byte) in [(8, 1), (9, 0), (9, 1), (9, 255)] {
         let mut stream = with_tensor(&plain());
         stream[at] = byte;
         assert_unsupported(&stream, "version");
         let whole = with_tensor(&plain());
         assert_unsupported(&[whole, stream].concat(), "version");
+    }
+}
+
+#[test]
+fn seeds_that_are_needed_and_not_there_are_corrupt() {
+    for stage in [&HADAMARD[..], &KASHIN, &SUBSAMPLE_ONE] {
+        let tensor = plain().stages(&stages(&[stage]));
+        assert_corrupt(&with_tensor(&tensor), "a shared seed that is missing");
+    }
+    assert_corrupt(&with_tensor(&plain().flags(12 | SEEDED)), "shared seed");
+    assert!(decode(&with_tensor(&plain().seeded())).is_ok(), "seeds that nobody needs");
+}
+
+#[test]
+fn a_tensor_has_one_to_fifteen_pipelines() {
+    let with_pipelines = |n: u8| {
+        let body = [plain().desc(12), vec![n], vec![0; n.into()]].concat();
+        Raw::new().record(TENSOR, &body).chunk(0, LAST | 14 << 4, 4, &payload()).end()
+    };
+    assert_eq!(decode(&with_pipelines(15)).unwrap()[0].data, payload());
+    for n in [0, 16, 255] {
+        assert_corrupt(&with_pipelines(n), "expected 1 to 15");
+    }
+}
+
+/// A tensor of a later version between two of this one.
+fn with_one_unknown(tensor: &RawTensor, payload_of_it: &[u8]) -> Vec<u8> {
+    let named = |name: &str| RawTensor { name: name.as_bytes().to_vec(), ..plain() };
+    Raw::new()
+        .tensor(&named("before"))
+        .chunk(0, LAST, 4, &payload())
+        .tensor(tensor)
+        .chunk(0, LAST, 4, payload_of_it)
+        .tensor(&named("behind"))
+        .chunk(0, LAST, 4, &payload())
+        .end()
+}
+
+#[test]
+fn a_tensor_that_is_not_supported_leaves_the_others_readable() {
+    let later = [
+        RawTensor { dtype: 0x7f, ..plain() },
+        plain().stages(&[1, 0x2f, 3, 1, 2, 3]),
+        plain().stages(&[3, 0x0f, 0, 0x2f, 0, 0x3f, 200]).seeded(),
+    ];
+    for (i, mut tensor) in later.into_iter().enumerate() {
+        if i == 2 {
+            tensor.stages.extend([0; 200]);
+        }
+        let stream = with_one_unknown(&tensor, &[1; 100]);
+        assert_unsupported(&stream, if i == 0 { "element type 0x7f" } else { "stage 0x" });
+        let mut reader = Reader::new(&stream[..], DecodeOptions::default());
+        let mut names = Vec::new();
+        while let Some(tensor) = reader.next_tensor().unwrap() {
+            let meta = tensor.meta().clone();
+            match (tensor.read(), meta.supported()) {
+                (Ok(tensor), Ok(())) => {
+                    assert_eq!(tensor.data, payload());
+                    names.push(tensor.name);
+                }
+                (Err(error), Err(_)) => {
+                    assert!(matches!(error.kind(), ErrorKind::Unsupported { .. }), "{error}");
+                    assert_eq!(error.tensor(), Some("w"));
+                }
+                (read, supported) => panic!("{read:?}, {supported:?}"),
+            }
+        }
+        assert_eq!(names, ["before", "behind"]);
+        // It is listed, and verified as the others are.
+        let summary = fedpress::summarize(&mut Cursor::new(&stream), &DecodeOptions::default());
+        let summary = summary.unwrap();
+        assert_eq!((summary.tensors.len(), summary.tensors[1].n_values), (3, 4));
+        let place = records(&stream).into_iter().filter(|r| r.0 == CHUNK).nth(1).unwrap().1;
+        let mut damaged = stream.clone();
+        damaged[place.end - 5] ^= 1;
+        let mut reader = Reader::new(&damaged[..], DecodeOptions::default());
+        let walked = std::iter::from_fn(|| reader.next_tensor().map(|t| t.map(drop)).transpose());
+        let error = walked.collect::<Result<Vec<()>, _>>().unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Corrupt);
     }
 }
 
@@ -255,7 +334,7 @@ fn stages_out_of_order_twice_or_side_by_side_are_corrupt() {
     for list in lists {
         assert_corrupt(&with_tensor(&plain().stages(&stages(list)).seeded()), "stage");
     }
-    assert_corrupt(&with_tensor(&plain().stages(&[1, 0])), "stage");
+    assert_corrupt(&with_tensor(&plain().stages(&[1, 0, 0])), "stage");
 }
 
 #[test]
@@ -266,12 +345,16 @@ fn shuffle_in_a_lossy_pipeline_is_corrupt() {
 #[test]
 fn stage_parameters_out_of_range_are_corrupt() {
     let kashin =
-        |flag: u8, lambda: f32| [vec![0x02, 12, flag], lambda.to_le_bytes().to_vec()].concat();
-    let subsample = |fraction: f32| [vec![0x10], fraction.to_le_bytes().to_vec()].concat();
-    let bad: [(Vec<u8>, &str); 18] = [
-        (vec![0x01, 7], "hadamard block"),
-        (vec![0x01, 16], "hadamard block"),
-        (vec![0x02, 16, 0, 0, 0, 0xa0, 0x3f], "kashin block"),
+        |flag: u8, lambda: f32| [vec![0x02, 6, 12, flag], lambda.to_le_bytes().to_vec()].concat();
+    let subsample = |fraction: f32| [vec![0x10, 4], fraction.to_le_bytes().to_vec()].concat();
+    let bad: [(Vec<u8>, &str); 22] = [
+        (vec![0x01, 1, 7], "hadamard block"),
+        (vec![0x01, 1, 16], "hadamard block"),
+        (vec![0x01, 0], "hadamard block"),
+        (vec![0x01, 2, 12, 0], "left over"),
+        (vec![0x30, 1, 0], "left over"),
+        (vec![0x31, 3, 1, 0], "left over"),
+        (vec![0x02, 6, 16, 0, 0, 0, 0xa0, 0x3f], "kashin block"),
         (kashin(2, 1.25), "reserved"),
         (kashin(0, 0.99), "kashin lambda"),
         (kashin(0, 2.01), "kashin lambda"),
@@ -280,13 +363,13 @@ fn stage_parameters_out_of_range_are_corrupt() {
         (subsample(-0.5), "fraction"),
         (subsample(1.001), "fraction"),
         (subsample(f32::NAN), "fraction"),
-        (vec![0x20, 0, 0, 12], "q:"),
-        (vec![0x20, 17, 0, 12], "q:"),
-        (vec![0x20, 4, 2, 12], "rounding"),
-        (vec![0x20, 4, 0, 7], "quantizer block"),
-        (vec![0x20, 4, 0, 22], "quantizer block"),
-        (vec![0x31, 23], "zstd level"),
-        (vec![0x31, 0x80], "zstd level"),
+        (vec![0x20, 3, 0, 0, 12], "q:"),
+        (vec![0x20, 3, 17, 0, 12], "q:"),
+        (vec![0x20, 3, 4, 2, 12], "rounding"),
+        (vec![0x20, 3, 4, 0, 7], "quantizer block"),
+        (vec![0x20, 3, 4, 0, 22], "quantizer block"),
+        (vec![0x31, 1, 23], "zstd level"),
+        (vec![0x31, 1, 0x80], "zstd level"),
     ];
     for (stage, words) in bad {
         assert_corrupt(&with_tensor(&plain().stages(&stages(&[&stage])).seeded()), words);
@@ -297,7 +380,7 @@ fn stage_parameters_out_of_range_are_corrupt() {
 fn a_lossy_pipeline_on_other_than_f32_f16_bf16_is_corrupt() {
     for dtype in DType::ALL.into_iter().filter(|d| !d.is_lossy_capable()) {
         let stream = Raw::new()
-            .tensor(&RawTensor { dtype: dtype as u8, ..coded() })
+            .tensor(&RawTensor { dtype: dtype.number(), ..coded() })
             .chunk(0, LAST, 4, &coded_payload(0.0, 1.0, 0))
             .end();
         assert_corrupt(&stream, "lossy");
@@ -330,10 +413,10 @@ fn records_that_end_too_soon_are_corrupt() {
 #[test]
 fn varints_that_are_overlong_or_over_64_bits_are_corrupt() {
     let body = plain().body();
-    assert_eq!(body[body.len() - 2..], [4, 0], "dimension, number of stages");
-    let head = &body[..body.len() - 2];
+    assert_eq!(body[body.len() - 3..], [4, 1, 0], "dimension, one pipeline, no stages");
+    let head = &body[..body.len() - 3];
     for varint in [&[0x84, 0x00][..], &[0x84, 0x80, 0x00], &[0xff; 10], &[0x80; 12]] {
-        let body = [head, varint, &[0]].concat();
+        let body = [head, varint, &[1, 0]].concat();
         let stream = Raw::new().record(TENSOR, &body).chunk(0, LAST, 4, &payload()).end();
         assert_corrupt(&stream, "varint");
     }
@@ -441,9 +524,14 @@ fn a_chunk_that_is_longer_than_possible_is_corrupt_before_it_is_read() {
 
 #[test]
 fn reserved_chunk_flags_are_corrupt() {
-    for flags in [4, 8, 16, 32, 64, 128] {
-        let stream = Raw::new().tensor(&plain()).chunk(0, LAST | flags, 4, &payload()).end();
-        assert_corrupt(&stream, "reserved");
+    let with_flags =
+        |flags| Raw::new().tensor(&plain()).chunk(0, LAST | flags, 4, &payload()).end();
+    for flags in [4, 8, 12] {
+        assert_corrupt(&with_flags(flags), "reserved");
+    }
+    for pipeline in 1..16 {
+        let words = format!("chunk of pipeline {pipeline}, the tensor has 1");
+        assert_corrupt(&with_flags(pipeline << 4), &words);
     }
 }
 
@@ -453,9 +541,10 @@ fn a_payload_of_the_wrong_length_is_corrupt() {
         let bytes = vec![0; n];
         assert_corrupt(&with_payload(&plain(), 0, &bytes), "expected 16 bytes");
     }
-    for n in [0, 8, 9, 11] {
+    assert_corrupt(&with_payload(&coded(), 0, &[]), "an empty payload");
+    for n in [1, 8, 9, 11] {
         let bytes = vec![0; n];
-        assert_corrupt(&with_payload(&coded(), 0, &bytes), "expected 10 bytes");
+        assert_corrupt(&with_payload(&coded(), 0, &bytes), "expected 9 bytes");
     }
 }
 
@@ -483,10 +572,10 @@ fn scales_that_are_nan_infinite_negative_or_too_large_are_corrupt() {
 #[test]
 fn coefficients_that_are_not_finite_or_too_large_are_corrupt() {
     let tensor = plain().stages(&stages(&[&SUBSAMPLE_ONE])).seeded();
-    let fine = [le_bytes(&[1.0, -2.0, 3.0, 4.0]), vec![0]].concat();
+    let fine = [vec![0], le_bytes(&[1.0, -2.0, 3.0, 4.0])].concat();
     assert_eq!(decode_f32(&with_payload(&tensor, 0, &fine)), [1.0, -2.0, 3.0, 4.0]);
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 2f32.powi(81)] {
-        let bytes = [le_bytes(&[1.0, 2.0, bad, 4.0]), vec![0]].concat();
+        let bytes = [vec![0], le_bytes(&[1.0, 2.0, bad, 4.0])].concat();
         assert_corrupt(&with_payload(&tensor, 0, &bytes), "out of range");
     }
 }
@@ -521,8 +610,13 @@ fn a_zstd_frame_of_the_wrong_size_is_corrupt() {
     let tensor = || RawTensor::new("w", DType::U8, &[1000]).stages(&stages(&[&ZSTD]));
     let stream = |frame: &[u8]| Raw::new().tensor(&tensor()).chunk(0, LAST, 1000, frame).end();
     assert_eq!(decode(&stream(&zstd_run(7, 1000))).unwrap()[0].data, vec![7; 1000]);
-    for n in [1, 999, 1001, 100_000] {
-        let error = assert_corrupt(&stream(&zstd_run(7, n)), "zstd frame");
+    for (n, words) in [
+        (1, "such chunks are stored"),
+        (999, "payload: expected 1000 bytes, found 999"),
+        (1001, "zstd frame"),
+        (100_000, "zstd frame"),
+    ] {
+        let error = assert_corrupt(&stream(&zstd_run(7, n)), words);
         assert_eq!(error.tensor(), Some("w"));
     }
     let frame = zstd_run(7, 1000);
@@ -547,7 +641,7 @@ fn a_zstd_chunk_is_one_frame() {
 
 #[test]
 fn padding_bits_behind_the_codes_do_not_change_values() {
-    let payload = [le_bytes(&[-1.0, 3.0]), vec![0b1111_0101, 0]].concat();
+    let payload = [vec![0], le_bytes(&[-1.0, 3.0]), vec![0b1111_0101]].concat();
     if let Ok(tensors) = decode(&with_payload(&coded(), 0, &payload)) {
         assert_eq!(tensors[0].to_f32().unwrap(), [2.0, -1.0, 2.0, -1.0]);
     }
@@ -601,7 +695,7 @@ fn what_is_not_a_stream_is_corrupt_at_once() {
     for bytes in [&b"PK\x03\x04"[..], b"\x93NUMPY", b"{", &[0; 100]] {
         assert_corrupt(bytes, "magic");
     }
-    assert_corrupt(b"\x89FDP\n\x1a\n\0\x01", "text-mode");
+    assert_corrupt(b"\x89FDP\n\x1a\n\0\x02", "text-mode");
 }
 
 #[test]
@@ -743,7 +837,7 @@ fn a_manifest_that_lies_is_corrupt() {
     assert!(decode(&stream(std::slice::from_ref(&truth), 0)).is_ok());
     let lies = [
         RawTensor { name: b"v".to_vec(), ..plain() },
-        RawTensor { dtype: DType::I32 as u8, ..plain() },
+        RawTensor { dtype: DType::I32.number(), ..plain() },
         RawTensor { shape: vec![2, 2], ..plain() },
         RawTensor { shape: vec![5], ..plain() },
     ];
@@ -810,7 +904,7 @@ fn a_reader_hands_out_nothing_of_a_batch_in_which_a_chunk_was_corrupt() {
     // The second chunk has a scale of NaN under a right checksum.
     let n = 3 * 4096;
     let tensor = RawTensor::new("w", DType::F32, &[n]).stages(&stages(&[&Q1]));
-    let body = |lo: f32| [le_bytes(&[lo, 1.0]), vec![0x55; 512], vec![0]].concat();
+    let body = |lo: f32| [vec![0], le_bytes(&[lo, 1.0]), vec![0x55; 512]].concat();
     let stream = Raw::new()
         .tensor(&tensor)
         .chunk(0, 0, 4096, &body(5.0))

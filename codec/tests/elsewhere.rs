@@ -1,16 +1,17 @@
 //! Groups that are coded elsewhere: streams taken apart and put together, and devices that fail.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
+use fedpress::device::{DecodeJob, Device, DeviceResult, EncodeJob, GroupPlan, Made};
 use fedpress::{
-    ChunkDecoder, DType, DecodeOptions, Decoder, Device, DeviceResult, EncodeOptions, Encoder,
-    ErrorKind, Event, GroupPlan, Seeds, Spec, TensorDesc, TensorView,
+    ChunkDecoder, DType, DecodeOptions, Decoder, EncodeOptions, Encoder, ErrorKind, Event, Seeds,
+    Spec, TensorDesc, TensorView,
 };
 use std::sync::Arc;
 
 const N: usize = 3 * 4096 + 700;
 
 fn options() -> EncodeOptions {
-    let seeds = Seeds { shared: 7, private: 0x5eed, round: 2, client: 3 };
+    let seeds = Seeds::new(7, 0x5eed).in_round(2).of_client(3, 0);
     let mut options = EncodeOptions::new(seeds);
     options.group_log2 = 12;
     options
@@ -90,8 +91,8 @@ fn what_does_not_decode_does_not_pass_the_check() {
     let plan =
         GroupPlan::new(&TensorDesc::new("w", DType::F32, &[4096]), &spec, &options()).unwrap();
     plan.check(4096, &good).unwrap();
-    let bad_exponent = [&good[..good.len() - 1], &[5]].concat();
-    let bad_scale = [&f32::NAN.to_le_bytes(), &good[4..]].concat();
+    let bad_exponent = [&[5], &good[1..]].concat();
+    let bad_scale = [&good[..1], &f32::NAN.to_le_bytes(), &good[5..]].concat();
     for bad in [&good[1..], &bad_exponent, &bad_scale] {
         assert_eq!(*plan.check(4096, bad).unwrap_err().kind(), ErrorKind::Corrupt);
     }
@@ -100,22 +101,27 @@ fn what_does_not_decode_does_not_pass_the_check() {
 
 /// A device that gives too little, or fails.
 #[derive(Debug)]
-struct Faulty(bool);
+enum Faulty {
+    Breaks,
+    ReturnsTooFew,
+    ReturnsRubbish,
+}
 
 impl Device for Faulty {
     fn supports(&self, plan: &GroupPlan) -> bool {
-        plan.uniform().is_some()
+        plan.spec().stages().uniform.is_some()
     }
     fn batch_values(&self) -> usize {
         1 << 14
     }
-    fn encode(&self, _: &GroupPlan, _: u64, _: &[u8], _: &mut Vec<u8>) -> DeviceResult<Vec<u32>> {
-        if self.0 { Err("it broke".into()) } else { Ok(Vec::new()) }
+    fn encode(&self, jobs: &[EncodeJob<'_>]) -> DeviceResult<Vec<Made>> {
+        match self {
+            Self::Breaks => Err("it broke".into()),
+            Self::ReturnsTooFew => Ok(Vec::new()),
+            Self::ReturnsRubbish => Ok(vec![Made::default(); jobs.len()]),
+        }
     }
-    fn decode(&self, _: &GroupPlan, _: u64, _: &[u8], _: &mut [u8]) -> DeviceResult<()> {
-        Err("it broke".into())
-    }
-    fn add_into(&self, _: &GroupPlan, _: u64, _: &[u8], _: &mut [f32], _: f32) -> DeviceResult<()> {
+    fn decode(&self, _: &mut [DecodeJob<'_>]) -> DeviceResult<()> {
         Err("it broke".into())
     }
 }
@@ -124,9 +130,9 @@ impl Device for Faulty {
 fn a_device_that_fails_is_to_blame() {
     let spec: Spec = "hadamard|q=4".parse().unwrap();
     let bytes = encode(&spec, &options()).unwrap();
-    for breaks in [true, false] {
+    for fault in [Faulty::Breaks, Faulty::ReturnsTooFew, Faulty::ReturnsRubbish] {
         let mut encoding = options();
-        encoding.device = Some(Arc::new(Faulty(breaks)));
+        encoding.device = Some(Arc::new(fault));
         let error = encode(&spec, &encoding).unwrap_err();
         assert_eq!(*error.kind(), ErrorKind::Device);
         assert!(std::error::Error::source(&error).is_some());
@@ -134,7 +140,7 @@ fn a_device_that_fails_is_to_blame() {
         encode(&Spec::hadamard(), &encoding).unwrap();
     }
     let mut decoding = DecodeOptions::default();
-    decoding.device = Some(Arc::new(Faulty(true)));
+    decoding.device = Some(Arc::new(Faulty::Breaks));
     let error = fedpress::decode(&bytes, &decoding).unwrap_err();
     assert_eq!((error.kind(), error.tensor()), (&ErrorKind::Device, Some("w")));
 }

@@ -20,7 +20,7 @@ fn example() -> Vec<u8> {
 
 #[test]
 fn the_worked_example_is_what_the_encoder_writes() {
-    let seeds = Seeds { shared: 7, private: 1, round: 3, client: 0 };
+    let seeds = Seeds::new(7, 1).in_round(3);
     let mut options = EncodeOptions::new(seeds);
     options.min_values = 0;
     let mut writer = Writer::new(Vec::new(), options).unwrap();

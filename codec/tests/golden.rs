@@ -1,25 +1,22 @@
 //! Streams of the current format version, kept: what was written once must decode to the same
 //! bits for ever, and be written the same way for as long as the version stands.
 //!
-//! Each case is three files in `codec/assets/v0.1/`: `NAME.fp` (the stream), `NAME.expected` (the
+//! Each case is three files in `codec/assets/v0.2/`: `NAME.fp` (the stream), `NAME.expected` (the
 //! decoded elements of all tensors, one after the other) and `NAME.txt` (what made it). They are
 //! written by this test when all three are absent, and never again: to add a case, add it here and
 //! run the test once; a case that exists is renewed only together with the format version.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use fedpress::{
-    DType, DecodeOptions, EncodeOptions, Seeds, Simd, Spec, TensorDesc, TensorView, Writer,
+    DType, DecodeOptions, EncodeOptions, NonFinite, Rotation, Seeds, Simd, Spare, Spec, TensorDesc,
+    TensorView, Writer,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-const SEEDS: Seeds = Seeds {
-    shared: 0xfedc_ba98_7654_3210,
-    private: 0x0123_4567_89ab_cdef,
-    round: 70_000,
-    client: 12,
-};
+const SEEDS: Seeds =
+    Seeds::new(0xfedc_ba98_7654_3210, 0x0123_4567_89ab_cdef).in_round(70_000).of_client(12, 0);
 
 /// SplitMix64 by counter, written again here so that the input does not depend on the crate.
 fn word(key: u64, i: u64) -> u64 {
@@ -48,12 +45,24 @@ struct Case {
     key: Option<u64>,
     /// Two streams, one behind the other.
     twice: bool,
+    /// Whether groups may fall back on a lossless pipeline.
+    falls_back: bool,
+    seeds: Seeds,
 }
 
 fn f32_case(name: &'static str, spec: &'static str, n: usize) -> Case {
     let desc = TensorDesc::new("w", DType::F32, &[n as u64]);
     let tensors = vec![(desc, spec, f32_bytes(&values(1, n)))];
-    Case { name, tensors, group_log2: 12, extras: false, key: None, twice: false }
+    Case {
+        name,
+        tensors,
+        group_log2: 12,
+        extras: false,
+        key: None,
+        twice: false,
+        falls_back: false,
+        seeds: SEEDS,
+    }
 }
 
 /// Values whose magnitude or range leaves what f32 sums can hold.
@@ -73,7 +82,16 @@ fn halves(name: &'static str, dtype: DType, spec: &'static str) -> Case {
     };
     let data = (0..1500).flat_map(|i| half(i).to_le_bytes()).collect();
     let tensors = vec![(TensorDesc::new("half", dtype, &[30, 50]), spec, data)];
-    Case { name, tensors, group_log2: 12, extras: false, key: None, twice: false }
+    Case {
+        name,
+        tensors,
+        group_log2: 12,
+        extras: false,
+        key: None,
+        twice: false,
+        falls_back: false,
+        seeds: SEEDS,
+    }
 }
 
 fn equal_halves(name: &'static str, bits: u16, spec: &'static str) -> Case {
@@ -87,15 +105,25 @@ fn bf16_ties() -> Case {
     let data = (0..1536).flat_map(|i| (0x3f80u16 + i % 128).to_le_bytes()).collect();
     let desc = TensorDesc::new("half", DType::BF16, &[1536]);
     let tensors = vec![(desc, "identity|subsample=0.6666667", data)];
-    Case { name: "bf16_ties", tensors, group_log2: 12, extras: false, key: None, twice: false }
+    Case {
+        name: "bf16_ties",
+        tensors,
+        group_log2: 12,
+        extras: false,
+        key: None,
+        twice: false,
+        falls_back: false,
+        seeds: SEEDS,
+    }
 }
 
 fn every_dtype() -> Case {
     let tensors = DType::ALL
         .into_iter()
         .map(|dtype| {
-            let data =
-                (0..7 * dtype.size() as u64).map(|i| word(dtype as u64, i) as u8 & 1).collect();
+            let data = (0..dtype.byte_len(7) as u64)
+                .map(|i| word(dtype.number().into(), i) as u8 & 1)
+                .collect();
             (TensorDesc::new(dtype.name(), dtype, &[7]), "hadamard|q=4", data)
         })
         .chain([
@@ -104,7 +132,28 @@ fn every_dtype() -> Case {
             (TensorDesc::new("größe, with space/slash", DType::U8, &[2]), "none", vec![1, 2]),
         ])
         .collect();
-    Case { name: "every_dtype", tensors, group_log2: 20, extras: true, key: None, twice: false }
+    Case {
+        name: "every_dtype",
+        tensors,
+        group_log2: 20,
+        extras: true,
+        key: None,
+        twice: false,
+        falls_back: false,
+        seeds: SEEDS,
+    }
+}
+
+/// Groups of zeros, of numbers, of NaN and of few numbers through one pipeline.
+fn fallback() -> Case {
+    let mut case = f32_case("fallback", "hadamard|q=4|zstd", 4 * 4096 + 100);
+    let mut x = values(5, 4 * 4096 + 100);
+    x[..4096].fill(0.0);
+    x[9000] = f32::NAN;
+    x[3 * 4096..].iter_mut().for_each(|v| *v = if *v > 0.5 { 1.0 } else { -0.0 });
+    case.tensors[0].2 = f32_bytes(&x);
+    case.falls_back = true;
+    case
 }
 
 fn open_dimensions() -> Case {
@@ -114,7 +163,16 @@ fn open_dimensions() -> Case {
         (TensorDesc::open("full groups", DType::F32, &[]), "lossless", f32_bytes(&values(4, 8192))),
         (TensorDesc::open("no rows, zstd", DType::F32, &[5]), "hadamard|q=3|zstd", vec![]),
     ];
-    Case { name: "open_dimensions", tensors, group_log2: 12, extras: true, key: None, twice: true }
+    Case {
+        name: "open_dimensions",
+        tensors,
+        group_log2: 12,
+        extras: true,
+        key: None,
+        twice: true,
+        falls_back: false,
+        seeds: SEEDS,
+    }
 }
 
 fn cases() -> Vec<Case> {
@@ -137,8 +195,9 @@ fn cases() -> Vec<Case> {
         extreme_case("huge_kashin_subsampled", "kashin|subsample=0.5|q=3", 1e30),
         extreme_case("kashin_raw", "kashin,lambda=1.75", 1.0),
         f32_case("kept_in_f64", "identity|subsample=0.7|q=4", 1035),
-        f32_case("kept_half_way", "identity|subsample=0.5|q=4", 1025),
-        f32_case("kept_at_least_one", "identity|subsample=0.3|q=4", 4097),
+        f32_case("kept_half_way", "identity|subsample=0.00146484375|q=4", 1025),
+        f32_case("kept_at_least_one", "identity|subsample=0.000001|q=4", 1025),
+        f32_case("kept_without_a_block", "identity|subsample=0.5|q=4", 4096 + 63),
         f32_case("kashin_half_way", "kashin|q=4", 1026),
         f32_case("kashin_below_half", "kashin|q=4", 1025),
         f32_case("kashin_count_in_f64", "kashin,lambda=1.3|q=4", 1005),
@@ -176,6 +235,9 @@ fn cases() -> Vec<Case> {
     for case in cases.iter_mut().filter(|c| c.name == "keyed") {
         case.key = Some(0xfeed_f00d);
     }
+    let mut shared = f32_case("shared_rotation", "kashin|subsample=0.4|q=4", 5000);
+    shared.seeds = SEEDS.of_client(12, 300).with_rotation(Rotation::Shared);
+    cases.extend([shared, fallback()]);
     cases.extend(WIDTHS.map(|(name, spec)| f32_case(name, spec, 1037)));
     cases
 }
@@ -186,7 +248,11 @@ fn encode(case: &Case, threads: usize, simd: Simd) -> Vec<u8> {
 }
 
 fn encode_once(case: &Case, threads: usize, simd: Simd) -> Vec<u8> {
-    let mut options = EncodeOptions::new(SEEDS);
+    let mut options = EncodeOptions::new(case.seeds).with_min_values(1).with_spare(Spare::Nothing);
+    options.smaller = case.falls_back;
+    if case.falls_back {
+        options.non_finite = NonFinite::Lossless;
+    }
     options.group_log2 = case.group_log2;
     options.index = case.extras;
     options.threads = threads;
@@ -216,15 +282,8 @@ fn encode_once(case: &Case, threads: usize, simd: Simd) -> Vec<u8> {
 
 fn describe(case: &Case) -> String {
     let mut text = format!(
-        "seeds: shared={:#x} private={:#x} round={} client={}\ngroup: 2^{}\nmetadata, manifest, index: {}\ntensor key: {:?}\ntwice: {}\n",
-        SEEDS.shared,
-        SEEDS.private,
-        SEEDS.round,
-        SEEDS.client,
-        case.group_log2,
-        case.extras,
-        case.key,
-        case.twice
+        "{:x?}\nfalls back: {}\ngroup: 2^{}\nmetadata, manifest, index: {}\ntensor key: {:?}\ntwice: {}\n",
+        case.seeds, case.falls_back, case.group_log2, case.extras, case.key, case.twice
     );
     for (desc, spec, data) in &case.tensors {
         let TensorDesc { name, dtype, shape, open, .. } = desc;
@@ -235,7 +294,7 @@ fn describe(case: &Case) -> String {
 }
 
 fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/v0.1")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/v0.2")
 }
 
 #[test]

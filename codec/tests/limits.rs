@@ -114,7 +114,7 @@ impl<F: FnMut(usize) -> Vec<u8>> Read for Endless<F> {
 fn a_tensor_that_claims_2_to_the_63_elements_costs_nothing_until_they_come() {
     let _turn = turn();
     for shape in [&[1 << 63][..], &[1 << 21, 1 << 21, 1 << 21], &[1 << 62, 2]] {
-        for stages in [&[0][..], &[1, 0x20, 16, 0, 21], &[1, 0x31, 1]] {
+        for stages in [&[0][..], &[1, 0x20, 3, 16, 0, 21], &[1, 0x31, 1, 1]] {
             let tensor = RawTensor::new("w", DType::F32, shape).stages(stages);
             let stream = Raw::new().tensor(&tensor).bytes;
             let (result, peak) = peak_of(|| decode(&stream));
@@ -136,7 +136,7 @@ fn a_tensor_that_claims_2_to_the_63_elements_costs_nothing_until_they_come() {
 fn a_group_that_does_not_fit_the_limit_is_refused_before_its_bytes() {
     let _turn = turn();
     // 2^20 f32 through kashin of lambda 2, unquantized: 8 MiB of payload, and three times that.
-    let stages = [&[1, 0x02, 15, 0][..], &2f32.to_le_bytes()].concat();
+    let stages = [&[1, 0x02, 6, 15, 0][..], &2f32.to_le_bytes()].concat();
     let tensor = RawTensor::new("w", DType::F32, &[1 << 20]).stages(&stages).flags(20).seeded();
     let stream = Raw::new().tensor(&tensor).bytes;
     let (result, peak) = peak_of(|| fedpress::decode(&stream, &limited(8 * MIB)));
@@ -225,7 +225,7 @@ fn a_manifest_of_tiny_entries_stays_within_the_limit() {
     let _turn = turn();
     // Four bytes each: no name, u8, a scalar.
     let n = 3_000_000;
-    let entries = [0, DType::U8 as u8, 0, 0].repeat(n);
+    let entries = [0, DType::U8.number(), 0, 0].repeat(n);
     let body = [varint(n as u64), entries].concat();
     let stream = Raw::new().record(MANIFEST, &body).end();
     let _ = within(64 * MIB, &stream);
@@ -313,7 +313,7 @@ fn a_chunk_longer_than_its_own_values_need_stays_within_the_limit() {
 #[test]
 fn a_zstd_frame_cannot_unfold_beyond_its_chunk() {
     let _turn = turn();
-    let tensor = RawTensor::new("w", DType::U8, &[1 << 16]).flags(20).stages(&[1, 0x31, 1]);
+    let tensor = RawTensor::new("w", DType::U8, &[1 << 16]).flags(20).stages(&[1, 0x31, 1, 1]);
     let stream = |frame: &[u8]| Raw::new().tensor(&tensor).chunk(0, LAST, 1 << 16, frame).end();
     assert!(within(MIB, &stream(&zstd_run(0x58, 1 << 16))).is_ok());
     // A gigabyte for 32 KiB of frame.
@@ -325,7 +325,7 @@ fn a_zstd_frame_cannot_unfold_beyond_its_chunk() {
 #[test]
 fn a_zstd_window_of_terabytes_takes_no_memory() {
     let _turn = turn();
-    let tensor = RawTensor::new("w", DType::U8, &[1 << 16]).stages(&[1, 0x31, 1]).flags(20);
+    let tensor = RawTensor::new("w", DType::U8, &[1 << 16]).stages(&[1, 0x31, 1, 1]).flags(20);
     for window in [0x58, 0xa8, 0xf8, 0xff] {
         let frame = zstd_run(window, 1 << 16);
         let stream = Raw::new().tensor(&tensor).chunk(0, LAST, 1 << 16, &frame).end();
@@ -399,7 +399,7 @@ fn an_endless_open_tensor_passes_the_limit_when_read_whole() {
     let _turn = turn();
     // 4096 bytes of every 30: a million of them would be four gigabytes.
     let open = RawTensor { shape: vec![0], ..RawTensor::new("w", DType::U8, &[]) };
-    let open = open.flags(12 | OPEN).stages(&[1, 0x31, 1]);
+    let open = open.flags(12 | OPEN).stages(&[1, 0x31, 1, 1]);
     let head = Raw::new().tensor(&open).bytes;
     let chunk = |i: usize| record(CHUNK, &chunk_body(i as u64, 0, 4096, &zstd_run(0x10, 4096)));
     let (result, peak) =
@@ -568,7 +568,7 @@ fn earlier_content_of_a_buffer_never_shows() {
                 let mut input = &bytes[..];
                 while let Some(event) = decoder.next(&mut input).unwrap() {
                     let Event::Chunk(chunk) = event else { continue };
-                    let size = chunk.n_values() * dtype.size();
+                    let size = dtype.byte_len(chunk.n_values());
                     let mut fill = |byte, fresh| {
                         let mut out = vec![byte; size];
                         match fresh {

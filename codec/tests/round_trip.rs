@@ -124,7 +124,7 @@ fn data(dtype: DType, kind: u8, n: usize, seed: u64) -> Vec<u8> {
         DType::F32 => le_bytes(&values(kind, n, seed)),
         DType::F16 => (0..n).flat_map(|_| finite(0x7c00, rng.next())).collect(),
         DType::BF16 => (0..n).flat_map(|_| finite(0x7f80, rng.next())).collect(),
-        _ => rng.bytes(n * dtype.size()),
+        _ => rng.bytes(dtype.byte_len(n)),
     }
 }
 
@@ -169,7 +169,8 @@ proptest! {
         options.min_values = min_values;
         options.group_log2 = group_log2;
         let spec = spec(&text);
-        let (tensor, sent) = if open && shape.len() > 1 && n > 0 {
+        let whole_rows = shape.iter().skip(1).product::<u64>() * dtype.bits() as u64 % 8 == 0;
+        let (tensor, sent) = if open && shape.len() > 1 && n > 0 && whole_rows {
             let desc = TensorDesc::open("w", dtype, &shape[1..]);
             let mut writer = fedpress::Writer::new(Vec::new(), options.clone()).unwrap();
             writer.begin(&desc, &spec).unwrap();
@@ -208,11 +209,11 @@ fn lossless_returns_every_bit_pattern_even_of_nan() {
     let all: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
     let mut rng = Rng(1);
     for dtype in DType::ALL {
-        let data = match dtype.size() {
-            1 | 2 => all.clone(),
+        let data = match dtype.bits() {
+            ..=16 => all.clone(),
             _ => (0..5000).flat_map(|_| (rng.next() | 0x7f80_0000).to_le_bytes()).collect(),
         };
-        let n = (data.len() / dtype.size()) as u64;
+        let n = (8 * data.len() / dtype.bits()) as u64;
         for text in ["none", "lossless", "shuffle", "zstd=-7"] {
             let view = TensorView { name: "w", dtype, shape: &[n], data: &data };
             assert!(round_trip(&view, &spec(text), &options()).0.data == data, "{dtype}, {text}");
@@ -247,7 +248,9 @@ fn exponent(group: &[f32]) -> i32 {
     if peak == 0.0 || (-64..64).contains(&e) { 0 } else { e.max(-126) }
 }
 
-/// Checks `identity|q` block by block. `steps` is how far a value may move, in steps; on top come:
+/// Checks `identity|q` block by block. `steps` is how far a value may move, in steps of a grid from
+/// the smallest to the largest; `nearest` makes them up to half as long again, so that zero is one of
+/// them. On top come:
 /// the rounding of f32 arithmetic on the grid (four roundings of positions up to 2^q - 1, two of
 /// levels), ranges under 2^-100 of the scaled group, which count as constant, and the rounding to
 /// the element type: relative, and absolute where it is subnormal.
@@ -282,7 +285,7 @@ proptest! {
     #![proptest_config(cases(500))]
 
     #[test]
-    fn nearest_moves_a_value_by_half_a_step_and_stochastic_by_less_than_one(
+    fn nearest_moves_a_value_by_three_quarters_of_a_step_and_stochastic_by_less_than_one(
         q in 1u8..=16,
         block_log2 in 8u32..=21,
         nearest: bool,
@@ -294,7 +297,7 @@ proptest! {
         let flag = if nearest { ",nearest" } else { "" };
         let text = format!("identity|q={q}{flag},block={}", 1u64 << block_log2);
         let y = decode_f32(&encode_f32(&x, &spec(&text), &small_groups()));
-        let steps = if nearest { 0.5 } else { 1.0 };
+        let steps = if nearest { 0.75 } else { 1.0 };
         check_bound((&x, &y), q.into(), 1 << block_log2, steps, (0.0, 2f64.powi(-148)));
     }
 
@@ -319,7 +322,7 @@ proptest! {
             true => (2f64.powi(-8), 2f64.powi(-134)),
             false => (2f64.powi(-11), 2f64.powi(-25)),
         };
-        let steps = if nearest { 0.5 } else { 1.0 };
+        let steps = if nearest { 0.75 } else { 1.0 };
         let (x, y) = (original.to_f32().unwrap(), tensor.to_f32().unwrap());
         check_bound((&x, &y), q.into(), 4096, steps, rounding);
     }
@@ -423,7 +426,7 @@ fn a_lossy_pipeline_names_tensor_and_index_of_what_is_not_finite() {
         {
             for at in [0, 4095, 4096, 9999] {
                 let mut data = elements(dtype, 10_000, 1);
-                data[at * dtype.size()..][..dtype.size()].copy_from_slice(&nan);
+                data[dtype.byte_len(at)..][..dtype.byte_len(1)].copy_from_slice(&nan);
                 let view = TensorView { name: "bad one", dtype, shape: &[10_000], data: &data };
                 for threads in [1, 3] {
                     let mut options = small_groups();
@@ -437,7 +440,12 @@ fn a_lossy_pipeline_names_tensor_and_index_of_what_is_not_finite() {
                 let mut options = small_groups();
                 options.non_finite = fedpress::NonFinite::Lossless;
                 let (tensor, sent) = round_trip(&view, &spec(text), &options);
-                assert!(tensor.data == data && !sent.is_lossy());
+                assert!(sent.is_lossy());
+                // The group with it is exact, the others are what they were.
+                let exact = at / 4096 * 4096..10_000.min((at / 4096 + 1) * 4096);
+                let exact = dtype.byte_len(exact.start)..dtype.byte_len(exact.end);
+                assert!(tensor.data[exact.clone()] == data[exact.clone()], "{text}, {at}");
+                assert!(text == "kashin" || tensor.data != data, "{text}, {at}");
             }
         }
     }

@@ -20,7 +20,7 @@
 mod common;
 
 use common::*;
-use fedpress::Spec;
+use fedpress::{Rotation, Spec};
 
 const N: usize = 5000;
 const R: usize = 1000;
@@ -153,14 +153,14 @@ fn clients_of_equal_seeds_err_alike_so_that_nothing_averages_out() {
 }
 
 /// The mean over clients of the same round.
-fn mean_of_clients(x: &[f32], spec: &Spec, k: u64, shared_differs: bool) -> (f64, f64) {
+fn mean_of_clients(x: &[f32], spec: &Spec, k: u64, own: bool) -> (f64, f64) {
     let mut sum = vec![0.0f64; x.len()];
     let mut alone = 0.0;
     for client in 0..k {
         let mut options = options();
         options.seeds.private = Rng(500 + client).next();
         options.seeds.client = client;
-        options.seeds.shared += if shared_differs { client } else { 0 };
+        options.seeds.rotation = if own { Rotation::Own } else { Rotation::Shared };
         let y = decode_f32(&encode_f32(x, spec, &options));
         alone += nmse(x, &y) / k as f64;
         sum.iter_mut().zip(&y).for_each(|(sum, y)| *sum += f64::from(*y) / k as f64);
@@ -185,10 +185,10 @@ fn rounding_errors_average_out_over_clients() {
     }
 }
 
-/// What was not kept is missing from every client that has the same shared seed: rounding averages
-/// out, selection does not. (The documentation of `Seeds` says what to do.)
+/// What was not kept is missing from every client that shares the rotation: rounding averages out,
+/// selection does not.
 #[test]
-fn clients_with_one_shared_seed_keep_the_same_coefficients() {
+fn clients_that_share_a_rotation_keep_the_same_coefficients() {
     let x = gaussian(N, 1);
     let (alone, mean) = mean_of_clients(&x, &spec("hadamard|subsample=0.25"), 16, false);
     assert!((mean / alone - 1.0).abs() < 1e-6, "NMSE {alone} alone, {mean} for 16 clients");
@@ -197,11 +197,11 @@ fn clients_with_one_shared_seed_keep_the_same_coefficients() {
 }
 
 #[test]
-fn subsampling_errors_average_out_over_shared_seeds_and_rounds() {
+fn subsampling_errors_average_out_over_clients_that_name_nothing_but_their_number() {
     let x = gaussian(N, 1);
     let (alone, mean) = mean_of_clients(&x, &spec("hadamard|subsample=0.25"), 16, true);
     let ratio = mean * 16.0 / alone;
-    assert!((ratio - 1.0).abs() < 0.2, "NMSE {alone} alone, {mean} for 16 seeds");
+    assert!((ratio - 1.0).abs() < 0.2, "NMSE {alone} alone, {mean} for 16 clients");
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //! simulated device: its times say nothing about a GPU.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints a table")]
 
-use fedpress::{DType, Device, EncodeOptions, GroupPlan, Seeds, TensorDesc, TensorView};
+use fedpress::device::GroupPlan;
+use fedpress::{DType, Device, EncodeOptions, Seeds, TensorDesc, TensorView};
 use fedpress_cuda::{Cuda, Measure, Measured, Result};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
 }
 
 fn options() -> EncodeOptions {
-    EncodeOptions::new(Seeds { shared: 7, private: 0x5eed, round: 0, client: 0 })
+    EncodeOptions::new(Seeds::new(7, 0x5eed))
 }
 
 fn plan(
@@ -61,7 +62,7 @@ fn table(device: &Cuda) -> Result<()> {
     println!("| kernel | block | type | q | GB/s of values | bytes a value, at least | of copy |");
     println!("|---|---|---|---|---|---|---|");
     let row = |name: &str, k: u32, dtype: DType, q: u32, m: Measured| {
-        let size = dtype.size() as f64;
+        let size = dtype.byte_len(1) as f64;
         println!(
             "| {name} | 2^{k} | {dtype} | {q} | {:.0} | {:.3} | {:.0}% |",
             m.values as f64 * size / m.seconds / 1e9,

@@ -26,7 +26,8 @@ template <int K> struct Shared {
   typedef Tile<K> T;
   float *stage;
   float2 *ranges;  // one for each warp
-  u64 *keys;       // for each block that of its signs and that of its draws
+  u64 *keys;       // those of the signs of each block
+  Draws *draws;    // one for each block
   u64 *signs;      // 64 signs a word
   u32 *taken;      // one for each thread
   float *residual; // 32 values for each thread, padded; of kashin.cu alone
@@ -35,19 +36,20 @@ template <int K> struct Shared {
     stage = (float *)memory;
     ranges = (float2 *)(stage + T::STAGE);
     keys = (u64 *)(ranges + 32);
-    signs = keys + 2 * T::BLOCKS;
+    draws = (Draws *)(keys + T::BLOCKS);
+    signs = (u64 *)(draws + T::BLOCKS);
     taken = (u32 *)(signs + T::BLOCKS * T::N / 64);
     residual = (float *)(taken + T::LAUNCH);
   }
 };
 
-// Keys of the blocks from `first` on to shared memory; those of their draws where codes are rounded.
+// Keys of the blocks from `first` on to shared memory, and their draws where codes are rounded.
 template <int K>
 DEVICE void put_keys(const Plan &p, const Shared<K> &shared, u32 group, u32 first, bool rounds) {
   if (threadIdx.x >= Tile<K>::BLOCKS) return;
   const u64 f = p.first_group + group;
-  shared.keys[2 * threadIdx.x] = block_key(p.signs, f, first + threadIdx.x);
-  if (rounds) shared.keys[2 * threadIdx.x + 1] = block_key(p.rounding, f, first + threadIdx.x);
+  shared.keys[threadIdx.x] = block_key(p.signs, f, first + threadIdx.x);
+  if (rounds) shared.draws[threadIdx.x] = Draws(block_key(p.rounding, f, first + threadIdx.x));
 }
 
 // Smallest and largest of a block, known to all its threads.
@@ -74,26 +76,24 @@ template <int K> DEVICE Grid grid_of_block(const Plan &p, const float (&v)[REGIS
       hi = fmaxf(hi, ranges[w].y);
     }
   }
-  return grid_of(lo, hi, p.q);
+  return grid_of(p, lo, hi);
 }
 
-// Biased codes of the coefficients in the place of their bits.
+// Codes of the coefficients in the place of their bits.
 template <int K>
-DEVICE void round_block(const Plan &p, float (&v)[REGISTERS], const Grid &grid, u64 key, u32 t) {
+DEVICE void round_block(const Plan &p, float (&v)[REGISTERS], const Grid &grid, const Draws &draws, u32 t) {
   typedef Tile<K> T;
-#pragma unroll
-  for (int r = 0; r < REGISTERS; ++r) v[r] = on_grid(grid, v[r]);
   if (p.nearest) {
 #pragma unroll
-    for (int r = 0; r < REGISTERS; ++r) v[r] = __uint_as_float(round_nearest(v[r]));
+    for (int r = 0; r < REGISTERS; ++r) v[r] = __uint_as_float(nearest_code(grid, v[r]));
     return;
   }
-  const u64 counter = word_counter(key, T::Last::first(t) / 2);
+  const u32 counter = draws.counter(T::Last::first(t) / 2);
 #pragma unroll
   for (int r = 0; r < REGISTERS; r += 2) {
-    const u64 draws = mix(counter + (u64)(T::Last::offset(r) / 2) * INCREMENT);
-    v[r] = __uint_as_float(round_by(v[r], even_draw(draws)));
-    v[r + 1] = __uint_as_float(round_by(v[r + 1], odd_draw(draws)));
+    const u32 word = draws.word(counter + T::Last::offset(r) / 2 * INCREMENT32);
+    v[r] = __uint_as_float(drawn_code(grid, v[r], even_half(word)));
+    v[r + 1] = __uint_as_float(drawn_code(grid, v[r + 1], odd_half(word)));
   }
 }
 
@@ -125,7 +125,6 @@ DEVICE void put_codes(const Plan &p, const float (&v)[REGISTERS], u8 *out, u16 *
 #pragma unroll
   for (int r = 0; r < REGISTERS; r += 4) {
     const u32 i = at + T::Last::offset(r);
-    // Sums, in which a bias passes the lower bits by.
     const u32 low = __float_as_uint(v[r]) + (__float_as_uint(v[r + 1]) << p.q);
     const u32 high = __float_as_uint(v[r + 2]) + (__float_as_uint(v[r + 3]) << p.q);
     if (!is_direct) {
@@ -136,7 +135,7 @@ DEVICE void put_codes(const Plan &p, const float (&v)[REGISTERS], u8 *out, u16 *
     } else if (is_there && p.q == 4) {
       *(u16 *)(out + at / 2 + T::Last::offset(r) / 2) = (u16)(low + (high << 8));
     } else if (is_there) {
-      *(u32 *)(out + at + T::Last::offset(r)) = low + (high << 16) - CODE_BIAS;
+      *(u32 *)(out + at + T::Last::offset(r)) = low + (high << 16);
     }
   }
   if (!is_direct) {
@@ -166,11 +165,11 @@ DEVICE void put_coefficients(const Plan &p, float (&v)[REGISTERS], u8 *payloads,
   u8 *payload = payloads + (u64)group * p.payload_stride;
   if (t == 0 && is_there) {
     float2 scale;
-    scale.x = grid.lo, scale.y = step_of(grid);
+    scale.x = grid.lo, scale.y = grid.step;
     ((float2 *)payload)[block] = scale;
   }
   u8 *out = payload + p.codes_at + (u64)block * T::N / 8 * p.q;
   u16 *staged = (u16 *)shared.stage + here * T::N;
-  round_block<K>(p, v, grid, shared.keys[2 * here + 1], t);
+  round_block<K>(p, v, grid, shared.draws[here], t);
   put_codes<K>(p, v, out, staged, t, is_there);
 }

@@ -39,8 +39,9 @@ struct Plan {
   u32 block_log2;      // k of the rotation
   u32 scale_log2;      // b of the quantizer
   u32 q;               // bits a code; 0: coefficients stay f32
-  u32 nearest;         // 1: round to nearest
-  float gain;          // N/K
+  u32 nearest;         // 1: round to nearest, zero being a level
+  float gain;          // of the coded coefficients that blocks of 64 were selected from,
+  u32 n_gained;        // K': so many, the first ones
   float weight;        // of what is added, where adds is 1
   u32 adds;            // 1: values are added to f32 sums
   u32 iterations;      // Kashin; 0: plain rotation
@@ -49,7 +50,7 @@ struct Plan {
   u32 clip;
   u32 coefficient_stride;  // coefficients from one group to the next
 };
-static_assert(sizeof(Plan) == 112, "the layout of src/plan.rs");
+static_assert(sizeof(Plan) == 120, "the layout of src/plan.rs");
 
 // ---- Randomness (FORMAT.md, section 8) ------------------------------------------------------
 
@@ -73,9 +74,27 @@ DEVICE u64 block_key(u64 key, u64 group, u32 block) {
   return mix(key ^ mix(((group << 16) | block) + INCREMENT));
 }
 
-// 2^8 times the 24-bit draws of an even index and the next one, from the word they share.
-DEVICE u32 even_draw(u64 word) { return (u32)word & 0xffffff00u; }
-DEVICE u32 odd_draw(u64 word) { return (u32)(word >> 32) & 0xffffff00u; }
+const u32 INCREMENT32 = 0x9E3779B9u, FACTOR32 = 0xC2B2AE35u;
+
+// Words of 32 bits of a key, which hold two draws each.
+struct Draws {
+  u32 low, high;  // the halves of the key, the upper one times FACTOR32
+
+  DEVICE_METHOD explicit Draws(u64 key) : low((u32)key), high((u32)(key >> 32) * FACTOR32) {}
+
+  // What word i is mixed from; INCREMENT32 leads from one word to the next.
+  DEVICE_METHOD u32 counter(u32 i) const { return low + (i + 1) * INCREMENT32; }
+
+  // (z + h) * FACTOR32 is z * FACTOR32 + h * FACTOR32: modulo 2^32 that is exact.
+  DEVICE_METHOD u32 word(u32 counter) const {
+    u32 z = counter;
+    z ^= z >> 16;
+    z *= 0x85EBCA6Bu;
+    z ^= z >> 13;
+    z = z * FACTOR32 + high;
+    return z ^ (z >> 16);
+  }
+};
 
 // ---- Floats -----------------------------------------------------------------------------------
 

@@ -212,10 +212,10 @@ encode_scales(const Plan p, const float *coefficients, const u32 *positions, u8 
     lo = fminf(lo, ranges[w].x);
     hi = fmaxf(hi, ranges[w].y);
   }
-  const Grid grid = grid_of(lo, hi, p.q);
+  const Grid grid = grid_of(p, lo, hi);
   float2 scale, inverse;
   scale.x = inverse.x = grid.lo;
-  scale.y = step_of(grid), inverse.y = grid.inverse;
+  scale.y = grid.step, inverse.y = grid.inverse;
   ((float2 *)(payloads + (u64)group * p.payload_stride))[block] = scale;
   grids[(u64)group * count + block] = inverse;
 }
@@ -239,21 +239,21 @@ encode_codes(const Plan p, const float *coefficients, const u32 *positions, cons
   }
   const u32 count = n_scales(p), whole = begin >> p.scale_log2;
   const u32 block = whole < count ? whole : count - 1;
-  const u64 key = block_key(p.rounding, p.first_group + group, block);
+  const Draws draws(block_key(p.rounding, p.first_group + group, block));
   Grid grid;
   grid.lo = grids[(u64)group * count + block].x;
   grid.inverse = grids[(u64)group * count + block].y;
-  grid.top = top_code(p.q);
-  grid.range = 0.0f;
+  grid.top = __fmul_rn(top_code(p), scale_of(p));
+  grid.step = 0.0f;
   out += begin / 32 * p.q;
-  u64 bits = 0, draws = 0;
-  u32 n_bits = 0;
+  u64 bits = 0;
+  u32 n_bits = 0, word = 0;
   for (u32 i = begin; i < end; ++i) {
     const u32 at = i - (block << p.scale_log2);
-    const float t = on_grid(grid, x[place_of(p, positions, group, i)]);
-    if (at % 2 == 0) draws = word(key, at / 2);
-    const u32 draw = at % 2 ? odd_draw(draws) : even_draw(draws);
-    bits |= (u64)code_of(p.nearest ? round_nearest(t) : round_by(t, draw)) << n_bits;
+    const float v = x[place_of(p, positions, group, i)];
+    if (at % 2 == 0) word = draws.word(draws.counter(at / 2));
+    const u32 half = at % 2 ? odd_half(word) : even_half(word);
+    bits |= (u64)(p.nearest ? nearest_code(grid, v) : drawn_code(grid, v, half)) << n_bits;
     n_bits += p.q;
     if (n_bits >= 32) {
       *out++ = (u32)bits;
@@ -281,7 +281,8 @@ decode_codes(const Plan p, const u8 *payloads, const u32 *positions, float *coef
     const float2 scale = ((const float2 *)payload)[whole < count ? whole : count - 1];
     v = value_of(scale.x, scale.y, code_at(codes, i, p.q));
   }
-  coefficients[(u64)group * p.coefficient_stride + place_of(p, positions, group, i)] = __fmul_rn(v, p.gain);
+  if (i < p.n_gained) v = __fmul_rn(v, p.gain);
+  coefficients[(u64)group * p.coefficient_stride + place_of(p, positions, group, i)] = v;
 }
 
 // Turns unit first_unit + blockIdx.x of group blockIdx.y back, in place.

@@ -55,7 +55,7 @@ DEVICE void encode_blocks(const Plan &p, const void *x, const int *exponents, u8
   float *stage = shared.stage + here * (T::N / 8 * 9);
   float v[REGISTERS];
   T::First::load(v, stage, t);
-  const u32 signs = (u32)(word(shared.keys[2 * here], t / 2) >> (32 * (t % 2)));
+  const u32 signs = (u32)(word(shared.keys[here], t / 2) >> (32 * (t % 2)));
   float largest = 0.0f;
 #pragma unroll
   for (int r = 0; r < REGISTERS; ++r) {
@@ -153,7 +153,7 @@ DEVICE void decode_blocks(const Plan &p, const u8 *payloads, const float *coeffi
   put_keys<K>(p, shared, group, first, false);
   __syncthreads();
   for (u32 i = threadIdx.x; i < T::BLOCKS * T::N / 64; i += T::LAUNCH) {
-    shared.signs[i] = word(shared.keys[2 * (i / (T::N / 64))], i % (T::N / 64));
+    shared.signs[i] = word(shared.keys[i / (T::N / 64)], i % (T::N / 64));
   }
 
   float *stage = shared.stage + here * (T::N / 8 * 9);

@@ -140,7 +140,7 @@ DEVICE void represent_blocks(const Plan &p, const void *values, const int *expon
   const u32 peak = peak_of_lanes(magnitude_bits(largest));
   if (threadIdx.x % 32 == 0) atomicMax(peaks + group, peak);
   const u32 n_inputs = first_value_from(p, start + T::N) - first_value_from(p, start);
-  ((u32 *)shared.signs)[threadIdx.x] = (u32)(word(shared.keys[2 * here], t / 2) >> (32 * (t % 2)));
+  ((u32 *)shared.signs)[threadIdx.x] = (u32)(word(shared.keys[here], t / 2) >> (32 * (t % 2)));
   float taken_up[REGISTERS];
   represent<K>(p, shared, taken_up, stage, residual, n_inputs);
   put_coefficients<K>(p, taken_up, payloads, coefficients, shared, block, is_there);

@@ -2,50 +2,69 @@
 #pragma once
 #include "common.cuh"
 
+// What codes are made by. Where draws decide, positions on the grid are in fixed point, with FRACTION bits
+// behind the point, and `inverse` and `top` are times 2^FRACTION, both products exact.
 struct Grid {
-  float lo, range, inverse, top;
+  float lo, step, inverse, top;
 };
 
-DEVICE float top_code(u32 q) { return (float)((1u << q) - 1u); }
+const int FRACTION = 15;
 
-// `lo` and `hi` are the smallest and largest coefficient, zeros of either sign.
-DEVICE Grid grid_of(float lo, float hi, u32 q) {
-  Grid grid;
-  lo = __fadd_rn(lo, 0.0f);  // -0 counts as +0
-  const float range = __fsub_rn(__fadd_rn(hi, 0.0f), lo);
-  const bool is_constant = range < power_of_two(-100);
-  grid.lo = lo;
-  grid.top = top_code(q);
-  grid.range = is_constant ? 0.0f : range;
-  grid.inverse = is_constant ? 0.0f : __fdiv_rn(grid.top, range);
+DEVICE float scale_of(const Plan &p) { return p.nearest ? 1.0f : power_of_two(FRACTION); }
+
+DEVICE float top_code(const Plan &p) { return (float)((1u << p.q) - 1u); }
+
+// A grid that has zero as a level, from one of the same range that need not: the level whose place is
+// nearest, from which the longer side decides the step.
+DEVICE Grid through_zero(Grid grid, float lo, float hi) {
+  if (grid.step == 0.0f || lo > 0.0f || hi < 0.0f) return grid;
+  const float below = fminf(rintf(__fmul_rn(-lo, grid.inverse)), grid.top);
+  const float above = __fsub_rn(grid.top, below);
+  const float step_below = below > 0.0f ? __fdiv_rn(-lo, below) : 0.0f;
+  const float step_above = above > 0.0f ? __fdiv_rn(hi, above) : 0.0f;
+  grid.step = fmaxf(step_below, step_above);
+  grid.lo = -__fmul_rn(below, grid.step);  // as decoding multiplies, so that its sum is zero
+  grid.inverse = __fdiv_rn(1.0f, grid.step);
   return grid;
 }
 
-DEVICE float step_of(const Grid &grid) { return __fdiv_rn(grid.range, grid.top); }
+// `lo` and `hi` are the smallest and largest coefficient, zeros of either sign.
+DEVICE Grid grid_of(const Plan &p, float lo, float hi) {
+  Grid grid;
+  lo = __fadd_rn(lo, 0.0f);  // -0 counts as +0
+  hi = __fadd_rn(hi, 0.0f);
+  const float range = __fsub_rn(hi, lo);
+  const bool is_constant = range < power_of_two(-96);
+  grid.lo = lo;
+  grid.top = top_code(p);
+  grid.step = is_constant ? 0.0f : __fdiv_rn(range, grid.top);
+  grid.inverse = is_constant ? 0.0f : __fdiv_rn(grid.top, range);
+  if (p.nearest) return through_zero(grid, lo, hi);
+  grid.inverse = __fmul_rn(grid.inverse, scale_of(p));
+  grid.top = __fmul_rn(grid.top, scale_of(p));
+  return grid;
+}
 
-// Position on the grid, 0 to top; NaN, which only groups that are refused hold, counts as top.
+// The position of a value, at most top; NaN, which only groups that are refused hold, counts as that.
 DEVICE float on_grid(const Grid &grid, float x) {
   return fminf(__fmul_rn(__fsub_rn(x, grid.lo), grid.inverse), grid.top);
 }
 
-// Between 2^23 and 2^24 floats are the integers, so a sum rounds to one, and its lowest bits are that
-// integer: no conversion is needed, which would take a slower unit. The bits above a code stay until
-// it is packed.
-const u32 CODE_BIAS = 0x4b000000u;  // bits of 2^23
-
-DEVICE u32 code_of(u32 biased) { return biased & 0xffffu; }
-
-DEVICE u32 round_nearest(float t) { return __float_as_uint(__fadd_rn(t, __uint_as_float(CODE_BIAS))); }
-
-// Up with the probability of the fraction, that is where draw * 2^-32 is less than it; `draw` is one
-// of 32 bits, of which 24 are set or not. The product is exact, so the sign of the fused difference
-// is that of the exact one: the one use of fused arithmetic. Biased, as is the other.
-DEVICE u32 round_by(float t, u32 draw) {
-  const float whole = __fadd_rz(t, __uint_as_float(CODE_BIAS));
-  const float fraction = __fsub_rn(t, __fsub_rn(whole, __uint_as_float(CODE_BIAS)));  // exact
-  const float excess = __fmaf_rn((float)draw, 2.3283064365386963e-10f, -fraction);
-  return __float_as_uint(whole) + (__float_as_uint(excess) >> 31);
+// Below zero lie values that a grid through zero leaves out.
+DEVICE u32 nearest_code(const Grid &grid, float x) {
+  return (u32)__float2int_rn(fmaxf(on_grid(grid, x), 0.0f));
 }
+
+// The sum with a draw, in integers and exact, carries into the code with a probability that is the
+// fraction itself. A draw is the upper bits of a half word: with the lowest bit, which carries nothing,
+// both are taken twice.
+DEVICE u32 drawn_code(const Grid &grid, float x, u32 half_word) {
+  return (2 * (u32)__float2int_rn(on_grid(grid, x)) + half_word) >> (FRACTION + 1);
+}
+
+// The half words of an even index and the next one.
+DEVICE u32 even_half(u32 word) { return word & 0xffffu; }
+DEVICE u32 odd_half(u32 word) { return word >> 16; }
 
 // Smallest and largest over the lanes of a warp that share all but the `WIDTH` lowest numbers.
 template <int WIDTH> DEVICE void range_of_lanes(float &lo, float &hi) {

@@ -431,13 +431,6 @@ inline unsigned atomicMax(unsigned *at, unsigned value) {
 }
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float max_or_nan(float a, float b) { return a != a || b != b ? NAN : a > b ? a : b; }
-// Exact in double for addends of like size; then towards zero.
-inline float __fadd_rz(float a, float b) {
-  const double sum = (double)a + (double)b;
-  const float rounded = (float)sum;
-  return fabs((double)rounded) > fabs(sum) ? nextafterf(rounded, 0.0f) : rounded;
-}
-inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
 inline float __fsub_rn(float a, float b) { return a - b; }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fdiv_rn(float a, float b) { return a / b; }

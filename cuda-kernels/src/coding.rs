@@ -1,176 +1,86 @@
-//! Which kernels run for a batch, in which order, and the memory they need.
+//! Which kernels run for a batch, and in which order.
 
 use crate::device::Cuda;
 use crate::error::{Error, Result};
-use crate::launch::{Span, Spans};
+use crate::memory::{download, finished, upload};
+use crate::parts::{Part, Workspace};
 use crate::plan::Batch;
-use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr, ValidAsZeroBits};
-use fedpress::GroupPlan;
+use crate::span::{Span, Spans};
+use cudarc::driver::CudaStream;
+use fedpress::device::GroupPlan;
 use std::sync::Arc;
 
-/// The largest magnitudes of groups, as bits, and their exponents.
-pub(crate) struct Scaled {
-    pub(crate) peaks: Vec<u32>,
-    pub(crate) exponents: Vec<i32>,
+/// What was made of batches: payloads as the device lays them out, and of each group the exponent and
+/// the bits of the largest magnitude.
+pub(crate) struct Coded {
+    laid_out: Vec<u8>,
+    exponents: Vec<i32>,
+    peaks: Vec<u32>,
 }
 
-/// Device memory that a batch needs beside its values, allocated as a whole.
-pub(crate) struct Workspace {
-    exponents: CudaSlice<i32>,
-    peaks: CudaSlice<u32>,
-    zeros: CudaSlice<i32>,
-    payloads: CudaSlice<u8>,
-    coefficients: Option<CudaSlice<f32>>,
-    positions: Option<CudaSlice<u32>>,
-    grids: Option<CudaSlice<f32>>,
-    scratch: Option<CudaSlice<f32>>,
+/// One group of them.
+pub(crate) struct CodedGroup<'a> {
+    pub(crate) peak: u32,
+    exponent: i8,
+    scales: &'a [u8],
+    codes: &'a [u8],
 }
 
-pub(crate) fn zeros<T: DeviceRepr + ValidAsZeroBits>(
-    stream: &Arc<CudaStream>,
-    n: usize,
-) -> Result<CudaSlice<T>> {
-    let bytes = n.saturating_mul(size_of::<T>());
-    stream.alloc_zeros(n.max(1)).map_err(|e| Error::driver("allocate", bytes, e))
-}
-
-/// A copy on the device. The host's memory is read when this returns, whatever kind of memory it is.
-pub(crate) fn upload<T: DeviceRepr>(stream: &Arc<CudaStream>, x: &[T]) -> Result<CudaSlice<T>> {
-    let copy = stream.clone_htod(x);
-    let copy = copy.map_err(|e| Error::driver("copy to the device", size_of_val(x), e));
-    finished(stream, copy)
-}
-
-/// Waits for the stream, also where there is an error: what was queued before it may use memory that
-/// goes away with the error.
-pub(crate) fn finished<T>(stream: &Arc<CudaStream>, result: Result<T>) -> Result<T> {
-    let waited = stream.synchronize().map_err(|e| Error::driver("finish its work", 0, e));
-    result.and_then(|x| waited.map(|()| x))
-}
-
-pub(crate) fn download<T: DeviceRepr, S: DevicePtr<T>>(
-    stream: &Arc<CudaStream>,
-    x: &S,
-) -> Result<Vec<T>> {
-    let copy = stream.clone_dtoh(x).map_err(|e| Error::driver("copy from the device", 0, e));
-    finished(stream, copy)
-}
-
-/// The memory of a slice, which the stream waits for if another one wrote it. The guard may go at
-/// once: every call of this crate waits for its stream before it returns ([`finished`]), with an
-/// error or without.
-pub(crate) fn span<T, S: DevicePtr<T>>(stream: &Arc<CudaStream>, slice: &S) -> Span {
-    let (address, _guard) = slice.device_ptr(stream);
-    Span { address, bytes: slice.len() * size_of::<T>() }
-}
-
-pub(crate) fn span_mut<T, S: DevicePtrMut<T>>(stream: &Arc<CudaStream>, slice: &mut S) -> Span {
-    let bytes = slice.len() * size_of::<T>();
-    let (address, _guard) = slice.device_ptr_mut(stream);
-    Span { address, bytes }
-}
-
-impl Workspace {
-    fn spans(&mut self, stream: &Arc<CudaStream>, values: Span) -> Spans {
-        fn optional<T>(stream: &Arc<CudaStream>, slice: &mut Option<CudaSlice<T>>) -> Span {
-            slice.as_mut().map_or(Span::NONE, |slice| span_mut(stream, slice))
-        }
-        Spans {
-            values,
-            exponents: span_mut(stream, &mut self.exponents),
-            peaks: span_mut(stream, &mut self.peaks),
-            zeros: span(stream, &self.zeros),
-            payloads: span_mut(stream, &mut self.payloads),
-            coefficients: optional(stream, &mut self.coefficients),
-            positions: optional(stream, &mut self.positions),
-            grids: optional(stream, &mut self.grids),
-            scratch: optional(stream, &mut self.scratch),
-        }
+impl Coded {
+    /// The groups of the batches, in order.
+    pub(crate) fn groups(&self, parts: &[Part<'_>]) -> impl Iterator<Item = CodedGroup<'_>> {
+        let mut rest = &self.laid_out[..];
+        let pieces = parts.iter().flat_map(move |Part { batch, .. }| {
+            let mine = batch.payload_bytes().min(rest.len());
+            let (mine, behind) = rest.split_at(mine);
+            rest = behind;
+            mine.chunks_exact(batch.plan.payload_stride as usize).map(|group| batch.pieces(group))
+        });
+        let numbers = self.exponents.iter().zip(&self.peaks);
+        pieces.zip(numbers).map(|((scales, codes), (exponent, peak))| {
+            let exponent = *exponent as i8;
+            CodedGroup { peak: *peak, exponent, scales, codes }
+        })
     }
 }
 
-/// Positions of the coded coefficients of every group, on the device; selection is sequential and
-/// stays on the host.
-fn positions(
-    stream: &Arc<CudaStream>,
-    plan: &GroupPlan,
-    batch: &Batch,
-) -> Result<Option<CudaSlice<u32>>> {
-    if !batch.selects {
-        return Ok(None);
+impl CodedGroup<'_> {
+    /// Appends P.
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        out.reserve(1 + self.scales.len() + self.codes.len());
+        out.push(self.exponent as u8);
+        out.extend_from_slice(self.scales);
+        out.extend_from_slice(self.codes);
     }
-    let (mut all, mut of_one) = (Vec::new(), Vec::new());
-    for group in 0..batch.n_groups as u64 {
-        let group = batch.plan.first_group.wrapping_add(group);
-        plan.positions(group, batch.plan.n_values as usize, &mut of_one);
-        all.extend_from_slice(&of_one);
-    }
-    upload(stream, &all).map(Some)
-}
-
-/// Whether a group has more than whole blocks for the fused kernels.
-fn has_tail(batch: &Batch) -> bool {
-    batch.n_whole_units() < batch.n_units()
-}
-
-/// The memory for encoding, or for decoding payloads that are there.
-fn workspace(
-    stream: &Arc<CudaStream>,
-    plan: &GroupPlan,
-    batch: &Batch,
-    coded: Option<(CudaSlice<u8>, CudaSlice<i32>)>,
-) -> Result<Workspace> {
-    let encodes = coded.is_none();
-    let (payloads, exponents) = match coded {
-        Some(coded) => coded,
-        None => (zeros(stream, batch.payload_bytes())?, zeros(stream, batch.n_groups)?),
-    };
-    // Decoding a frame takes the coefficients apart even where encoding is fused.
-    let is_frame = batch.plan.n_coefficients != batch.plan.n_values;
-    let needs = !batch.is_fused() || has_tail(batch) || (is_frame && !encodes);
-    let floats = |n: usize| zeros::<f32>(stream, n);
-    let n = batch.n_coefficients();
-    let n_grids = 2 * batch.n_groups * batch.n_scales() as usize;
-    Ok(Workspace {
-        exponents,
-        peaks: zeros(stream, batch.n_groups)?,
-        zeros: zeros(stream, batch.n_groups)?,
-        payloads,
-        coefficients: needs.then(|| floats(n)).transpose()?,
-        positions: positions(stream, plan, batch)?,
-        grids: (encodes && needs).then(|| floats(n_grids)).transpose()?,
-        scratch: (encodes && batch.iterates()).then(|| floats(2 * n)).transpose()?,
-    })
 }
 
 impl Cuda {
-    /// Codes a batch whose elements lie on the device, and appends P of each group.
-    pub(crate) fn encode_batch(
+    /// Codes batches whose elements lie on the device. All are queued before any is waited for.
+    pub(crate) fn encode_parts(
         &self,
         stream: &Arc<CudaStream>,
-        plan: &GroupPlan,
-        batch: &Batch,
-        values: Span,
-        payloads: &mut Vec<u8>,
-    ) -> Result<Vec<u32>> {
-        let mut work = workspace(stream, plan, batch, None)?;
-        let scaled = finished(stream, self.encode_scaled(stream, batch, values, &mut work))?;
-        let laid_out = download(stream, &work.payloads)?;
-        batch.gather(&laid_out, &scaled.exponents, payloads);
-        Ok(scaled.peaks)
+        parts: &[Part<'_>],
+    ) -> Result<Coded> {
+        if parts.iter().any(|part| part.plan.keys().rounding.is_none()) {
+            return Err(Error::invalid("a plan that decodes has no key to round by"));
+        }
+        let mut work = Workspace::new(stream, parts, None)?;
+        let scaled = self.encode_scaled(stream, parts, &mut work);
+        let (peaks, exponents) = finished(stream, scaled)?;
+        Ok(Coded { laid_out: download(stream, &work.payloads)?, exponents, peaks })
     }
 
-    /// Codes all groups as they are, and once more those whose values have to be scaled first: rare
-    /// enough not to read every group twice.
+    /// Codes all groups as they are, and once more the batches that hold some whose values have to be
+    /// scaled first: rare enough not to read every group twice. Returns peaks and exponents.
     fn encode_scaled(
         &self,
         stream: &Arc<CudaStream>,
-        batch: &Batch,
-        values: Span,
+        parts: &[Part<'_>],
         work: &mut Workspace,
-    ) -> Result<Scaled> {
-        let spans = work.spans(stream, values);
-        self.encode_kernels(stream, batch, &spans)?;
+    ) -> Result<(Vec<u32>, Vec<i32>)> {
+        for (part, spans) in parts.iter().zip(work.spans(stream, parts)) {
+            self.encode_kernels(stream, &part.batch, &spans)?;
+        }
         let peaks = download(stream, &work.peaks)?;
         // NaN and infinity have none; the other groups do not suffer from them.
         let exponent = |peak: &u32| match *peak < f32::INFINITY.to_bits() {
@@ -178,21 +88,23 @@ impl Cuda {
             false => 0,
         };
         let exponents: Vec<i32> = peaks.iter().map(exponent).collect();
-        if exponents.iter().any(|e| *e != 0) {
-            work.exponents = upload(stream, &exponents)?;
-            let spans = work.spans(stream, values);
-            self.encode_kernels(stream, batch, &spans)?;
+        if exponents.iter().all(|e| *e == 0) {
+            return Ok((peaks, exponents));
         }
-        Ok(Scaled { peaks, exponents })
+        work.exponents = upload(stream, &exponents)?;
+        let mut left = &exponents[..];
+        for (part, spans) in parts.iter().zip(work.spans(stream, parts)) {
+            let (mine, behind) = left.split_at(part.batch.n_groups.min(left.len()));
+            left = behind;
+            if mine.iter().any(|e| *e != 0) {
+                self.encode_kernels(stream, &part.batch, &spans)?;
+            }
+        }
+        Ok((peaks, exponents))
     }
 
     /// Launches what codes a batch; nothing waits for it.
-    pub(crate) fn encode_kernels(
-        &self,
-        stream: &Arc<CudaStream>,
-        batch: &Batch,
-        spans: &Spans,
-    ) -> Result<()> {
+    fn encode_kernels(&self, stream: &Arc<CudaStream>, batch: &Batch, spans: &Spans) -> Result<()> {
         let kernels = &self.kernels;
         let whole = if batch.is_blockwise() { batch.n_whole_units() } else { 0 };
         let fused = if batch.is_fused() { whole } else { 0 };
@@ -213,37 +125,33 @@ impl Cuda {
         kernels.encode_codes(stream, batch, spans, fused << batch.plan.block_log2)
     }
 
-    /// Decodes P of each group of a batch to values on the device.
-    pub(crate) fn decode_batch(
+    /// Decodes P of each group of batches, in order, to values on the device.
+    pub(crate) fn decode_parts<'p>(
         &self,
         stream: &Arc<CudaStream>,
-        plan: &GroupPlan,
-        batch: &Batch,
-        payloads: &[u8],
-        values: Span,
+        parts: &[Part<'_>],
+        payloads: impl Iterator<Item = &'p [u8]>,
     ) -> Result<()> {
-        let expected = batch.n_groups * batch.payload_len;
-        if payloads.len() != expected {
-            let found = payloads.len();
-            return Err(Error::invalid(format!(
-                "coded groups: expected {expected} bytes, found {found}"
-            )));
+        let mut payloads = payloads;
+        let (mut laid_out, mut exponents) = (Vec::new(), Vec::new());
+        for Part { batch, .. } in parts {
+            for _ in 0..batch.n_groups {
+                let payload = payloads.next().unwrap_or_default();
+                exponents.push(batch.lay_out_payload(payload, &mut laid_out)?);
+            }
         }
-        let (laid_out, exponents) = batch.scatter(payloads);
         let coded = (upload(stream, &laid_out)?, upload(stream, &exponents)?);
-        let mut work = workspace(stream, plan, batch, Some(coded))?;
-        let spans = work.spans(stream, values);
+        let mut work = Workspace::new(stream, parts, Some(coded))?;
+        let spans = work.spans(stream, parts);
+        let mut jobs = parts.iter().zip(&spans);
+        let queued =
+            jobs.try_for_each(|(part, spans)| self.decode_kernels(stream, &part.batch, spans));
         // What the kernels read goes away with this function.
-        finished(stream, self.decode_kernels(stream, batch, &spans))
+        finished(stream, queued)
     }
 
     /// Launches what decodes a batch; coefficients, where there are any, are zero.
-    pub(crate) fn decode_kernels(
-        &self,
-        stream: &Arc<CudaStream>,
-        batch: &Batch,
-        spans: &Spans,
-    ) -> Result<()> {
+    fn decode_kernels(&self, stream: &Arc<CudaStream>, batch: &Batch, spans: &Spans) -> Result<()> {
         let kernels = &self.kernels;
         let whole = if batch.rotates { batch.n_whole_units() } else { 0 };
         let in_place = batch.rotates && batch.plan.n_coefficients == batch.plan.n_values;

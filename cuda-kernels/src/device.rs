@@ -6,7 +6,7 @@ use crate::launch::{Kernels, driver_version, has_driver};
 use cudarc::driver::sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
 use cudarc::driver::sys::CUresult;
 use cudarc::driver::{CudaContext, CudaStream};
-use fedpress::GroupPlan;
+use fedpress::device::GroupPlan;
 use std::fmt;
 use std::sync::Arc;
 

@@ -3,12 +3,13 @@
 //! A kernel takes the plan, then device addresses, then numbers. Each call here owns the order of
 //! these, the geometry and the shared memory of its kernel, and checks that every span is as long
 //! as what the kernel will touch for that plan; so a launch is sound if the spans are memory of the
-//! device, which is what [`Span`] is made from.
+//! device, which is what [`Span`](crate::span::Span) is made from.
 #![allow(unsafe_code, reason = "launches are unchecked by nature; see the module text")]
 
 use crate::error::{Error, Result};
 use crate::images::{GENERAL, Image, hadamard, kashin};
 use crate::plan::{Batch, Plan, THREADS, blockwise_shape, staged_bytes};
+use crate::span::Spans;
 use cudarc::driver::sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg, sys,
@@ -39,38 +40,6 @@ pub(crate) fn driver_version() -> i32 {
     match unsafe { sys::cuDriverGetVersion(&mut version) } {
         sys::CUresult::CUDA_SUCCESS => version,
         _ => 0,
-    }
-}
-
-/// A run of device memory.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Span {
-    pub(crate) address: u64,
-    pub(crate) bytes: usize,
-}
-
-impl Span {
-    /// No memory: a kernel takes it for "not wanted".
-    pub(crate) const NONE: Self = Self { address: 0, bytes: 0 };
-
-    fn holds(self, bytes: usize, what: &str) -> Result<u64> {
-        if self.bytes < bytes {
-            let found = self.bytes;
-            return Err(Error::invalid(format!("{what}: expected {bytes} bytes, found {found}")));
-        }
-        Ok(self.address)
-    }
-
-    /// The same, at an address that 16-byte accesses may start from.
-    fn aligned(self, bytes: usize, what: &str) -> Result<u64> {
-        if !self.address.is_multiple_of(16) {
-            return Err(Error::invalid(format!("{what}: the address is no multiple of 16 bytes")));
-        }
-        self.holds(bytes, what)
-    }
-
-    fn is_none(self) -> bool {
-        self.address == 0
     }
 }
 
@@ -195,74 +164,6 @@ impl<'a> Job<'a> {
             addresses,
             numbers: vec![n_blocks],
         }
-    }
-}
-
-/// Memory that the kernels of a batch share.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Spans {
-    /// Elements, or f32 sums where the plan adds.
-    pub(crate) values: Span,
-    /// Exponents, i32, one for each group.
-    pub(crate) exponents: Span,
-    /// Scales and codes of each group.
-    pub(crate) payloads: Span,
-    /// N f32 for each group; none where the fused kernels do without.
-    pub(crate) coefficients: Span,
-    /// Positions of coded coefficients, K u32 for each group; none if all are coded.
-    pub(crate) positions: Span,
-    /// Largest magnitudes as bits, u32, one for each group.
-    pub(crate) peaks: Span,
-    /// Exponents that are all 0.
-    pub(crate) zeros: Span,
-    /// lo and inverse step of each block.
-    pub(crate) grids: Span,
-    /// 2N f32 for each group of a plan with iterations.
-    pub(crate) scratch: Span,
-}
-
-impl Spans {
-    pub(crate) const NONE: Self = Self {
-        values: Span::NONE,
-        exponents: Span::NONE,
-        payloads: Span::NONE,
-        coefficients: Span::NONE,
-        positions: Span::NONE,
-        peaks: Span::NONE,
-        zeros: Span::NONE,
-        grids: Span::NONE,
-        scratch: Span::NONE,
-    };
-
-    fn values(&self, batch: &Batch) -> Result<u64> {
-        let adds = batch.plan.adds == 1;
-        let bytes = if adds { 4 * batch.n_values() } else { batch.value_bytes() };
-        self.values.aligned(bytes, "values")
-    }
-
-    fn exponents(&self, batch: &Batch) -> Result<u64> {
-        self.exponents.holds(4 * batch.n_groups, "exponents")
-    }
-
-    fn payloads(&self, batch: &Batch) -> Result<u64> {
-        self.payloads.aligned(batch.payload_bytes(), "payloads")
-    }
-
-    fn coefficients(&self, batch: &Batch) -> Result<u64> {
-        self.coefficients.aligned(4 * batch.n_coefficients(), "coefficients")
-    }
-
-    fn positions(&self, batch: &Batch) -> Result<u64> {
-        let n = if batch.selects { batch.n_groups * batch.plan.n_coded as usize } else { 0 };
-        self.positions.holds(4 * n, "positions")
-    }
-
-    fn peaks(&self, batch: &Batch) -> Result<u64> {
-        self.peaks.holds(4 * batch.n_groups, "peaks")
-    }
-
-    fn grids(&self, batch: &Batch) -> Result<u64> {
-        self.grids.holds(8 * batch.n_groups * batch.n_scales() as usize, "grids")
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```no_run
 //! use std::sync::Arc;
-//! # let (seeds, view) = (fedpress::Seeds { shared: 7, private: 1, round: 0, client: 0 }, fedpress::TensorView::f32("w", &[1], &[1.0]));
+//! # let (seeds, view) = (fedpress::Seeds::new(7, 1), fedpress::TensorView::f32("w", &[1], &[1.0]));
 //! let mut options = fedpress::EncodeOptions::new(seeds);
 //! match fedpress_cuda::Cuda::open() {
 //!     Ok(device) => options.device = Some(Arc::new(device)),
@@ -13,11 +13,15 @@
 //! ```
 //!
 //! # The design
-//! The codec asks a [`fedpress::Device`] for the coded groups of a tensor, and [`Cuda`] is one. A
-//! group is a pure function of values, header and keys, so this is the seam at which least has to
-//! cross: plans as numbers in, P of FORMAT.md out. Framing, the lossless stage, limits and the
-//! checks of hostile bytes stay in one place, and every reader and writer of the codec works with a
-//! GPU as it is. What lives on the device already is coded from there ([`Cuda::encode_resident`]).
+//! The codec asks a [`fedpress::Device`] for coded groups, of one tensor or of many, and [`Cuda`] is
+//! one. A group is a pure function of values, header and keys, so this is the seam at which least has
+//! to cross: plans as numbers in, P of FORMAT.md out. Framing, the lossless stage, groups that go
+//! losslessly, limits and the checks of hostile bytes stay in one place, and every reader and writer of
+//! the codec works with a GPU as it is. What lives on the device already is coded from there
+//! ([`Cuda::encode_resident`]).
+//!
+//! Consecutive groups of a tensor are a batch, coded by one launch of each kernel; the batches of a call
+//! share their memory and are all queued before any is waited for (`src/parts.rs`, `src/coding.rs`).
 //!
 //! A plan whose rotation and quantizer cut the same blocks, which is the default, takes one fused
 //! kernel for a whole batch of groups (`kernels/hadamard.cu`): each value is read once and its code
@@ -42,8 +46,11 @@ mod groups;
 mod images;
 mod launch;
 mod measure;
+mod memory;
+mod parts;
 mod plan;
 mod resident;
+mod span;
 
 pub use device::Cuda;
 pub use error::{Error, Result};

@@ -1,13 +1,13 @@
 //! How long the kernels take on this device, beside a copy within its memory.
 
-use crate::coding::{span, span_mut, zeros};
 use crate::device::Cuda;
 use crate::error::{Error, Result};
-use crate::launch::Spans;
+use crate::memory::{span, span_mut, zeros};
 use crate::plan::Batch;
+use crate::span::Spans;
 use cudarc::driver::CudaSlice;
 use cudarc::driver::sys::CUevent_flags::CU_EVENT_DEFAULT;
-use fedpress::GroupPlan;
+use fedpress::device::GroupPlan;
 
 /// A time and what happened in it.
 #[derive(Debug, Clone, Copy)]

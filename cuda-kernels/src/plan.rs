@@ -2,7 +2,8 @@
 //! its P is laid out on the device.
 
 use crate::error::{Error, Result};
-use fedpress::{Basis, DType, GroupPlan};
+use fedpress::DType;
+use fedpress::device::GroupPlan;
 
 /// `struct Plan` of `kernels/common.cuh`, field by field.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -23,6 +24,7 @@ pub(crate) struct Plan {
     pub(crate) q: u32,
     pub(crate) nearest: u32,
     pub(crate) gain: f32,
+    pub(crate) n_gained: u32,
     pub(crate) weight: f32,
     pub(crate) adds: u32,
     pub(crate) iterations: u32,
@@ -32,7 +34,42 @@ pub(crate) struct Plan {
     pub(crate) coefficient_stride: u32,
 }
 
-const _: () = assert!(size_of::<Plan>() == 112, "the layout of common.cuh");
+const _: () = assert!(size_of::<Plan>() == 120, "the layout of common.cuh");
+
+impl Plan {
+    /// For groups of so many values, but for the first group and the element type.
+    fn of(plan: &GroupPlan, n_values: usize) -> Self {
+        let (keys, stages) = (plan.keys(), plan.spec().stages());
+        let (gain, n_gained) = plan.gain(n_values);
+        let mut numbers = Self {
+            signs: keys.signs,
+            window_signs: keys.window_signs,
+            rounding: keys.rounding.unwrap_or(0),
+            n_values: n_values as u32,
+            n_coefficients: plan.n_coefficients(n_values) as u32,
+            n_coded: plan.n_coded(n_values) as u32,
+            block_log2: DEFAULT_BLOCK_LOG2,
+            gain,
+            n_gained: n_gained as u32,
+            ..Self::default()
+        };
+        if let Some(hadamard) = stages.hadamard {
+            numbers.block_log2 = hadamard.block().ilog2();
+        }
+        if let Some(kashin) = stages.kashin {
+            numbers.block_log2 = kashin.block().ilog2();
+            numbers.iterations = kashin.iterations().into();
+            (numbers.eta, numbers.delta) = (kashin.eta(), kashin.delta());
+            numbers.clip = kashin.clip().into();
+        }
+        if let Some(uniform) = stages.uniform {
+            numbers.q = uniform.q().into();
+            numbers.scale_log2 = uniform.block().ilog2();
+            numbers.nearest = uniform.nearest().into();
+        }
+        numbers
+    }
+}
 
 /// Consecutive groups of the same number of values, and how the device goes about them.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +87,7 @@ pub(crate) struct Batch {
 }
 
 /// Where the codes begin, and groups: what the widest access asks for.
-const ALIGNMENT: usize = 16;
+pub(crate) const ALIGNMENT: usize = 16;
 
 impl Batch {
     /// `n_groups` groups of `n_values` values each, from group `first` on.
@@ -71,43 +108,15 @@ impl Batch {
                 "expected 1 to {MOST_GROUPS} groups of 1 to 2^20 values, found {n_groups} of {n_values}"
             )));
         }
-        let keys = plan.keys();
-        let mut numbers = Plan {
-            first_group: first,
-            signs: keys.signs,
-            window_signs: keys.window_signs,
-            rounding: keys.rounding.unwrap_or(0),
-            n_values: n_values as u32,
-            n_coefficients: plan.n_coefficients(n_values) as u32,
-            n_coded: plan.n_coded(n_values) as u32,
-            element,
-            block_log2: DEFAULT_BLOCK_LOG2,
-            gain: plan.gain(n_values),
-            ..Plan::default()
-        };
-        match plan.basis() {
-            Basis::Identity => {}
-            Basis::Hadamard { block_log2 } => numbers.block_log2 = block_log2,
-            Basis::Kashin(frame) => {
-                numbers.block_log2 = frame.block_log2;
-                numbers.iterations = frame.iterations;
-                (numbers.eta, numbers.delta) = (frame.eta, frame.delta);
-                numbers.clip = u32::from(frame.clip);
-            }
-            other => return Err(Error::invalid(format!("no kernels for {other:?}"))),
-        }
-        if let Some(uniform) = plan.uniform() {
-            numbers.q = uniform.q;
-            numbers.scale_log2 = uniform.block_log2;
-            numbers.nearest = u32::from(uniform.nearest);
-        }
+        let stages = plan.spec().stages();
+        let numbers = Plan { first_group: first, element, ..Plan::of(plan, n_values) };
         let mut batch = Self {
             plan: numbers,
             n_groups,
-            rotates: plan.basis() != Basis::Identity,
+            rotates: stages.hadamard.is_some() || stages.kashin.is_some(),
             selects: plan.n_coded(n_values) < plan.n_coefficients(n_values),
             payload_len: plan.payload_len(n_values),
-            element_bytes: plan.dtype().size(),
+            element_bytes: plan.dtype().byte_len(1),
         };
         batch.lay_out();
         Ok(batch)
@@ -128,6 +137,12 @@ impl Batch {
     /// Bytes of the values of all groups.
     pub(crate) fn value_bytes(&self) -> usize {
         self.n_values() * self.element_bytes
+    }
+
+    /// Bytes of what they are decoded to, or of the sums they are added to.
+    pub(crate) fn target_bytes(&self) -> usize {
+        let adds = self.plan.adds == 1;
+        self.n_values() * if adds { size_of::<f32>() } else { self.element_bytes }
     }
 
     /// Values of all groups.
@@ -188,35 +203,29 @@ impl Batch {
         batch
     }
 
-    /// Appends P of each group, from the payloads as the device lays them out; the last byte of
-    /// each is its exponent.
-    pub(crate) fn gather(&self, laid_out: &[u8], exponents: &[i32], payloads: &mut Vec<u8>) {
-        let stride = self.plan.payload_stride as usize;
+    /// Scales and codes of a group, from its payload as the device lays it out.
+    pub(crate) fn pieces<'a>(&self, group: &'a [u8]) -> (&'a [u8], &'a [u8]) {
         let (scales, codes_at) = (scale_bytes(&self.plan), self.plan.codes_at as usize);
-        let code_bytes = self.payload_len - 1 - scales;
-        payloads.reserve(self.n_groups * self.payload_len);
-        for (group, exponent) in laid_out.chunks_exact(stride).zip(exponents) {
-            payloads.extend_from_slice(&group[..scales]);
-            payloads.extend_from_slice(&group[codes_at..codes_at + code_bytes]);
-            payloads.push(*exponent as u8);
-        }
+        (&group[..scales], &group[codes_at..codes_at + self.payload_len - 1 - scales])
     }
 
-    /// The way back: P of each group, one behind the other, to what the device reads.
-    pub(crate) fn scatter(&self, payloads: &[u8]) -> (Vec<u8>, Vec<i32>) {
-        let stride = self.plan.payload_stride as usize;
-        let (scales, codes_at) = (scale_bytes(&self.plan), self.plan.codes_at as usize);
-        let mut laid_out = vec![0; self.payload_bytes()];
-        let mut exponents = Vec::with_capacity(self.n_groups);
-        let groups = payloads.chunks_exact(self.payload_len);
-        for (group, out) in groups.zip(laid_out.chunks_exact_mut(stride)) {
-            let (coded, exponent) = group.split_at(self.payload_len - 1);
-            let (scale, codes) = coded.split_at(scales);
-            out[..scales].copy_from_slice(scale);
-            out[codes_at..codes_at + codes.len()].copy_from_slice(codes);
-            exponents.push(i32::from(exponent[0] as i8));
-        }
-        (laid_out, exponents)
+    /// The way back: appends P of a group as the device reads it, and returns its exponent.
+    pub(crate) fn lay_out_payload(&self, payload: &[u8], laid_out: &mut Vec<u8>) -> Result<i32> {
+        let exponent = payload.first().filter(|_| payload.len() == self.payload_len);
+        let Some(exponent) = exponent else {
+            let (expected, found) = (self.payload_len, payload.len());
+            return Err(Error::invalid(format!(
+                "a coded group: expected {expected} bytes, found {found}"
+            )));
+        };
+        let (start, stride) = (laid_out.len(), self.plan.payload_stride as usize);
+        let (scales, codes) = payload[1..].split_at(scale_bytes(&self.plan));
+        laid_out.reserve(stride);
+        laid_out.extend_from_slice(scales);
+        laid_out.resize(start + self.plan.codes_at as usize, 0);
+        laid_out.extend_from_slice(codes);
+        laid_out.resize(start + stride, 0);
+        Ok(i32::from(*exponent as i8))
     }
 }
 

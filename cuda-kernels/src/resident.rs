@@ -1,12 +1,12 @@
 //! Values that live on the device: coded from there to host bytes and back, on the caller's stream.
 
-use crate::coding::{span, span_mut};
 use crate::device::Cuda;
 use crate::error::{Error, Result};
-use crate::launch::Span;
-use crate::plan::{Batch, MOST_GROUPS};
+use crate::memory::{span, span_mut};
+use crate::parts::Part;
 use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, DeviceRepr};
-use fedpress::{DType, GroupPlan};
+use fedpress::DType;
+use fedpress::device::GroupPlan;
 use std::sync::Arc;
 
 /// How the device holds elements of lossy tensors.
@@ -26,16 +26,6 @@ impl Element for u16 {
     fn holds(dtype: DType) -> bool {
         matches!(dtype, DType::F16 | DType::BF16)
     }
-}
-
-/// Values that are coded at a time: what bounds the memory beside the caller's.
-const BATCH_VALUES: usize = 1 << 26;
-
-/// Where decoded values go: their place, or with a weight f32 sums that they are added to.
-pub(crate) struct Target {
-    pub(crate) values: Span,
-    pub(crate) n_values: usize,
-    pub(crate) weight: Option<f32>,
 }
 
 impl Cuda {
@@ -59,8 +49,16 @@ impl Cuda {
     ) -> Result<Vec<u32>> {
         self.check(&[stream, values.stream()])?;
         check_element::<T>(plan)?;
-        let values_at = span(stream, values);
-        self.encode_span(stream, plan, first, values_at, values.len(), payloads)
+        let parts = Part::cut(plan, first, values.len(), None, span(stream, values))?;
+        let mut peaks = Vec::new();
+        for part in &parts {
+            let part = std::slice::from_ref(part);
+            for group in self.encode_parts(stream, part)?.groups(part) {
+                peaks.push(group.peak);
+                group.put(payloads);
+            }
+        }
+        Ok(peaks)
     }
 
     /// Decodes consecutive groups to values on the device: the way back of
@@ -77,8 +75,8 @@ impl Cuda {
         self.check(&[stream, values.stream()])?;
         check_element::<T>(plan)?;
         let n_values = values.len();
-        let target = Target { values: span_mut(stream, values), n_values, weight: None };
-        self.decode_span(stream, plan, first, payloads, target)
+        let parts = Part::cut(plan, first, n_values, None, span_mut(stream, values))?;
+        self.decode_each(stream, &parts, payloads)
     }
 
     /// Decodes the same and adds `weight` times the values, rounded to their element type, to f32
@@ -95,8 +93,8 @@ impl Cuda {
     ) -> Result<()> {
         self.check(&[stream, sums.stream()])?;
         let n_values = sums.len();
-        let target = Target { values: span_mut(stream, sums), n_values, weight: Some(weight) };
-        self.decode_span(stream, plan, first, payloads, target)
+        let parts = Part::cut(plan, first, n_values, Some(weight), span_mut(stream, sums))?;
+        self.decode_each(stream, &parts, payloads)
     }
 
     fn check(&self, streams: &[&Arc<CudaStream>]) -> Result<()> {
@@ -106,50 +104,27 @@ impl Cuda {
         Err(Error::invalid("the stream or the values belong to another device"))
     }
 
-    pub(crate) fn encode_span(
+    /// Decodes batches from the P of their groups, one behind the other.
+    fn decode_each(
         &self,
         stream: &Arc<CudaStream>,
-        plan: &GroupPlan,
-        first: u64,
-        values: Span,
-        n_values: usize,
-        payloads: &mut Vec<u8>,
-    ) -> Result<Vec<u32>> {
-        if plan.keys().rounding.is_none() {
-            return Err(Error::invalid("a plan that decodes has no key to round by"));
-        }
-        let mut peaks = Vec::new();
-        for (start, batch) in batches(plan, first, n_values)? {
-            let part = part_of(values, start * batch.element_bytes);
-            peaks.extend(self.encode_batch(stream, plan, &batch, part, payloads)?);
-        }
-        Ok(peaks)
-    }
-
-    pub(crate) fn decode_span(
-        &self,
-        stream: &Arc<CudaStream>,
-        plan: &GroupPlan,
-        first: u64,
+        parts: &[Part<'_>],
         mut payloads: &[u8],
-        Target { values, n_values, weight }: Target,
     ) -> Result<()> {
-        for (start, mut batch) in batches(plan, first, n_values)? {
-            let mut size = batch.element_bytes;
-            if let Some(weight) = weight {
-                (batch.plan.adds, batch.plan.weight) = (1, weight);
-                size = size_of::<f32>();
-            }
-            let n_bytes = (batch.n_groups * batch.payload_len).min(payloads.len());
-            let (coded, rest) = payloads.split_at(n_bytes);
-            self.decode_batch(stream, plan, &batch, coded, part_of(values, start * size))?;
+        let n_bytes = |part: &Part<'_>| part.batch.n_groups * part.batch.payload_len;
+        let (expected, found) = (parts.iter().map(n_bytes).sum::<usize>(), payloads.len());
+        if found != expected {
+            return Err(Error::invalid(format!(
+                "coded groups: expected {expected} bytes, found {found}"
+            )));
+        }
+        for part in parts {
+            let (coded, rest) = payloads.split_at(n_bytes(part));
+            let groups = coded.chunks_exact(part.batch.payload_len);
+            self.decode_parts(stream, std::slice::from_ref(part), groups)?;
             payloads = rest;
         }
-        if payloads.is_empty() {
-            return Ok(());
-        }
-        let n = payloads.len();
-        Err(Error::invalid(format!("{n} bytes of coded groups are left over")))
+        Ok(())
     }
 }
 
@@ -160,24 +135,4 @@ fn check_element<T: Element>(plan: &GroupPlan) -> Result<()> {
     }
     let found = std::any::type_name::<T>();
     Err(Error::invalid(format!("{dtype} is held as f32 or as the bits of a half, found {found}")))
-}
-
-fn part_of(span: Span, start: usize) -> Span {
-    Span { address: span.address + start as u64, bytes: span.bytes - start }
-}
-
-/// The batches of `n_values` values, with the first value of each: full groups, then the rest.
-fn batches(plan: &GroupPlan, first: u64, n_values: usize) -> Result<Vec<(usize, Batch)>> {
-    let full = plan.group_values();
-    let most = (BATCH_VALUES / full).clamp(1, MOST_GROUPS);
-    let mut batches = Vec::new();
-    let mut done = 0;
-    while done < n_values {
-        let left = n_values - done;
-        let (n_groups, n) = if left < full { (1, left) } else { ((left / full).min(most), full) };
-        let group = first.wrapping_add((done / full) as u64);
-        batches.push((done, Batch::new(plan, group, n_groups, n)?));
-        done += n_groups * n;
-    }
-    Ok(batches)
 }

@@ -68,7 +68,7 @@ impl Feedback {
     /// # Errors
     /// None that a layout does not exclude.
     pub fn save(&self) -> Result<Vec<u8>> {
-        let seeds = Seeds { shared: 0, private: 0, round: 0, client: 0 };
+        let seeds = Seeds::new(0, 0);
         let dims: Vec<_> = self.0.iter().map(Parameter::dims).collect();
         let views: Vec<_> = self.0.iter().zip(&dims).map(|(p, d)| p.view(d)).collect();
         Ok(fedpress::encode(&views, &Spec::lossless(), &EncodeOptions::new(seeds))?)

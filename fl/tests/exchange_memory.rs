@@ -96,7 +96,7 @@ fn an_upload_takes_the_memory_of_a_batch_on_both_sides() {
 fn claims_take_no_memory() {
     let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
-    let seeds = Seeds { shared: 1, private: 2, round: 0, client: 0 };
+    let seeds = Seeds::new(1, 2);
     let message = |client: u64, n: u64, features: bool| {
         let mut encoder = Encoder::new(EncodeOptions::new(seeds)).unwrap();
         encoder.record(0xA0, &header_body(RUN, 0, client, 10, &[16, 32, 32])).unwrap();

@@ -105,7 +105,7 @@ fn what_is_not_one_upload_is_malformed() {
     let header = (0xA0, header_body(RUN, 5, 1, 5, &[3, 10, 10]));
     let good = message(1, 5, &tensors);
     let desc = TensorDesc::new("0/ids", DType::U32, &[8]);
-    let seeds = Seeds { shared: 1, private: 2, round: 0, client: 0 };
+    let seeds = Seeds::new(1, 2);
     let mut manifest = Encoder::new(EncodeOptions::new(seeds)).unwrap();
     manifest.manifest(&[desc]).unwrap();
     for message in [
@@ -270,7 +270,7 @@ fn too_much_is_too_large_before_it_is_held() {
         assert_eq!(reason(store.receive(1, 5, &message).unwrap()), expected);
     }
     // Of as many samples as there are atoms, only the record that says so is read.
-    let seeds = Seeds { shared: 1, private: 2, round: 0, client: 0 };
+    let seeds = Seeds::new(1, 2);
     let mut encoder = Encoder::new(EncodeOptions::new(seeds)).unwrap();
     encoder.record(0xA0, &header_body(RUN, 5, 2, 5, &[3, 10, 10])).unwrap();
     let desc = TensorDesc::new("0/ids", DType::U32, &[1 << 62]);

@@ -43,25 +43,27 @@ impl<'a> Input<'a> {
     }
 
     fn text(&mut self) -> String {
-        let q = 1 + self.below(16);
-        let transform = self.pick(&[
-            "identity",
-            "hadamard",
-            "hadamard,block=256",
-            "hadamard,block=32768",
-            "kashin",
-            "kashin,lambda=2,block=512",
-            "kashin,lambda=1,clip",
-        ]);
-        let subsample = self.pick(&["", "|subsample=0.5", "|subsample=0.01", "|subsample=1"]);
-        let block = self.pick(&["", ",block=256", ",block=65536", ",nearest"]);
-        let zstd = self.pick(&["", "|zstd", "|zstd=-3"]);
+        let q = format!("q={}", 1 + self.below(16));
         match self.below(8) {
-            0 => "lossless".into(),
-            1 => "none".into(),
-            2 => format!("{transform}{subsample}{zstd}"),
-            _ => format!("{transform}{subsample}|q={q}{block}{zstd}"),
+            0 => return "lossless".into(),
+            1 => return "none".into(),
+            _ => {}
         }
+        let slots = [0x01..0x10, 0x10..0x20, 0x20..0x30, 0x31..0x40];
+        let mut stages: Vec<_> = slots.into_iter().filter_map(|slot| self.stage(slot)).collect();
+        if self.below(2) == 1 {
+            stages.retain(|stage| !stage.starts_with("q="));
+            let place = stages.iter().position(|stage| stage.starts_with("zstd"));
+            stages.insert(place.unwrap_or(stages.len()), &q);
+        }
+        if stages.is_empty() { "none".into() } else { stages.join("|") }
+    }
+
+    /// A spec of one of the stages with these numbers, or none of them: every stage that there is.
+    fn stage(&mut self, numbers: std::ops::Range<u8>) -> Option<&'static str> {
+        let stages = fedpress::stages().filter(|stage| numbers.contains(&stage.id));
+        let examples: Vec<_> = stages.flat_map(|stage| stage.examples).copied().collect();
+        (self.below(3) > 0).then(|| self.pick(&examples))
     }
 
     fn tensor(&mut self, name: usize) -> Option<Tensor> {
@@ -83,18 +85,20 @@ impl<'a> Input<'a> {
             [] => &[0][..],
             bytes => bytes,
         };
-        let data = pattern.iter().copied().cycle().take(n * dtype.size()).collect();
+        let data = pattern.iter().copied().cycle().take(dtype.byte_len(n)).collect();
         Some(Tensor { name: format!("t{name}"), dtype, shape, data })
     }
 
     /// Tensors, a pipeline, and how to encode them.
     pub(crate) fn stream(&mut self) -> Option<(Vec<Tensor>, Spec, EncodeOptions)> {
         let shared = self.0.arbitrary().ok()?;
-        let seeds = Seeds { shared, private: !shared, round: shared >> 7, client: 3 };
+        let seeds = Seeds::new(shared, !shared).in_round(shared >> 7).of_client(3, 0);
         let mut options = EncodeOptions::new(seeds);
         options.min_values = self.pick(&[0, 1, 1024]);
         options.group_log2 = self.pick(&[12, 13, 20]);
         options.index = self.below(2) == 1;
+        options.smaller = self.below(2) == 1;
+        options.several = self.below(2) == 1;
         let spec = self.text().parse().ok()?;
         let tensors = (0..self.below(4)).map(|i| self.tensor(i)).collect::<Option<_>>()?;
         Some((tensors, spec, options))

@@ -41,7 +41,7 @@ pub fn of(target: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 fn stream(spec: &str) -> Vec<u8> {
-    let seeds = Seeds { shared: 1, private: 2, round: 3, client: 4 };
+    let seeds = Seeds::new(1, 2).in_round(3).of_client(4, 0);
     let mut options = EncodeOptions::new(seeds);
     options.group_log2 = 12;
     options.min_values = 100;

@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_check_finds_what_is_wrong() {
-        let options = EncodeOptions::new(Seeds { shared: 1, private: 2, round: 0, client: 0 });
+        let options = EncodeOptions::new(Seeds::new(1, 2));
         let a = tensor(&(0..2000).map(|i| (i as f32).sin()).collect::<Vec<_>>());
         let fails = |b: &Tensor, spec: &Spec| {
             check(std::slice::from_ref(&a), std::slice::from_ref(b), spec, &options).is_err()

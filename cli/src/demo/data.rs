@@ -106,7 +106,7 @@ mod tests {
         let kurtosis = |values: &[f32]| moment(values, 4) / moment(values, 2).powi(2);
         assert!(kurtosis(&of("fc1.weight")) < 5.0);
         assert!(kurtosis(&of("fc1.weight.grad")) > 100.0);
-        assert!(all.iter().map(|t| t.data.len() / t.dtype.size()).sum::<usize>() > 2_000_000);
+        assert!(all.iter().map(|t| 8 * t.data.len() / t.dtype.bits()).sum::<usize>() > 2_000_000);
         assert_eq!(all, tensors());
     }
 }

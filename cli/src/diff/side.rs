@@ -118,10 +118,6 @@ impl Source for StreamSource {
         let tensor = self.reader.next_tensor()?.context("the stream changed while it was read")?;
         Ok(Box::new(Elements { tensor, chunk: Vec::new(), taken: 0 }))
     }
-
-    fn is_rereadable(&self) -> bool {
-        true
-    }
 }
 
 /// The elements of a tensor as a reader.

@@ -2,12 +2,14 @@
 
 use std::io::{self, Write};
 
-use anyhow::{Result, ensure};
-use fedpress::{EncodeOptions, ErrorKind, Spec, TensorDesc, Writer, effective_spec};
+use anyhow::Result;
+use fedpress::{
+    EncodeOptions, ErrorKind, Spare, SpareRule, Spec, TensorDesc, Writer, effective_spec, spared,
+};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::{OnNonFinite, Pipeline};
+use super::Pipeline;
 use crate::console::Console;
 use crate::files::{Output, Source, TensorInfo, byte_len};
 use crate::piece::{PIECE, fill};
@@ -21,7 +23,11 @@ pub struct Encoded {
     dtype: &'static str,
     spec: String,
     pub original_bytes: u64,
-    bytes: u64,
+    pub bytes: u64,
+    /// Why it was spared what was asked for.
+    pub spared: Option<&'static str>,
+    /// About how many bytes that cost.
+    pub spared_bytes: u64,
 }
 
 /// Tensors on their way into a stream.
@@ -29,7 +35,6 @@ pub struct Job<'a> {
     options: EncodeOptions,
     source: Box<dyn Source>,
     rules: Rules<'a>,
-    scan: bool,
     progress: ProgressBar,
     console: &'a Console,
     piece: Vec<u8>,
@@ -47,12 +52,12 @@ impl<'a> Job<'a> {
             true => None,
             false => byte_len(info.dtype, &info.shape),
         });
+        let several = source.tensors().len() > 1;
         Self {
             progress: console.progress(sizes.reduce(add).flatten()),
-            options,
+            options: options.with_several(several),
             source,
             rules: Rules::new(&pipeline.rules, &pipeline.spec),
-            scan: pipeline.non_finite == OnNonFinite::Lossless,
             console,
             piece: vec![0; PIECE],
         }
@@ -60,7 +65,9 @@ impl<'a> Job<'a> {
 
     /// Writes the whole stream; returns what became of each tensor, and the bytes of it all.
     pub fn run(mut self, manifest: bool, output: Output<'_>) -> Result<(Vec<Encoded>, u64)> {
-        let mut writer = Writer::new(Counting { inner: output, n: 0 }, self.options.clone())?;
+        // What is spared is decided here, where rules are known.
+        let options = self.options.clone().with_spare(Spare::Nothing);
+        let mut writer = Writer::new(Counting { inner: output, n: 0 }, options)?;
         if !self.source.metadata().is_empty() {
             writer.metadata(self.source.metadata())?;
         }
@@ -88,7 +95,7 @@ impl<'a> Job<'a> {
         index: usize,
         desc: &TensorDesc,
     ) -> Result<Encoded> {
-        let spec = self.spec_for(index, desc)?;
+        let (spec, spared) = self.spec_for(desc);
         let start = writer.bytes_written();
         writer.begin(desc, &spec)?;
         let mut original_bytes = 0;
@@ -109,30 +116,30 @@ impl<'a> Job<'a> {
             spec: spec.to_string(),
             original_bytes,
             bytes: writer.bytes_written() - start,
+            spared: spared.as_ref().map(|(rule, _)| rule.what),
+            spared_bytes: spared.map_or(0, |(_, asked)| {
+                let asked = original_bytes as f64 / asked.formula_ratio();
+                (writer.bytes_written() - start).saturating_sub(asked as u64)
+            }),
         };
         self.console.detail(|| {
-            let Encoded { name, spec, bytes, .. } = &encoded;
-            format!("{}: {spec}, {original_bytes} -> {bytes} bytes", printable(name))
+            let Encoded { name, spec, bytes, spared, .. } = &encoded;
+            let why = spared.map_or(String::new(), |what| format!(" (spared: {what})"));
+            format!("{}: {spec}{why}, {original_bytes} -> {bytes} bytes", printable(name))
         });
         Ok(encoded)
     }
 
-    /// The pipeline of a tensor, after the rules, its size and type, and what is in it.
-    fn spec_for(&mut self, index: usize, desc: &TensorDesc) -> Result<Spec> {
-        let spec = effective_spec(desc, self.rules.spec_for(&desc.name), &self.options);
-        if !self.scan || !spec.is_lossy() {
-            return Ok(spec);
+    /// The pipeline of a tensor, after the rules, its size and type; and where it is spared what was
+    /// asked for, by which line of the table, and what that was. A rule of the user's goes before.
+    fn spec_for(&mut self, desc: &TensorDesc) -> (Spec, Option<(&'static SpareRule, &'a Spec)>) {
+        let (asked, by_rule) = self.rules.spec_for(&desc.name);
+        let without = self.options.clone().with_spare(Spare::Nothing);
+        let spec = effective_spec(desc, asked, &without);
+        match spared(desc, &self.options).filter(|_| spec.is_lossy() && !by_rule) {
+            Some(rule) => (Spec::lossless(), Some((rule, asked))),
+            None => (spec, None),
         }
-        ensure!(self.source.is_rereadable(), "the input cannot be read twice");
-        let mut elements = self.source.read(index)?;
-        let mut n = PIECE;
-        while n == PIECE {
-            n = fill(&mut elements, &mut self.piece)?;
-            if fedpress::first_non_finite(desc.dtype, &self.piece[..n]).is_some() {
-                return Ok(Spec::lossless());
-            }
-        }
-        Ok(spec)
     }
 }
 

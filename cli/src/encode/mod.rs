@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use fedpress::{EncodeOptions, Seeds, Spec};
+use fedpress::{EncodeOptions, NonFinite, Seeds, Spare, Spec};
 use serde::Serialize;
 
 use crate::args::{Place, TensorFile, Threads};
@@ -15,10 +15,10 @@ use crate::console::Console;
 use crate::destination::{Destination, Opened};
 use crate::device::DeviceArgument;
 use crate::exit::{Outcome, Usage, refused};
-use crate::files::{Bytes, Format, Input, RawOptions, Source, open_bytes, open_source};
+use crate::files::{Format, Input, open_source};
 use crate::rules::Rule;
 use crate::seeds::SeedArguments;
-use crate::stream::{self, Stream};
+use crate::stream;
 use crate::{help, size};
 use job::{Encoded, Job};
 
@@ -55,13 +55,17 @@ struct Pipeline {
     /// Another pipeline for tensors whose name matches; repeatable, the first match wins
     #[arg(long = "rule", value_name = "GLOB=SPEC")]
     rules: Vec<Rule>,
-    /// NaN and infinity have no place in a lossy pipeline: refuse them, or send such a tensor
-    /// losslessly (which reads it twice, a pipe by way of a temporary file)
+    /// NaN and infinity have no place in a lossy pipeline: refuse them, or send the groups of values
+    /// that hold them losslessly
     #[arg(long, value_name = "HOW", value_enum, default_value = "refuse")]
     non_finite: OnNonFinite,
     /// Tensors with fewer values travel losslessly
     #[arg(long, value_name = "N", default_value_t = 1024)]
     min_values: u64,
+    /// Tensors of a model that travel losslessly unless a rule says otherwise: those listed below, or
+    /// none
+    #[arg(long, value_name = "WHICH", value_enum, default_value = "listed")]
+    spare: OnSpare,
 }
 
 #[derive(Debug, Args)]
@@ -84,6 +88,12 @@ enum OnNonFinite {
     Lossless,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnSpare {
+    Listed,
+    Nothing,
+}
+
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
 struct Report {
@@ -97,6 +107,9 @@ struct Report {
     original_bytes: u64,
     bytes: u64,
     ratio: f64,
+    /// Tensors that were spared what was asked for, and about how many bytes that cost.
+    spared: usize,
+    spared_bytes: u64,
     tensors: Vec<Encoded>,
 }
 
@@ -109,8 +122,7 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
         Err(Usage::new("--json and the stream cannot both go to standard output; give -o FILE"))?;
     }
     let seeds = args.seeds.seeds()?;
-    let scan = args.pipeline.non_finite == OnNonFinite::Lossless;
-    let source = open(&input, &raw, scan)?;
+    let source = open_source(input.clone(), &raw).map_err(refused)?;
     let opened = Opened::open(&destination, args.place.force, Some(&input))?;
     let mut options = options(args, seeds);
     options.device = args.device.open(console)?;
@@ -129,6 +141,8 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
         original_bytes,
         bytes,
         ratio: original_bytes as f64 / bytes as f64,
+        spared: tensors.iter().filter(|t| t.spared.is_some()).count(),
+        spared_bytes: tensors.iter().map(|t| t.spared_bytes).sum(),
         tensors,
     };
     tell(report, &destination, console)?;
@@ -149,6 +163,13 @@ fn tell(report: Report, destination: &Destination, console: &Console) -> Result<
         report.bytes,
         report.ratio
     );
+    let spared = format!(
+        "{} tensors were spared (-v says which, --spare nothing does not), about {} bytes",
+        report.spared, report.spared_bytes
+    );
+    if report.spared > 0 {
+        console.note(&spared);
+    }
     match destination {
         Destination::Path(_) => console.note(&summary),
         Destination::Stdout => console.detail(|| summary),
@@ -162,16 +183,13 @@ fn options(args: &Arguments, seeds: Seeds) -> EncodeOptions {
     options.min_values = args.pipeline.min_values;
     options.group_log2 = args.layout.chunk_values;
     options.index = args.layout.index;
-    options
-}
-
-/// Opens the tensors; for a scan ahead, a pipe by way of a temporary file.
-fn open(input: &Input, raw: &RawOptions, scan: bool) -> Result<Box<dyn Source>> {
-    if !scan {
-        return open_source(input.clone(), raw).map_err(refused);
+    if args.pipeline.non_finite == OnNonFinite::Lossless {
+        options.non_finite = NonFinite::Lossless;
     }
-    let file = Stream::open(input)?.into_file()?;
-    open_bytes(Bytes::file(file, stream::place_of(input))?, raw).map_err(refused)
+    if args.pipeline.spare == OnSpare::Nothing {
+        options.spare = Spare::Nothing;
+    }
+    options
 }
 
 /// The input with `.fp` behind it; standard output for standard input.

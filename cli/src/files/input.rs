@@ -95,11 +95,6 @@ impl Bytes {
         &self.place
     }
 
-    /// Whether it is possible to go back.
-    pub fn is_seekable(&self) -> bool {
-        matches!(self.inner, Inner::File(_))
-    }
-
     /// Bytes `start..start + len`, called `what` in errors. `last`: nothing may follow them.
     pub(super) fn section(
         &mut self,

@@ -56,9 +56,6 @@ pub trait Source {
     /// Any tensor, any number of times if [`is_rereadable`](Self::is_rereadable); otherwise each
     /// at most once and in order.
     fn read(&mut self, index: usize) -> Result<Box<dyn Read + '_>>;
-
-    /// Whether [`read`](Self::read) may be called again, for a scan ahead.
-    fn is_rereadable(&self) -> bool;
 }
 
 /// A container to write tensors to, in the order that was announced to [`create_sink`].
@@ -156,7 +153,8 @@ pub fn byte_len(dtype: DType, shape: &[u64]) -> Option<u64> {
     if shape.contains(&0) {
         return Some(0);
     }
-    shape.iter().try_fold(dtype.size() as u64, |n, d| n.checked_mul(*d))
+    let bits = shape.iter().try_fold(dtype.bits() as u128, |n, d| n.checked_mul((*d).into()))?;
+    u64::try_from(bits.div_ceil(8)).ok()
 }
 
 #[cfg(test)]

@@ -42,10 +42,6 @@ impl Source for NpySource {
         ensure!(index == 0, "no such tensor");
         Ok(Box::new(self.bytes.section(self.start, self.len, true, "the array".into())?))
     }
-
-    fn is_rereadable(&self) -> bool {
-        self.bytes.is_seekable()
-    }
 }
 
 /// Writes one array.

@@ -95,7 +95,7 @@ fn from_descr(descr: &str) -> std::result::Result<DType, String> {
     let same = |known: &&(DType, &str)| known.1[1..] == *kind;
     match (order, kind, DESCRS.iter().find(same)) {
         ("<", _, Some((dtype, _))) => Ok(*dtype),
-        ("|" | ">", _, Some((dtype, _))) if dtype.size() == 1 => Ok(*dtype),
+        ("|" | ">", _, Some((dtype, _))) if dtype.bits() == 8 => Ok(*dtype),
         (">", _, Some(_)) => Err(format!(
             "big-endian type {descr:?}; save np.ascontiguousarray(a).astype('<{kind}') instead"
         )),

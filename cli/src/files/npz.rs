@@ -97,10 +97,6 @@ impl Source for NpzSource {
         // Reading to the end of the entry also compares its checksum.
         Ok(Box::new(Section { inner, left, last: true, what, place }))
     }
-
-    fn is_rereadable(&self) -> bool {
-        true
-    }
 }
 
 /// Starts a zip with these arrays, whose shapes have to be known.
@@ -210,7 +206,6 @@ mod tests {
             assert_eq!(read(&file, seekable).unwrap(), samples());
             assert_eq!(file, write(Format::Npz, seekable, &samples(), &none).unwrap());
             let mut source = open(&file, seekable, "x", &RawOptions::default()).unwrap();
-            assert!(source.is_rereadable());
             assert_eq!(read_back(&mut *source).unwrap(), read_back(&mut *source).unwrap());
         }
     }

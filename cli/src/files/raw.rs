@@ -129,10 +129,6 @@ impl Source for RawSource {
         let what = format!("tensor {:?}", self.info.name);
         Ok(Box::new(self.bytes.section(0, self.unit, true, what)?))
     }
-
-    fn is_rereadable(&self) -> bool {
-        self.bytes.is_seekable()
-    }
 }
 
 /// Reads rows until there are no more.

@@ -110,10 +110,6 @@ impl Source for SafetensorsSource {
         let what = format!("tensor {:?}", self.tensors[index].name);
         Ok(Box::new(self.bytes.section(start, len, last, what)?))
     }
-
-    fn is_rereadable(&self) -> bool {
-        self.bytes.is_seekable()
-    }
 }
 
 /// The header in the order of the data, without going through the hash maps of the safetensors
@@ -234,7 +230,7 @@ mod tests {
         let tensors: Vec<_> = DType::ALL
             .iter()
             .copied()
-            .map(|d| sample(&format!("ä \"{d}\"/x"), d, &[3, 1, 5]))
+            .map(|d| sample(&format!("ä \"{d}\"/x"), d, &[3, 1, 8]))
             .chain([
                 sample("scalar", DType::F32, &[]),
                 sample("empty", DType::F64, &[4, 0]),
@@ -299,17 +295,6 @@ mod tests {
             let error = refusal(content);
             let bad = BadFile::find(&error).unwrap_or_else(|| panic!("{error:#}"));
             assert!(bad.reason.contains(word), "{bad}");
-        }
-    }
-
-    #[test]
-    fn an_unknown_dtype_is_an_error_that_names_the_tensor() {
-        for dtype in ["F4", "F6_E2M3", "F6_E3M2"] {
-            let header = format!(
-                "{{\"odd one\":{{\"dtype\":\"{dtype}\",\"shape\":[0],\"data_offsets\":[0,0]}}}}"
-            );
-            let error = refusal(file_of(&header, &[])).to_string();
-            assert!(error.contains("\"odd one\"") && error.contains(dtype), "{error}");
         }
     }
 

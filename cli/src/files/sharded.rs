@@ -127,10 +127,6 @@ impl Source for ShardedSource {
         );
         source.read(place)
     }
-
-    fn is_rereadable(&self) -> bool {
-        true
-    }
 }
 
 #[cfg(test)]
@@ -164,7 +160,6 @@ mod tests {
         let map = r#"{"a":"1.safetensors","b":"sub/2.safetensors","c":"1.safetensors"}"#;
         let mut source = open_index(folder.path(), map).unwrap();
         assert_eq!(source.metadata()["format"], "pt");
-        assert!(source.is_rereadable());
         for _ in 0..2 {
             assert_eq!(read_back(&mut *source).unwrap(), [c.clone(), a.clone(), b.clone()]);
         }

@@ -56,7 +56,7 @@ impl Model {
         let packed = |((info, bytes), gather): (&(TensorInfo, Vec<u8>), Option<Gather>)| {
             let Some(gather) = gather else { return (info.clone(), bytes.clone()) };
             let shape = gather.shape().iter().map(|n| *n as u64).collect();
-            let size = info.dtype.size();
+            let size = info.dtype.byte_len(1);
             let runs = gather.runs().map(|(at, n)| &bytes[at * size..(at + n) * size]);
             (TensorInfo { shape, ..info.clone() }, runs.collect::<Vec<_>>().concat())
         };
@@ -86,7 +86,7 @@ impl Model {
                 bytes.clone_from(packed);
                 continue;
             };
-            let size = info.dtype.size();
+            let size = info.dtype.byte_len(1);
             let mut taken = 0;
             for (at, n) in gather.runs() {
                 let run = &packed[taken..taken + n * size];

@@ -65,7 +65,7 @@ impl Folder {
         let dims: Vec<_> = parameters.iter().map(|p| p.dims()).collect();
         let views: Vec<_> = parameters.iter().zip(&dims).map(|(p, d)| p.view(d)).collect();
         // Lossless: nothing is drawn.
-        let seeds = Seeds { shared: 0, private: 0, round: 0, client: 0 };
+        let seeds = Seeds::new(0, 0);
         let model = fedpress::encode(&views, &Spec::lossless(), &EncodeOptions::new(seeds))?;
         replace(&self.0.join("model.fp"), &model)?;
         replace(&self.0.join("checkpoint.fp"), &training.save()?)

@@ -43,7 +43,7 @@ fn every_report_is_json_with_a_schema() {
     let room = Room::with_model();
     assert_eq!(room.json("encode model.safetensors -o m.fp")["command"], "encode");
     assert_eq!(room.json("decode m.fp -o x.npz")["tensors"][1]["shape"], serde_json::json!([200]));
-    assert_eq!(room.json("inspect m.fp")["version"], "0.1");
+    assert_eq!(room.json("inspect m.fp")["version"], "0.2");
     assert_eq!(room.json("verify m.fp m.fp")["files"][1]["values"], 45_201);
     assert_eq!(room.json("diff m.fp m.fp")["total"]["cosine"], 1.0);
     let bench = room.json("bench model.safetensors --iters 1 -s none -s q=4");

@@ -1,6 +1,6 @@
 //! Decodes every golden stream, at every instruction set level, and writes each again from what was
 //! decoded; prints a hash of both. Equal output on two platforms says that they agree bit for bit.
-//! `cargo run -p fedpress-cross -- codec/assets/v0.1`; `codec/cross/run.sh` compares platforms.
+//! `cargo run -p fedpress-cross -- codec/assets/v0.2`; `codec/cross/run.sh` compares platforms.
 #![allow(clippy::print_stdout, reason = "printing is what this program is for")]
 
 use fedpress::{DecodeOptions, EncodeOptions, Seeds, Simd, Tensor, Writer};
@@ -15,8 +15,7 @@ fn hash(bytes: &[u8]) -> u64 {
 
 /// The decoded tensors through other pipelines: what an encoder makes on this platform.
 fn encode_again(tensors: &[Tensor], simd: Simd) -> fedpress::Result<Vec<u8>> {
-    let mut options =
-        EncodeOptions::new(Seeds { shared: 3, private: 1 << 60, round: 1 << 40, client: 7 });
+    let mut options = EncodeOptions::new(Seeds::new(3, 1 << 60).in_round(1 << 40).of_client(7, 0));
     options.simd = simd;
     let mut bytes = Vec::new();
     for spec in ["hadamard|q=3", "kashin|subsample=0.6|q=5", "identity|q=9,nearest", "lossless"] {

@@ -8,12 +8,15 @@ pub use chunk::{ChunkDecoder, EncodedChunk};
 pub(crate) use rules::{closed_shape, names_memory};
 
 use crate::device::Device;
-use crate::frame::{Checksum, HEADER_LEN, MAX_BODY, OVERHEAD, RecordHeader, TRAILER_LEN, kind};
-use crate::group::max_body_len;
+use crate::group::{largest_group, max_body_len};
 use crate::kernel::Simd;
 use crate::limits::Allowance;
-use crate::meta::{
-    ChunkHeader, IndexEntry, PREAMBLE_LEN, TensorDesc, TensorMeta, VERSION, check_preamble,
+use crate::wire::record::{
+    Checksum, HEADER_LEN, MAX_BODY, OVERHEAD, RecordHeader, TRAILER_LEN, kind,
+};
+use crate::wire::{
+    ChunkHeader, IndexEntry, PREAMBLE_LEN, TensorDesc, TensorMeta, VERSION, VERSION_TEXT,
+    check_preamble,
 };
 use crate::{Error, Result};
 use rules::StreamState;
@@ -25,7 +28,8 @@ use std::sync::Arc;
 #[non_exhaustive]
 pub struct DecodeOptions {
     /// Most memory to take, in bytes, for everything that grows with what the stream claims or
-    /// holds: records, names, groups being decoded, and tensors read whole.
+    /// holds: records, names, groups being decoded, and tensors read whole. Chunks that a caller
+    /// keeps ([`EncodedChunk`]) are the caller's.
     pub memory: u64,
     /// Groups that are decoded at the same time.
     pub threads: usize,
@@ -39,6 +43,28 @@ impl Default for DecodeOptions {
     /// 1 GiB, one thread, no device.
     fn default() -> Self {
         Self { memory: 1 << 30, threads: 1, simd: Simd::Auto, device: None }
+    }
+}
+
+impl DecodeOptions {
+    /// For streams of one's own: as much memory as they ask for.
+    pub fn trusted() -> Self {
+        Self::default().with_memory(u64::MAX)
+    }
+
+    /// With another memory limit, in bytes.
+    pub fn with_memory(self, memory: u64) -> Self {
+        Self { memory, ..self }
+    }
+
+    /// With so many threads.
+    pub fn with_threads(self, threads: usize) -> Self {
+        Self { threads, ..self }
+    }
+
+    /// With a device.
+    pub fn with_device(self, device: Arc<dyn Device>) -> Self {
+        Self { device: Some(device), ..self }
     }
 }
 
@@ -87,7 +113,7 @@ pub enum Event {
 ///
 /// ```
 /// use fedpress::{Decoder, Event};
-/// let seeds = fedpress::Seeds { shared: 7, private: 1, round: 0, client: 0 };
+/// let seeds = fedpress::Seeds::new(7, 1);
 /// let w = fedpress::TensorView::f32("w", &[2], &[1.0, 2.0]);
 /// let bytes = fedpress::encode(&[w], &fedpress::Spec::none(), &fedpress::EncodeOptions::new(seeds))?;
 ///
@@ -328,7 +354,9 @@ impl Decoder {
             kind::CHUNK => {
                 let open = self.stream.open.as_ref();
                 let open = open.ok_or_else(|| Error::corrupt("a chunk outside a tensor"))?;
-                let max = max_body_len(&open.meta);
+                // What the format allows, then what the pipelines of this tensor can make.
+                let most = ChunkHeader::most(largest_group(&open.meta));
+                let max = max_body_len(&open.meta).min(most);
                 if len as usize > max {
                     return Err(Error::corrupt(format!(
                         "chunk of {len} bytes, at most {max} are possible"
@@ -356,7 +384,7 @@ impl Decoder {
             unknown => {
                 return Err(Error::unsupported(
                     format!("record kind {unknown:#04x}"),
-                    "the records of FORMAT.md, version 0.1",
+                    format!("the records of FORMAT.md, version {VERSION_TEXT}"),
                 ));
             }
         }

@@ -2,10 +2,10 @@
 //! totals, names and the sizes of chunks.
 
 use super::{Decoder, EncodedChunk, Event, Step};
-use crate::bytes::Cursor;
-use crate::frame::{RecordHeader, TRAILER_LEN, kind};
 use crate::group::decode_memory;
-use crate::meta::{
+use crate::wire::bytes::Cursor;
+use crate::wire::record::{RecordHeader, TRAILER_LEN, kind};
+use crate::wire::{
     ChunkHeader, End, IndexEntry, TensorDesc, TensorMeta, read_index, read_manifest, read_metadata,
 };
 use crate::{Error, Result};
@@ -214,7 +214,14 @@ impl OpenTensor {
                 header.group, self.next_group
             )));
         }
-        if header.stored && self.meta.spec.lossless.zstd.is_none() {
+        let Some(spec) = self.meta.pipelines.get(usize::from(header.pipeline)) else {
+            return Err(Error::corrupt(format!(
+                "chunk of pipeline {}, the tensor has {}",
+                header.pipeline,
+                self.meta.pipelines.len()
+            )));
+        };
+        if header.stored && spec.lossless.zstd.is_none() && spec.unknown.is_none() {
             return Err(Error::corrupt("chunk marked stored in a pipeline without zstd"));
         }
         let n = header.n_values as u64;

@@ -6,8 +6,8 @@ mod zstandard;
 pub(crate) use shuffle::{shuffle, unshuffle};
 pub(crate) use zstandard::Zstandard;
 
-use crate::bytes::Cursor;
-use crate::stage::Options;
+use crate::stage::{Entry, Options};
+use crate::wire::bytes::Cursor;
 use crate::{Error, Result};
 use std::fmt;
 
@@ -25,8 +25,11 @@ const LEVELS: std::ops::RangeInclusive<i8> = -7..=22;
 const DEFAULT_LEVEL: i8 = 1;
 
 impl Lossless {
-    /// The names of lossless stages in a spec.
-    pub(crate) const NAMES: &[&str] = &["shuffle", "zstd", "lossless"];
+    /// Its stages.
+    pub(crate) const STAGES: &[Entry] = &[
+        Entry { name: "shuffle", id: SHUFFLE_ID, examples: &["shuffle"] },
+        Entry { name: "zstd", id: ZSTD_ID, examples: &["zstd", "zstd=-3", "zstd=19"] },
+    ];
 
     pub(crate) fn level(level: i8) -> Result<i8> {
         if LEVELS.contains(&level) {
@@ -70,21 +73,20 @@ impl Lossless {
         }
     }
 
+    /// Number, length, parameters of each.
     pub(crate) fn write_to(&self, out: &mut Vec<u8>) -> u8 {
-        let before = out.len();
         if self.shuffle {
-            out.push(SHUFFLE_ID);
+            out.extend([SHUFFLE_ID, 0]);
         }
-        let mut count = (out.len() - before) as u8;
         if let Some(level) = self.zstd {
-            out.extend([ZSTD_ID, level as u8]);
-            count += 1;
+            out.extend([ZSTD_ID, 1, level as u8]);
         }
-        count
+        u8::from(self.shuffle) + u8::from(self.zstd.is_some())
     }
 
     /// Reads the stage if the number is one of these.
-    pub(crate) fn read_from(&mut self, id: u8, cursor: &mut Cursor<'_>) -> Result<bool> {
+    pub(crate) fn read_from(&mut self, id: u8, parameters: &[u8]) -> Result<bool> {
+        let mut cursor = Cursor::new(parameters);
         match id {
             SHUFFLE_ID => self.shuffle = true,
             ZSTD_ID => {
@@ -96,6 +98,7 @@ impl Lossless {
             }
             _ => return Ok(false),
         }
+        cursor.end("a lossless stage")?;
         Ok(true)
     }
 }

@@ -7,30 +7,44 @@ use crate::{Error, Result};
 pub(crate) struct Zstandard {
     compressor: Option<(i8, zstd::bulk::Compressor<'static>)>,
     decompressor: Option<zstd::bulk::Decompressor<'static>>,
+    frame: Vec<u8>,
 }
 
 impl Zstandard {
     /// Appends the frame of `payload`, or nothing (and `false`) when that would not be smaller.
+    /// `limit` is the most bytes that are of use.
     pub(crate) fn compress(
         &mut self,
         level: i8,
         payload: &[u8],
+        limit: usize,
         out: &mut Vec<u8>,
     ) -> Result<bool> {
         let compressor = match &mut self.compressor {
             Some((l, compressor)) if *l == level => compressor,
             slot => &mut slot.insert((level, zstd::bulk::Compressor::new(i32::from(level))?)).1,
         };
-        let frame = compressor.compress(payload)?;
-        let pays = frame.len() < payload.len();
-        if pays {
-            out.extend_from_slice(&frame);
+        // No room for more than pays: the library gives up as soon as it needs more, which is all
+        // that an error says here.
+        let room = limit.min(payload.len().saturating_sub(1));
+        if self.frame.len() < room {
+            self.frame.resize(room, 0);
         }
-        Ok(pays)
+        let Ok(length) = compressor.compress_to_buffer(payload, &mut self.frame[..room]) else {
+            return Ok(false);
+        };
+        out.extend_from_slice(&self.frame[..length]);
+        Ok(true)
     }
 
-    /// Decompresses into exactly `out`. The window needs no memory: it is `out` itself.
-    pub(crate) fn decompress(&mut self, frame: &[u8], out: &mut [u8]) -> Result<()> {
+    /// Decompresses to `out`, in place of what it holds, what is at most `bound` bytes. The window
+    /// needs no memory: it is `out` itself.
+    pub(crate) fn decompress(
+        &mut self,
+        frame: &[u8],
+        bound: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
         let decompressor = match &mut self.decompressor {
             Some(decompressor) => decompressor,
             slot => slot.insert(zstd::bulk::Decompressor::new()?),
@@ -40,12 +54,17 @@ impl Zstandard {
             Ok(length) if length == frame.len() => {}
             _ => return Err(Error::corrupt("not exactly one zstd frame")),
         }
-        let n = decompressor
+        out.clear();
+        out.reserve_exact(bound);
+        decompressor
             .decompress_to_buffer(frame, out)
             .map_err(|e| Error::corrupt(format!("zstd frame: {e}")))?;
-        if n == out.len() {
+        if out.len() <= bound {
             return Ok(());
         }
-        Err(Error::corrupt(format!("zstd frame: expected {} bytes, found {n}", out.len())))
+        Err(Error::corrupt(format!(
+            "zstd frame: at most {bound} bytes are possible, found {}",
+            out.len()
+        )))
     }
 }

@@ -1,240 +1,127 @@
 //! The body of a chunk to values.
 
-use super::{GroupCodec, Scratch, payload_len};
-use crate::convert;
-use crate::device::GroupPlan;
-use crate::entropy::unshuffle;
-use crate::meta::ChunkHeader;
-use crate::quantize::Quantizer;
-use crate::range;
-use crate::{DType, Error, Result};
-use std::ops::Range;
+use super::exponent::check_exponent;
+use super::{Buffers, Job, Output, Target, Work, Worker, coefficients, lossless, payload_bound};
+use crate::basis::{Transform, with_basis};
+use crate::code::{Coder, with_coder};
+use crate::flow::{Sink, Source, flow};
+use crate::select::Spread;
+use crate::wire::ChunkHeader;
+use crate::{DType, Error, Result, Spec};
 
-impl GroupCodec<'_> {
-    /// Decodes the payload of a chunk into `elements`, little-endian bytes of its values.
-    pub(crate) fn decode(
-        &self,
-        header: &ChunkHeader,
-        payload: &[u8],
-        scratch: &mut Scratch,
-        elements: &mut [u8],
-    ) -> Result<()> {
-        let dtype = self.meta.desc.dtype;
-        if self.meta.spec.is_lossy() {
-            let mut own = std::mem::take(&mut scratch.values);
-            let result = match aligned_mut(dtype, elements) {
-                Some(values) => self.decode_values(header, payload, scratch, values),
-                None => {
-                    own.resize(header.n_values, 0.0);
-                    let result = self.decode_values(header, payload, scratch, &mut own);
-                    if result.is_ok() {
-                        convert::from_f32(dtype, &own[..header.n_values], elements);
-                    }
-                    result
-                }
-            };
-            scratch.values = own;
-            return result;
-        }
-        let unpacked = self.unpack(header, payload, scratch)?;
-        let bytes = unpacked.bytes(payload, scratch);
-        match self.meta.spec.lossless.shuffle {
-            true => unshuffle(bytes, dtype.size(), elements),
-            false => elements.copy_from_slice(bytes),
-        }
-        Ok(())
+/// P of a chunk, and of what.
+#[derive(Clone, Copy)]
+pub(crate) struct Coded<'a> {
+    pub(crate) spec: &'a Spec,
+    pub(crate) dtype: DType,
+    /// Values of the group.
+    pub(crate) n: usize,
+    pub(crate) payload: &'a [u8],
+}
+
+impl<'a> Coded<'a> {
+    /// Exponent and codes of a lossy group of at least one value.
+    fn split(self) -> Result<(i8, &'a [u8])> {
+        let (exponent, codes) =
+            self.payload.split_first().ok_or_else(|| Error::corrupt("an empty payload"))?;
+        check_exponent(*exponent as i8)?;
+        Ok((*exponent as i8, codes))
     }
 
-    /// P of a lossy chunk, unpacked and [checked](GroupPlan::check).
-    pub(crate) fn checked<'a>(
-        &self,
-        header: &ChunkHeader,
-        payload: &'a [u8],
-        scratch: &'a mut Scratch,
-        plan: &GroupPlan,
-    ) -> Result<&'a [u8]> {
-        let unpacked = self.unpack(header, payload, scratch)?;
-        let bytes = unpacked.bytes(payload, scratch);
-        if header.n_values > 0 {
-            plan.check(header.n_values, bytes)?;
-        }
-        Ok(bytes)
-    }
-
-    /// Adds `weight` times the values of a chunk of f32, f16 or bf16 to `out`.
-    pub(crate) fn add_into(
-        &self,
-        header: &ChunkHeader,
-        payload: &[u8],
-        scratch: &mut Scratch,
-        out: &mut [f32],
-        weight: f32,
-    ) -> Result<()> {
-        let dtype = self.meta.desc.dtype;
-        let mut own = std::mem::take(&mut scratch.values);
-        own.resize(header.n_values, 0.0);
-        if self.meta.spec.is_lossy() {
-            self.decode_values(header, payload, scratch, &mut own)?;
-            convert::round_to(dtype, &mut own);
-        } else {
-            let mut elements = vec![0; header.n_values * dtype.size()];
-            self.decode(header, payload, scratch, &mut elements)?;
-            convert::to_f32(dtype, &elements, &mut own);
-        }
-        self.kernel.add_scaled(out, &own, weight);
-        scratch.values = own;
-        Ok(())
-    }
-
-    /// Undoes the final lossless stage; the payload then has exactly the length it must have.
-    fn unpack(
-        &self,
-        header: &ChunkHeader,
-        payload: &[u8],
-        scratch: &mut Scratch,
-    ) -> Result<Unpacked> {
-        let expected = payload_len(self.meta, header.n_values);
-        let zstd = self.meta.spec.lossless.zstd.is_some();
-        if zstd && !header.stored {
-            if payload.len() >= expected {
-                return Err(Error::corrupt(format!(
-                    "zstd frame of {} bytes for {expected} bytes; such chunks are stored",
-                    payload.len()
-                )));
+    /// Whether P decodes.
+    pub(crate) fn check(self) -> Result<()> {
+        if !self.spec.is_lossy() || self.n == 0 {
+            let expected = payload_bound(self.spec, self.dtype, self.n);
+            if self.payload.len() == expected {
+                return Ok(());
             }
-            scratch.payload.resize(expected, 0);
-            scratch.zstandard.decompress(payload, &mut scratch.payload[..expected])?;
-            scratch.payload.truncate(expected);
-            return Ok(Unpacked::InScratch);
-        }
-        if payload.len() != expected {
             return Err(Error::corrupt(format!(
-                "chunk payload: expected {expected} bytes, found {}",
-                payload.len()
+                "payload: expected {expected} bytes, found {}",
+                self.payload.len()
             )));
         }
-        Ok(Unpacked::AsStored)
-    }
-
-    fn decode_values(
-        &self,
-        header: &ChunkHeader,
-        payload: &[u8],
-        scratch: &mut Scratch,
-        values: &mut [f32],
-    ) -> Result<()> {
-        let unpacked = self.unpack(header, payload, scratch)?;
-        if values.is_empty() {
-            return Ok(());
-        }
-        let own = std::mem::take(&mut scratch.payload);
-        let bytes = match unpacked {
-            Unpacked::AsStored => payload,
-            Unpacked::InScratch => &own,
-        };
-        let (exponent, coded) = match bytes.split_last() {
-            Some((exponent, coded)) => (*exponent as i8, coded),
-            None => (0, bytes),
-        };
-        let result = range::check_exponent(exponent)
-            .and_then(|()| self.decode_coefficients(header.group, coded, scratch, values));
-        scratch.payload = own;
-        result?;
-        if exponent != 0 {
-            range::scale_up(values, exponent);
-        }
-        Ok(())
-    }
-
-    fn decode_coefficients(
-        &self,
-        group: u64,
-        coded: &[u8],
-        scratch: &mut Scratch,
-        values: &mut [f32],
-    ) -> Result<()> {
-        let transform = &self.meta.spec.transform;
-        let context = self.context(group);
-        let n = transform.n_coefficients(values.len());
-        let Some(subsample) = self.meta.spec.subsample else {
-            let mut own = std::mem::take(&mut scratch.coefficients);
-            let in_place = transform.is_in_place();
-            let coefficients = if in_place {
-                &mut *values
-            } else {
-                own.resize(n, 0.0);
-                &mut own[..n]
-            };
-            for span in self.spans(n) {
-                let part = &mut coefficients[span.clone()];
-                self.decode_span(n, span.clone(), 1.0, coded, part)?;
-                transform.inverse(&context, span.start, part);
-            }
-            if !in_place {
-                transform.collect(&own[..n], values);
-            }
-            scratch.coefficients = own;
-            return Ok(());
-        };
-        let n_kept = subsample.n_kept(n);
-        scratch.kept.resize(n_kept, 0.0);
-        let kept = &mut scratch.kept[..n_kept];
-        self.decode_span(n_kept, 0..n_kept, subsample.gain(n), coded, kept)?;
-        scratch.coefficients.clear();
-        scratch.coefficients.resize(n, 0.0);
-        let coefficients = &mut scratch.coefficients[..n];
-        subsample.select(n, self.selection.stream(group), &mut scratch.positions);
-        for (position, value) in scratch.positions.iter().zip(kept) {
-            coefficients[*position as usize] = *value;
-        }
-        transform.inverse(&context, 0, coefficients);
-        transform.collect(coefficients, values);
-        Ok(())
-    }
-
-    fn decode_span(
-        &self,
-        n_coded: usize,
-        span: Range<usize>,
-        gain: f32,
-        coded: &[u8],
-        out: &mut [f32],
-    ) -> Result<()> {
-        match &self.meta.spec.quantizer {
-            Some(Quantizer::Uniform(uniform)) => {
-                uniform.decode(self.kernel, n_coded, span, gain, coded, out)
-            }
-            None => {
-                convert::to_f32(DType::F32, &coded[span.start * 4..span.end * 4], out);
-                if self.kernel.peak_bits(out) > range::LARGEST.to_bits() {
-                    return Err(Error::corrupt("coefficient out of range"));
-                }
-                out.iter_mut().for_each(|v| *v *= gain);
-                Ok(())
-            }
-        }
+        let (_, codes) = self.split()?;
+        self.spec.quantizer.check(coefficients(self.spec, self.n).1, codes)
     }
 }
 
-/// Where the payload lies after the final lossless stage has been undone.
-#[derive(Clone, Copy)]
-enum Unpacked {
-    AsStored,
-    InScratch,
+/// P of a chunk: the payload itself, or what zstd makes of it, in `buffer`.
+pub(crate) fn open<'a>(
+    spec: &Spec,
+    dtype: DType,
+    header: &ChunkHeader,
+    payload: &'a [u8],
+    worker: (&'a mut Vec<u8>, &mut crate::entropy::Zstandard),
+) -> Result<&'a [u8]> {
+    if spec.lossless.zstd.is_none() || header.stored {
+        return Ok(payload);
+    }
+    let (buffer, zstandard) = worker;
+    let shorter_than = |length: usize| match payload.len() < length {
+        true => Ok(()),
+        false => Err(Error::corrupt(format!(
+            "zstd frame of {} bytes for {length} bytes; such chunks are stored",
+            payload.len()
+        ))),
+    };
+    let bound = payload_bound(spec, dtype, header.n_values);
+    shorter_than(bound)?;
+    zstandard.decompress(payload, bound, buffer)?;
+    shorter_than(buffer.len())?;
+    Ok(buffer)
 }
 
-impl Unpacked {
-    fn bytes<'a>(self, payload: &'a [u8], scratch: &'a Scratch) -> &'a [u8] {
-        match self {
-            Self::AsStored => payload,
-            Self::InScratch => &scratch.payload,
-        }
+/// Decodes the payload of a chunk.
+pub(crate) fn decode(
+    job: &Job<'_>,
+    spec: &Spec,
+    dtype: DType,
+    header: &ChunkHeader,
+    payload: &[u8],
+    worker: &mut Worker,
+    target: Target<'_>,
+) -> Result<()> {
+    let Worker { flow, payload: buffer, planes, zstandard } = worker;
+    let payload = open(spec, dtype, header, payload, (buffer, zstandard))?;
+    let coded = Coded { spec, dtype, n: header.n_values, payload };
+    if !spec.is_lossy() || coded.n == 0 {
+        coded.check()?;
+        return lossless::decode(job.kernel, coded, planes, target);
     }
+    let (exponent, codes) = coded.split()?;
+    let values = Output::new(job.kernel, dtype, exponent, coded.n, target);
+    let Buffers { basis, code, kept } = flow;
+    with_basis!(&spec.basis, stage => {
+        let mut values = stage.inverse(job, values, basis);
+        coefficients_to(job, coded, codes, (code, kept), &mut values)
+    })
 }
 
-fn aligned_mut(dtype: DType, elements: &mut [u8]) -> Option<&mut [f32]> {
-    if dtype != DType::F32 || cfg!(target_endian = "big") {
-        return None;
+/// The coefficients of a group, to whatever takes them.
+fn coefficients_to(
+    job: &Job<'_>,
+    coded: Coded<'_>,
+    codes: &[u8],
+    (code, kept): (&mut Work, &mut crate::select::Kept),
+    to: &mut impl Sink,
+) -> Result<()> {
+    let (n, n_coded) = coefficients(coded.spec, coded.n);
+    with_coder!(&coded.spec.quantizer, stage => {
+        let mut from = stage.decoder(job, n_coded, codes, code)?;
+        spread(job, coded.spec, n, kept, &mut from, to)
+    })
+}
+
+fn spread(
+    job: &Job<'_>,
+    spec: &Spec,
+    n: usize,
+    kept: &mut crate::select::Kept,
+    from: &mut impl Source,
+    to: &mut impl Sink,
+) -> Result<()> {
+    match &spec.subsample {
+        None => flow(from, to),
+        Some(subsample) => flow(&mut Spread::new(subsample, job, n, from, kept), to),
     }
-    bytemuck::try_cast_slice_mut(elements).ok()
 }

@@ -1,179 +1,254 @@
 //! Values to the body of a chunk.
 
-use super::{GroupCodec, SLACK, Scratch, first_non_finite, payload_len};
-use crate::convert;
-use crate::entropy::shuffle;
-use crate::meta::ChunkHeader;
-use crate::quantize::{Coefficients, Quantizer};
-use crate::range;
-use crate::{DType, Error, Result};
+use super::redundancy::is_redundant;
+use super::{
+    Buffers, Coded, Elements, Job, Worker, coefficients, exponent, first_non_finite, lossless,
+};
+use crate::basis::{self, Peak, Transform, Values, with_basis};
+use crate::code::{Coder, with_coder};
+use crate::entropy::Zstandard;
+use crate::flow::flow;
+use crate::kernel::Kernel;
+use crate::options::NonFinite;
+use crate::select::Pick;
+use crate::wire::{ChunkHeader, TensorMeta};
+use crate::{Error, Result, Spec};
 
-impl GroupCodec<'_> {
-    /// Appends the body of the chunk: head and payload of `elements`.
-    pub(crate) fn encode(
-        &self,
-        group: u64,
-        last: bool,
-        elements: &[u8],
-        scratch: &mut Scratch,
-        out: &mut Vec<u8>,
-    ) -> Result<()> {
-        let n_values = elements.len() / self.meta.desc.dtype.size();
-        let mut payload = std::mem::take(&mut scratch.payload);
-        payload.clear();
-        if self.meta.spec.is_lossy() {
-            self.encode_values(group, elements, scratch, &mut payload)?;
-        } else if self.meta.spec.lossless.shuffle {
-            shuffle(elements, self.meta.desc.dtype.size(), &mut payload);
-        } else {
-            payload.extend_from_slice(elements);
-        }
-        let header = ChunkHeader { group, last, stored: false, n_values };
-        self.put_body(header, &payload, scratch, out)?;
-        scratch.payload = payload;
-        Ok(())
+/// Which pipeline of the tensor's table a group may take: the first, or the lossless one behind it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Choice {
+    /// What to do with a group that holds NaN or infinity.
+    pub(crate) non_finite: NonFinite,
+    /// Whether a group goes losslessly where that is not larger.
+    pub(crate) smaller: bool,
+}
+
+/// Number in the table of the pipeline that a lossy tensor falls back on.
+const FALLBACK: usize = 1;
+
+/// Appends the body of the chunk: head and payload of `elements`.
+pub(crate) fn encode(
+    job: &Job<'_>,
+    meta: &TensorMeta,
+    choice: Choice,
+    mut header: ChunkHeader,
+    elements: &[u8],
+    worker: &mut Worker,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let (at, spec) = (out.len(), &meta.pipelines[0]);
+    if !spec.is_lossy() {
+        return put_lossless(meta, header, elements, worker, out);
     }
-
-    /// Appends the body of a chunk from P: head, and P through the final lossless stage.
-    pub(crate) fn put_body(
-        &self,
-        mut header: ChunkHeader,
-        payload: &[u8],
-        scratch: &mut Scratch,
-        out: &mut Vec<u8>,
-    ) -> Result<()> {
-        let zstd = self.meta.spec.lossless.zstd;
-        let at = out.len();
+    let Worker { flow, payload, zstandard, .. } = &mut *worker;
+    let peak = if spec.lossless.zstd.is_none() {
         header.write_to(out);
-        let compressed = match zstd {
-            Some(level) => scratch.zstandard.compress(level, payload, out)?,
-            None => false,
-        };
-        if !compressed {
-            header.stored = zstd.is_some();
-            out.truncate(at);
-            header.write_to(out);
-            out.extend_from_slice(payload);
-        }
-        Ok(())
-    }
-
-    /// Refuses a group whose largest magnitude, as bits, is NaN or infinity.
-    pub(crate) fn check_finite(&self, group: u64, elements: &[u8], peak: u32) -> Result<()> {
-        if peak < f32::INFINITY.to_bits() {
-            return Ok(());
-        }
-        let index = first_non_finite(self.meta.desc.dtype, elements).unwrap_or(0) as u64;
-        let index = group * self.meta.group_values() as u64 + index;
-        Err(non_finite(index).in_tensor(&self.meta.desc.name))
-    }
-
-    fn encode_values(
-        &self,
-        group: u64,
-        elements: &[u8],
-        scratch: &mut Scratch,
-        payload: &mut Vec<u8>,
-    ) -> Result<()> {
-        let dtype = self.meta.desc.dtype;
-        let n = elements.len() / dtype.size();
-        if n == 0 {
-            return Ok(());
-        }
-        let mut own = std::mem::take(&mut scratch.values);
-        let values = match aligned(dtype, elements) {
-            Some(values) => values,
-            None => {
-                own.resize(n, 0.0);
-                convert::to_f32(dtype, elements, &mut own);
-                &own
-            }
-        };
-        payload.resize(payload_len(self.meta, n) + SLACK, 0);
-        let peak = self.encode_coefficients(group, values, scratch, payload);
-        self.check_finite(group, elements, peak)?;
-        // Rare enough to code the group twice instead of reading every group twice.
-        let exponent = range::exponent(peak);
-        if exponent != 0 {
-            let mut scaled = values.to_vec();
-            range::scale_down(&mut scaled, exponent);
-            self.encode_coefficients(group, &scaled, scratch, payload);
-        }
-        payload.truncate(payload_len(self.meta, n));
-        if let Some(last) = payload.last_mut() {
-            *last = exponent as u8;
-        }
-        scratch.values = own;
-        Ok(())
-    }
-
-    /// Codes a group; returns the bits of its largest magnitude. Values that are not finite give
-    /// codes that mean nothing.
-    fn encode_coefficients(
-        &self,
-        group: u64,
-        values: &[f32],
-        scratch: &mut Scratch,
-        coded: &mut [u8],
-    ) -> u32 {
-        let transform = &self.meta.spec.transform;
-        let n = transform.n_coefficients(values.len());
-        let context = self.context(group);
-        let Some(subsample) = self.meta.spec.subsample else {
-            let mut peak = 0;
-            for span in self.spans(n) {
-                scratch.coefficients.resize(span.len(), 0.0);
-                let coefficients = &mut scratch.coefficients[..span.len()];
-                let unit = &mut scratch.unit;
-                peak =
-                    peak.max(transform.forward(&context, values, span.clone(), coefficients, unit));
-                let ahead = values.get(span.end..).unwrap_or_default();
-                let input = Coefficients { of: n, span, values: coefficients, ahead };
-                self.encode_span(group, &input, coded);
-            }
-            return peak;
-        };
-        scratch.coefficients.resize(n, 0.0);
-        let coefficients = &mut scratch.coefficients[..n];
-        let peak = transform.forward(&context, values, 0..n, coefficients, &mut scratch.unit);
-        subsample.select(n, self.selection.stream(group), &mut scratch.positions);
-        let kept = &mut scratch.kept;
-        kept.clear();
-        kept.extend(scratch.positions.iter().map(|i| coefficients[*i as usize]));
-        let n = kept.len();
-        self.encode_span(
-            group,
-            &Coefficients { of: n, span: 0..n, values: kept, ahead: &[] },
-            coded,
-        );
+        encode_values(job, spec, meta, elements, flow, out)?
+    } else {
+        payload.clear();
+        let peak = encode_values(job, spec, meta, elements, flow, payload)?;
+        put_payload(spec, &mut header, payload, zstandard, out)?;
         peak
+    };
+    if peak >= f32::INFINITY.to_bits() {
+        out.truncate(at);
+        return put_non_finite(meta, choice, header, elements, worker, out);
     }
+    replace_if_smaller(meta, choice, header, elements, worker, (at, out))
+}
 
-    fn encode_span(&self, group: u64, input: &Coefficients<'_>, coded: &mut [u8]) {
-        match &self.meta.spec.quantizer {
-            Some(Quantizer::Uniform(uniform)) => {
-                let rounding = self.rounding.filter(|_| !uniform.nearest);
-                uniform.encode(self.kernel, rounding.map(|keys| (keys, group)), input, coded);
-            }
-            None => {
-                let bytes = &mut coded[input.span.start * 4..input.span.end * 4];
-                convert::from_f32(DType::F32, input.values, bytes);
-            }
+/// Appends the body of the chunk from P, which was made elsewhere of a group whose largest magnitude
+/// has the bits `peak`.
+pub(crate) fn put_coded(
+    meta: &TensorMeta,
+    choice: Choice,
+    mut header: ChunkHeader,
+    (payload, peak): (&[u8], u32),
+    elements: &[u8],
+    worker: &mut Worker,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    if peak >= f32::INFINITY.to_bits() {
+        return put_non_finite(meta, choice, header, elements, worker, out);
+    }
+    let (at, spec) = (out.len(), &meta.pipelines[0]);
+    let coded = Coded { spec, dtype: meta.dtype(), n: header.n_values, payload };
+    coded.check().map_err(|e| Error::device(Box::new(e)))?;
+    put_payload(spec, &mut header, payload, &mut worker.zstandard, out)?;
+    replace_if_smaller(meta, choice, header, elements, worker, (at, out))
+}
+
+/// Appends head and payload of P, through zstd where the pipeline has it and it pays.
+pub(crate) fn put_payload(
+    spec: &Spec,
+    header: &mut ChunkHeader,
+    payload: &[u8],
+    zstandard: &mut Zstandard,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let limit = payload.len();
+    put_within(spec, header, payload, limit, zstandard, out).map(drop)
+}
+
+/// The same if it takes no more than `limit` bytes behind the head; else nothing, and false.
+fn put_within(
+    spec: &Spec,
+    header: &mut ChunkHeader,
+    payload: &[u8],
+    limit: usize,
+    zstandard: &mut Zstandard,
+    out: &mut Vec<u8>,
+) -> Result<bool> {
+    let at = out.len();
+    header.write_to(out);
+    if let Some(level) = spec.lossless.zstd {
+        if zstandard.compress(level, payload, limit, out)? {
+            return Ok(true);
         }
+        header.stored = true;
+        out.truncate(at);
+        header.write_to(out);
     }
+    if payload.len() > limit {
+        out.truncate(at);
+        return Ok(false);
+    }
+    out.extend_from_slice(payload);
+    Ok(true)
 }
 
-/// A view of the elements as f32, where they are and lie so.
-fn aligned(dtype: DType, elements: &[u8]) -> Option<&[f32]> {
-    if dtype != DType::F32 || cfg!(target_endian = "big") {
-        return None;
-    }
-    bytemuck::try_cast_slice(elements).ok()
+/// A chunk of a lossless pipeline: that of the tensor, or the one it falls back on.
+fn put_lossless(
+    meta: &TensorMeta,
+    mut header: ChunkHeader,
+    elements: &[u8],
+    worker: &mut Worker,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    put_lossless_within(meta, &mut header, elements, elements.len(), worker, out).map(drop)
 }
 
-/// The error for a NaN or infinity in a lossy tensor.
-fn non_finite(index: u64) -> Error {
-    Error::invalid(format!(
-        "NaN or infinity at index {index}; a lossy pipeline takes finite values only (or send the tensor losslessly)"
-    ))
+/// The same if it takes no more than `limit` bytes behind the head; else nothing, and false.
+fn put_lossless_within(
+    meta: &TensorMeta,
+    header: &mut ChunkHeader,
+    elements: &[u8],
+    limit: usize,
+    worker: &mut Worker,
+    out: &mut Vec<u8>,
+) -> Result<bool> {
+    let spec = &meta.pipelines[usize::from(header.pipeline)];
+    let Worker { planes, zstandard, .. } = worker;
+    planes.clear();
+    lossless::encode(spec, meta.dtype(), elements, planes);
+    put_within(spec, header, planes, limit, zstandard, out)
+}
+
+fn put_non_finite(
+    meta: &TensorMeta,
+    choice: Choice,
+    mut header: ChunkHeader,
+    elements: &[u8],
+    worker: &mut Worker,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    if choice.non_finite == NonFinite::Refuse || meta.pipelines.len() <= FALLBACK {
+        let index = first_non_finite(meta.dtype(), elements).unwrap_or(0) as u64;
+        let index = header.group * meta.group_values() as u64 + index;
+        let message = format!(
+            "NaN or infinity at index {index}; a lossy pipeline takes finite values only (or send the tensor losslessly)"
+        );
+        return Err(Error::invalid(message).in_tensor(meta.name()));
+    }
+    (header.pipeline, header.stored) = (FALLBACK as u8, false);
+    put_lossless(meta, header, elements, worker, out)
+}
+
+/// Puts the lossless form in the place of the chunk that starts at `at`, if it is not longer.
+fn replace_if_smaller(
+    meta: &TensorMeta,
+    choice: Choice,
+    mut header: ChunkHeader,
+    elements: &[u8],
+    worker: &mut Worker,
+    (at, out): (usize, &mut Vec<u8>),
+) -> Result<()> {
+    let (lossy, n) = (out.len() - at - header.len(), header.n_values);
+    let may = choice.smaller && meta.pipelines.len() > FALLBACK && n > 0;
+    if !may || !is_redundant(meta.dtype(), elements, lossy, &mut worker.zstandard)? {
+        return Ok(());
+    }
+    (header.pipeline, header.stored) = (FALLBACK as u8, false);
+    let end = out.len();
+    if put_lossless_within(meta, &mut header, elements, lossy, worker, out)? {
+        out.drain(at..end);
+    }
+    Ok(())
+}
+
+/// Appends P; returns the bits of the largest magnitude of the group, or where that is ordinary of
+/// another ordinary one. Where it says NaN or infinity, P means nothing.
+fn encode_values(
+    job: &Job<'_>,
+    spec: &Spec,
+    meta: &TensorMeta,
+    elements: &[u8],
+    buffers: &mut Buffers,
+    out: &mut Vec<u8>,
+) -> Result<u32> {
+    if elements.is_empty() {
+        return Ok(0);
+    }
+    let at = out.len();
+    out.push(0);
+    let values = Elements::new(meta.dtype(), elements, 0);
+    let peak = encode_coefficients(job, spec, values, buffers, out)?;
+    if exponent::is_ordinary(peak.at_least) && exponent::is_ordinary(peak.at_most) {
+        return Ok(peak.at_most);
+    }
+    // Values beyond 2^64 or all below 2^-64 are so rare that a group of them may begin again, where
+    // the others would pay for a look at each value in advance.
+    let peak = peak_of(job.kernel, values, &mut buffers.basis);
+    let exponent = if peak < f32::INFINITY.to_bits() { exponent::exponent(peak) } else { 0 };
+    if exponent != 0 {
+        out.truncate(at);
+        out.push(exponent as u8);
+        let values = Elements::new(meta.dtype(), elements, exponent);
+        encode_coefficients(job, spec, values, buffers, out)?;
+    }
+    Ok(peak)
+}
+
+/// Bits of the largest magnitude.
+fn peak_of(kernel: Kernel, values: Elements<'_>, work: &mut basis::Work) -> u32 {
+    let strips = (0..values.len()).step_by(1 << 12);
+    let peaks = strips.map(|at| {
+        let strip = at..values.len().min(at + (1 << 12));
+        kernel.peak_bits(values.get(strip, &mut work.input))
+    });
+    peaks.fold(0, u32::max)
+}
+
+fn encode_coefficients(
+    job: &Job<'_>,
+    spec: &Spec,
+    values: Elements<'_>,
+    buffers: &mut Buffers,
+    out: &mut Vec<u8>,
+) -> Result<Peak> {
+    let Buffers { basis, kept, .. } = buffers;
+    let (n, n_coded) = coefficients(spec, values.len());
+    with_basis!(&spec.basis, stage => {
+        let mut from = stage.forward(job, values, basis);
+        with_coder!(&spec.quantizer, coder => {
+            let mut to = coder.encoder(job, n_coded, out);
+            match &spec.subsample {
+                None => flow(&mut from, &mut to)?,
+                Some(subsample) => {
+                    flow(&mut Pick::new(subsample, job, n, &mut from, kept), &mut to)?;
+                }
+            }
+        });
+        Ok(from.peak())
+    })
 }

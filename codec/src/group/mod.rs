@@ -1,106 +1,61 @@
 //! One group of values through the whole pipeline and back: the body of a chunk.
 //!
 //! A pure function of the values, the tensor's header, the group's number and the keys, so that
-//! groups can be coded in any order, by any number of threads, or on a GPU. The work goes span by
-//! span: a span is the smallest run of values that both the transform and the quantizer cut at its
-//! ends, 4096 values by default, so that it stays in the first-level cache.
+//! groups can be coded in any order, by any number of threads, or on a GPU. What a pipeline does is a
+//! [flow](crate::flow) between its stages; here they are put together.
 
 mod decode;
+mod elements;
 mod encode;
+pub(crate) mod exponent;
+mod lossless;
+mod redundancy;
 
-use crate::blocks::blocks;
+pub(crate) use decode::{Coded, decode, open};
+pub(crate) use elements::{Elements, Output, Target};
+pub(crate) use encode::{Choice, encode, put_coded, put_payload};
+
+use crate::aligned::Aligned;
+use crate::basis::{self, Transform, with_basis};
 use crate::entropy::Zstandard;
 use crate::kernel::Kernel;
-use crate::meta::{ChunkHeader, TensorMeta};
 use crate::random::{Keys, Purpose, Seeds};
-use crate::transform::TransformContext;
-use crate::{DType, arrays};
-use std::ops::Range;
+use crate::select::Kept;
+use crate::wire::{ChunkHeader, TensorMeta};
+use crate::{DType, Spec, arrays, select};
 
-/// Buffers that are reused from group to group; one per thread.
-#[derive(Default)]
-pub(crate) struct Scratch {
-    values: Vec<f32>,
-    coefficients: Vec<f32>,
-    kept: Vec<f32>,
-    positions: Vec<u32>,
-    unit: Vec<f32>,
-    payload: Vec<u8>,
-    zstandard: Zstandard,
+/// What a stage knows about the group it works on, besides numbers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Job<'a> {
+    pub(crate) kernel: Kernel,
+    pub(crate) keys: &'a TensorKeys,
+    /// Number of the group in its tensor.
+    pub(crate) group: u64,
 }
 
-impl Scratch {
-    /// Gives the buffers back; compression contexts stay.
-    pub(crate) fn release(&mut self) {
-        *self = Self { zstandard: std::mem::take(&mut self.zstandard), ..Self::default() };
-    }
-}
-
-/// Room behind the codes that kernels may overwrite.
-const SLACK: usize = 16;
-
-/// Bytes a group's payload has before the final lossless stage: fixed by the pipeline.
-pub(crate) fn payload_len(meta: &TensorMeta, n_values: usize) -> usize {
-    let spec = &meta.spec;
-    if !spec.is_lossy() {
-        return n_values * meta.desc.dtype.size();
-    }
-    if n_values == 0 {
-        return 0;
-    }
-    let n_coefficients = spec.transform.n_coefficients(n_values);
-    let n_coded = spec.subsample.map_or(n_coefficients, |s| s.n_kept(n_coefficients));
-    let coded = match &spec.quantizer {
-        Some(quantizer) => quantizer.coded_len(n_coded),
-        None => n_coded * size_of::<f32>(),
-    };
-    coded + 1
-}
-
-/// Values in the largest group of this tensor.
-fn largest_group(meta: &TensorMeta) -> usize {
-    let full = meta.group_values();
-    meta.n_values().map_or(full, |n| usize::try_from(n).map_or(full, |n| n.min(full)))
-}
-
-/// Longest body of a chunk of this tensor.
-pub(crate) fn max_body_len(meta: &TensorMeta) -> usize {
-    ChunkHeader::MAX_LEN + payload_len(meta, largest_group(meta))
-}
-
-/// Memory that decoding one group takes, its body and its decoded bytes included, roughly.
-pub(crate) fn decode_memory(meta: &TensorMeta) -> u64 {
-    let n = largest_group(meta);
-    // Lossy: values, coefficients, kept ones, their positions. Lossless, to be added to a sum:
-    // elements once more, and values.
-    let adds = usize::from(meta.desc.dtype.is_lossy_capable());
-    let floats =
-        if meta.spec.is_lossy() { 4 * meta.spec.transform.n_coefficients(n) } else { n * adds };
-    let elements = n * meta.desc.dtype.size() * (1 + adds);
-    (2 * max_body_len(meta) + elements + floats * size_of::<f32>()) as u64
-}
-
-/// The codec of the groups of one tensor.
-#[derive(Clone, Copy)]
-pub(crate) struct GroupCodec<'a> {
-    meta: &'a TensorMeta,
-    kernel: Kernel,
-    signs: Keys,
-    window_signs: Keys,
-    selection: Keys,
+/// The keys of one tensor, the block not yet absorbed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct TensorKeys {
+    pub(crate) signs: Keys,
+    pub(crate) window_signs: Keys,
+    pub(crate) selection: Keys,
     /// For encoding; decoding does not need (or know) the private seed.
-    rounding: Option<Keys>,
+    pub(crate) rounding: Option<Keys>,
 }
 
-impl<'a> GroupCodec<'a> {
-    /// A codec that decodes.
-    pub(crate) fn new(meta: &'a TensorMeta, kernel: Kernel) -> Self {
-        let (seed, round) = meta.seed.unwrap_or((0, 0));
-        let tensor = meta.key();
-        let keys = |purpose| Keys::new(seed, round, 0, tensor, purpose);
+impl TensorKeys {
+    /// Of no tensor.
+    pub(crate) fn none() -> Self {
+        let key = Keys::from_absorbed(0);
+        Self { signs: key, window_signs: key, selection: key, rounding: None }
+    }
+
+    /// Those that decoding needs.
+    pub(crate) fn shared(meta: &TensorMeta) -> Self {
+        let seeds = meta.seeds.unwrap_or_default();
+        let client = if seeds.own { seeds.client } else { 0 };
+        let keys = |purpose| Keys::new(seeds.shared, seeds.round, client, meta.key(), purpose);
         Self {
-            meta,
-            kernel,
             signs: keys(Purpose::Signs),
             window_signs: keys(Purpose::WindowSigns),
             selection: keys(Purpose::Subsample),
@@ -108,51 +63,115 @@ impl<'a> GroupCodec<'a> {
         }
     }
 
-    /// A codec that encodes, too.
-    pub(crate) fn with_seeds(meta: &'a TensorMeta, kernel: Kernel, seeds: &Seeds) -> Self {
+    /// Those that encoding needs.
+    pub(crate) fn all(meta: &TensorMeta, seeds: &Seeds) -> Self {
         let Seeds { private, round, client, .. } = *seeds;
         // From the name even where there is an explicit key: tensors that share one rotate alike,
         // but each rounds for itself.
-        let tensor = meta.name_hash;
-        let rounding = Keys::new(private, round, client, tensor, Purpose::Rounding);
-        Self { rounding: Some(rounding), ..Self::new(meta, kernel) }
+        let rounding = Keys::new(private, round, client, meta.name_hash, Purpose::Rounding);
+        Self { rounding: Some(rounding), ..Self::shared(meta) }
     }
+}
 
-    /// The keys, and those of selection, for a plan.
-    pub(crate) fn plan_keys(&self) -> (crate::PlanKeys, Keys) {
-        let keys = crate::PlanKeys {
-            signs: self.signs.absorbed(),
-            window_signs: self.window_signs.absorbed(),
-            rounding: self.rounding.map(Keys::absorbed),
-        };
-        (keys, self.selection)
+/// Buffers that are reused from group to group; one per thread.
+#[derive(Default)]
+pub(crate) struct Worker {
+    pub(crate) flow: Buffers,
+    /// P, where it is not the bytes on the wire.
+    pub(crate) payload: Vec<u8>,
+    /// Element bytes, sorted by significance.
+    pub(crate) planes: Vec<u8>,
+    pub(crate) zstandard: Zstandard,
+}
+
+/// Those of the stages that numbers flow through.
+#[derive(Default)]
+pub(crate) struct Buffers {
+    pub(crate) basis: basis::Work,
+    pub(crate) code: Work,
+    pub(crate) kept: Kept,
+}
+
+/// Those of a coder.
+#[derive(Default)]
+pub(crate) struct Work {
+    /// A run of coefficients.
+    pub(crate) run: Aligned,
+}
+
+impl Worker {
+    /// Gives the buffers back; compression contexts stay.
+    pub(crate) fn release(&mut self) {
+        self.flow = Buffers::default();
+        (self.payload, self.planes) = (Vec::new(), Vec::new());
     }
+}
 
-    /// Bytes of P, and values, of a group with these elements.
-    pub(crate) fn lengths(&self, elements: &[u8]) -> (usize, usize) {
-        let n_values = elements.len() / self.meta.desc.dtype.size();
-        (payload_len(self.meta, n_values), n_values)
+/// Coefficients of a group of `n` values, and how many of them are coded.
+pub(crate) fn coefficients(spec: &Spec, n: usize) -> (usize, usize) {
+    let all = with_basis!(&spec.basis, basis => basis.n_coefficients(n));
+    (all, spec.subsample.map_or(all, |s| s.n_kept(all)))
+}
+
+/// Most bytes of P of a group of `n` values.
+pub(crate) fn payload_bound(spec: &Spec, dtype: DType, n: usize) -> usize {
+    if !spec.is_lossy() {
+        return dtype.byte_len(n);
     }
-
-    /// Bytes of P of every group but the last.
-    pub(crate) fn payload_len_of_full(&self) -> usize {
-        payload_len(self.meta, self.meta.group_values())
+    match n {
+        0 => 0,
+        n => 1 + spec.quantizer.bound(coefficients(spec, n).1),
     }
+}
 
-    fn context(&self, group: u64) -> TransformContext {
-        TransformContext {
-            kernel: self.kernel,
-            signs: self.signs,
-            window_signs: self.window_signs,
-            group,
+/// Most bytes of P of any group of at most `n` values.
+fn largest_payload(spec: &Spec, dtype: DType, n: usize) -> usize {
+    if !spec.is_lossy() {
+        return dtype.byte_len(n);
+    }
+    // A smaller group may keep more: all that stands behind its last whole block.
+    let rest = if spec.subsample.is_some() { select::BLOCK } else { 0 };
+    1 + spec.quantizer.bound(coefficients(spec, n).1 + rest)
+}
+
+/// Values in the largest group of this tensor.
+pub(crate) fn largest_group(meta: &TensorMeta) -> usize {
+    let full = meta.group_values();
+    meta.n_values().map_or(full, |n| usize::try_from(n).map_or(full, |n| n.min(full)))
+}
+
+/// Longest body of a chunk that decodes; FORMAT.md allows no tensor more than
+/// [`ChunkHeader::most`].
+pub(crate) fn max_body_len(meta: &TensorMeta) -> usize {
+    let n = largest_group(meta);
+    let most = ChunkHeader::most(n);
+    if meta.supported().is_err() {
+        return most;
+    }
+    let bounds = meta.pipelines.iter().map(|spec| largest_payload(spec, meta.dtype(), n));
+    (ChunkHeader::MAX_LEN + bounds.max().unwrap_or(0)).min(most)
+}
+
+/// Memory that decoding one group takes, its body and its decoded bytes included, at most.
+pub(crate) fn decode_memory(meta: &TensorMeta) -> u64 {
+    let n = largest_group(meta);
+    if meta.supported().is_err() {
+        return max_body_len(meta) as u64;
+    }
+    let elements = meta.dtype().byte_len(n);
+    let buffers = meta.pipelines.iter().map(|spec| match spec.is_lossy() {
+        // Runs of the stages, the longest of which are those of large blocks: at most nine of them.
+        true => {
+            let (all, _) = coefficients(spec, n);
+            let unit = with_basis!(&spec.basis, b => b.unit()).max(spec.quantizer.unit());
+            9 * size_of::<f32>() * (2 * unit).min(all.max(1 << 12))
         }
-    }
-
-    /// Runs that neither the transform nor the quantizer reaches across.
-    fn spans(&self, n: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-        let quantizer = self.meta.spec.quantizer.as_ref().map_or(1 << 12, |q| q.block());
-        blocks(n, self.meta.spec.transform.block().max(quantizer))
-    }
+        // Elements once more, and to be added to a sum: values.
+        false if meta.dtype().is_lossy_capable() => elements + size_of::<f32>() * n,
+        false => 0,
+    });
+    let buffers = buffers.max().unwrap_or(0);
+    (2 * max_body_len(meta) + elements + buffers) as u64
 }
 
 /// The first NaN or infinity among elements of f32, f16 or bf16 (`None` for other types).

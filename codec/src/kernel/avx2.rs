@@ -1,7 +1,8 @@
 //! [`Lanes`] on AVX2: two registers of eight.
 
 use super::Operation;
-use super::lanes::{LANES, Lanes};
+use super::lanes::{LANES, Lanes, byte_of, shift_of};
+use crate::random::{INCREMENT32, MIX32};
 use std::arch::x86_64::*;
 
 /// Proof that the processor has the features that [`enter`] enables.
@@ -26,32 +27,17 @@ pub(super) unsafe fn enter<O: Operation>(lanes: Avx2, operation: O) -> O::Output
     operation.run(lanes)
 }
 
-const INCREMENT: u64 = crate::random::INCREMENT;
-
-/// Low 64 bits of a product with a constant; AVX2 multiplies 32 by 32 bits only.
+/// Eight words of a key (FORMAT.md, section 8.3) from the counters they are mixed from.
 #[inline(always)]
-fn mul64(z: __m256i, constant: u64) -> __m256i {
+fn words32(counters: __m256i, high: u32) -> __m256i {
     // SAFETY: called from the operations below only, which hold an `Avx2`.
     unsafe {
-        let low = _mm256_set1_epi64x((constant & 0xffff_ffff) as i64);
-        let high = _mm256_set1_epi64x((constant >> 32) as i64);
-        let cross = _mm256_add_epi64(
-            _mm256_mul_epu32(_mm256_srli_epi64::<32>(z), low),
-            _mm256_mul_epu32(z, high),
-        );
-        _mm256_add_epi64(_mm256_mul_epu32(z, low), _mm256_slli_epi64::<32>(cross))
-    }
-}
-
-#[inline(always)]
-fn mix(z: __m256i) -> __m256i {
-    // SAFETY: called from the operations below only, which hold an `Avx2`.
-    unsafe {
-        let z = _mm256_xor_si256(z, _mm256_srli_epi64::<30>(z));
-        let z = mul64(z, 0xBF58_476D_1CE4_E5B9);
-        let z = _mm256_xor_si256(z, _mm256_srli_epi64::<27>(z));
-        let z = mul64(z, 0x94D0_49BB_1331_11EB);
-        _mm256_xor_si256(z, _mm256_srli_epi64::<31>(z))
+        let z = _mm256_xor_si256(counters, _mm256_srli_epi32::<16>(counters));
+        let z = _mm256_mullo_epi32(z, _mm256_set1_epi32(MIX32[0] as i32));
+        let z = _mm256_xor_si256(z, _mm256_srli_epi32::<13>(z));
+        let z = _mm256_add_epi32(z, _mm256_set1_epi32(high as i32));
+        let z = _mm256_mullo_epi32(z, _mm256_set1_epi32(MIX32[1] as i32));
+        _mm256_xor_si256(z, _mm256_srli_epi32::<16>(z))
     }
 }
 
@@ -119,15 +105,29 @@ impl Lanes for Avx2 {
         unsafe { each!(a, b => _mm256_max_ps(a, b)) }
     }
     #[inline(always)]
-    fn flip(self, v: Self::F, signs: u16) -> Self::F {
-        let signs = [i32::from(signs & 0xff), i32::from(signs >> 8)];
+    fn flip(self, v: Self::F, signs: u64, quarter: usize) -> Self::F {
+        // Bit i of 32 moves to the sign position by 31 - i.
+        const SHIFTS: [[i32; LANES]; 2] = {
+            let mut shifts = [[0; LANES]; 2];
+            let mut i = 0;
+            while i < 32 {
+                shifts[i / LANES][i % LANES] = 31 - i as i32;
+                i += 1;
+            }
+            shifts
+        };
+        let half = (signs >> (32 * (quarter / 2))) as i32;
+        let shifts = &SHIFTS[quarter % 2];
         unsafe {
-            // Lane i moves bit i to the sign position.
-            let shifts = _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24);
+            let shifts = [
+                _mm256_loadu_si256(shifts.as_ptr().cast()),
+                _mm256_loadu_si256(shifts.as_ptr().add(8).cast()),
+            ];
+            let signs = _mm256_set1_epi32(half);
             let mask = _mm256_set1_epi32(i32::MIN);
-            each!(v, signs => {
-                let moved = _mm256_sllv_epi32(_mm256_set1_epi32(signs), shifts);
-                _mm256_xor_ps(v, _mm256_castsi256_ps(_mm256_and_si256(moved, mask)))
+            each!(v, shifts => {
+                let moved = _mm256_and_si256(_mm256_sllv_epi32(signs, shifts), mask);
+                _mm256_xor_ps(v, _mm256_castsi256_ps(moved))
             })
         }
     }
@@ -178,40 +178,33 @@ impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
-    fn draws(self, key: u64, first: u64) -> Self::U {
-        let base = key.wrapping_add(first.wrapping_mul(INCREMENT));
-        let base = [base, base.wrapping_add(INCREMENT.wrapping_mul(4))];
+    fn draws(self, key: u64, first: u32) -> Self::U {
+        let base = (key as u32).wrapping_add(first.wrapping_add(1).wrapping_mul(INCREMENT32));
         unsafe {
-            let steps = _mm256_setr_epi64x(
-                INCREMENT as i64,
-                INCREMENT.wrapping_mul(2) as i64,
-                INCREMENT.wrapping_mul(3) as i64,
-                INCREMENT.wrapping_mul(4) as i64,
+            let steps = _mm256_mullo_epi32(
+                _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
+                _mm256_set1_epi32(INCREMENT32 as i32),
             );
-            each!(base => {
-                let words = mix(_mm256_add_epi64(_mm256_set1_epi64x(base as i64), steps));
-                _mm256_srli_epi32::<8>(words)
-            })
+            let counters = _mm256_add_epi32(_mm256_set1_epi32(base as i32), steps);
+            let words = _mm256_srli_epi16::<1>(words32(counters, (key >> 32) as u32));
+            [
+                _mm256_cvtepu16_epi32(_mm256_castsi256_si128(words)),
+                _mm256_cvtepu16_epi32(_mm256_extracti128_si256::<1>(words)),
+            ]
         }
     }
     #[inline(always)]
-    fn round_stochastic(self, t: Self::F, draws: Self::U) -> Self::U {
-        unsafe {
-            let unit = _mm256_set1_ps(1.0 / 16_777_216.0);
-            each!(t, draws => {
-                let whole = _mm256_cvttps_epi32(t);
-                let fraction = _mm256_sub_ps(t, _mm256_cvtepi32_ps(whole));
-                let draw = _mm256_mul_ps(_mm256_cvtepi32_ps(draws), unit);
-                // All ones is -1, so subtracting the mask adds one.
-                let up = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_LT_OQ>(draw, fraction));
-                _mm256_sub_epi32(whole, up)
-            })
-        }
+    fn add_u(self, a: Self::U, b: Self::U) -> Self::U {
+        unsafe { each!(a, b => _mm256_add_epi32(a, b)) }
+    }
+    #[inline(always)]
+    fn shift_right<const BITS: u32>(self, v: Self::U) -> Self::U {
+        unsafe { each!(v => _mm256_srl_epi32(v, _mm_cvtsi32_si128(BITS as i32))) }
     }
     #[inline(always)]
     fn round_nearest(self, t: Self::F) -> Self::U {
-        const TO_NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-        unsafe { each!(t => _mm256_cvttps_epi32(_mm256_round_ps::<TO_NEAREST>(t))) }
+        // The default rounding of the floating-point environment, which FORMAT.md asks for.
+        unsafe { each!(t => _mm256_cvtps_epi32(t)) }
     }
     #[inline(always)]
     fn to_float(self, v: Self::U) -> Self::F {
@@ -233,19 +226,83 @@ impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
-    fn split<const Q: u32>(self, words: [u64; 4]) -> Self::U {
-        let words = [[words[0] as i64, words[1] as i64], [words[2] as i64, words[3] as i64]];
+    fn unpack<const Q: u32>(self, packed: &[u8]) -> Self::U {
+        const { assert!(Q >= 1 && Q <= 16) };
+        let eights = [&packed[..16], &packed[Q as usize..Q as usize + 16]];
+        let (bytes, shifts) = const { (bytes_of_codes(Q), shifts_of_codes(Q)) };
         unsafe {
-            let shift = 2 * i64::from(Q);
-            let shifts = _mm256_setr_epi64x(0, shift, 0, shift);
-            let mask = (1i64 << Q) - 1;
-            each!(words => {
-                let twice = _mm256_setr_epi64x(words[0], words[0], words[1], words[1]);
-                let pairs = _mm256_srlv_epi64(twice, shifts);
-                let low = _mm256_and_si256(pairs, _mm256_set1_epi64x(mask));
-                let high = _mm256_sll_epi64(pairs, _mm_cvtsi32_si128(32 - Q as i32));
-                _mm256_or_si256(low, _mm256_and_si256(high, _mm256_set1_epi64x(mask << 32)))
+            let bytes = _mm256_loadu_si256(bytes.as_ptr().cast());
+            let shifts = _mm256_loadu_si256(shifts.as_ptr().cast());
+            let mask = _mm256_set1_epi32((1 << Q) - 1);
+            each!(eights => {
+                let eight = _mm256_broadcastsi128_si256(_mm_loadu_si128(eights.as_ptr().cast()));
+                let moved = _mm256_srlv_epi32(_mm256_shuffle_epi8(eight, bytes), shifts);
+                _mm256_and_si256(moved, mask)
             })
         }
     }
+    /// Shorter ways for codes that fit a byte.
+    #[inline(always)]
+    fn pack<const Q: u32>(self, codes: Self::U, out: &mut [u8]) {
+        if Q > 8 || Q == 7 {
+            let words = self.join::<Q>(codes);
+            super::lanes::put::<Q>(out, words[0], words[1]);
+            super::lanes::put::<Q>(&mut out[Q as usize..], words[2], words[3]);
+            return;
+        }
+        let bytes = unsafe {
+            let pairs = _mm256_packus_epi32(codes[0], codes[1]);
+            let ordered = _mm256_permute4x64_epi64::<0xD8>(pairs);
+            let (low, high) =
+                (_mm256_castsi256_si128(ordered), _mm256_extracti128_si256::<1>(ordered));
+            _mm_packus_epi16(low, high)
+        };
+        pack_bytes::<Q>(bytes, out);
+    }
+}
+
+/// Packs sixteen codes of Q bits, 1 to 6 or 8, a byte each, into the 2Q bytes at the head of `out`; the
+/// 16 bytes behind them may be overwritten. For processors with AVX2.
+#[inline(always)]
+pub(super) fn pack_bytes<const Q: u32>(bytes: __m128i, out: &mut [u8]) {
+    // SAFETY: SSE4.1 and less, which every processor with AVX2 has; called by its operations only.
+    unsafe {
+        if Q == 8 {
+            let mut packed = [0; 16];
+            _mm_storeu_si128(packed.as_mut_ptr().cast(), bytes);
+            out[..16].copy_from_slice(&packed);
+            return;
+        }
+        // Two codes to 16 bits, four to 32, eight to 64.
+        let pairs = _mm_maddubs_epi16(bytes, _mm_set1_epi16(1 | 1 << (8 + Q)));
+        let quads = _mm_madd_epi16(pairs, _mm_set1_epi32(1 | 1 << (16 + 2 * Q)));
+        let low = _mm_and_si128(quads, _mm_set1_epi64x(0xffff_ffff));
+        let high = _mm_srli_epi64::<32>(quads);
+        let eights = _mm_or_si128(low, _mm_sll_epi64(high, _mm_cvtsi32_si128(4 * Q as i32)));
+        let (first, second) = (_mm_cvtsi128_si64(eights), _mm_extract_epi64::<1>(eights));
+        out[..8].copy_from_slice(&first.to_le_bytes());
+        out[Q as usize..Q as usize + 8].copy_from_slice(&second.to_le_bytes());
+    }
+}
+
+/// For each of eight lanes the places of the four bytes that its code begins in.
+pub(super) const fn bytes_of_codes(q: u32) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        bytes[i as usize] = (byte_of(q, i / 4) + i % 4) as u8;
+        i += 1;
+    }
+    bytes
+}
+
+/// For each of eight lanes how far its code is above the lowest bit of them.
+pub(super) const fn shifts_of_codes(q: u32) -> [u32; 8] {
+    let mut shifts = [0; 8];
+    let mut i = 0;
+    while i < 8 {
+        shifts[i as usize] = shift_of(q, i);
+        i += 1;
+    }
+    shifts
 }

@@ -2,7 +2,9 @@
 #![expect(clippy::incompatible_msrv, reason = "build.rs leaves this module out before Rust 1.89")]
 
 use super::Operation;
+use super::avx2::{bytes_of_codes, pack_bytes, shifts_of_codes};
 use super::lanes::{LANES, Lanes};
+use crate::random::{INCREMENT32, MIX32};
 use std::arch::x86_64::*;
 
 /// Proof that the processor has the features that [`enter`] enables.
@@ -30,17 +32,17 @@ pub(super) unsafe fn enter<O: Operation>(lanes: Avx512, operation: O) -> O::Outp
     operation.run(lanes)
 }
 
-const INCREMENT: u64 = crate::random::INCREMENT;
-
+/// Eight words of a key (FORMAT.md, section 8.3) from the counters they are mixed from.
 #[inline(always)]
-fn mix(z: __m512i) -> __m512i {
+fn words32(counters: __m256i, high: u32) -> __m256i {
     // SAFETY: called from the operations below only, which hold an `Avx512`.
     unsafe {
-        let z = _mm512_xor_si512(z, _mm512_srli_epi64::<30>(z));
-        let z = _mm512_mullo_epi64(z, _mm512_set1_epi64(0xBF58_476D_1CE4_E5B9_u64 as i64));
-        let z = _mm512_xor_si512(z, _mm512_srli_epi64::<27>(z));
-        let z = _mm512_mullo_epi64(z, _mm512_set1_epi64(0x94D0_49BB_1331_11EB_u64 as i64));
-        _mm512_xor_si512(z, _mm512_srli_epi64::<31>(z))
+        let z = _mm256_xor_si256(counters, _mm256_srli_epi32::<16>(counters));
+        let z = _mm256_mullo_epi32(z, _mm256_set1_epi32(MIX32[0] as i32));
+        let z = _mm256_xor_si256(z, _mm256_srli_epi32::<13>(z));
+        let z = _mm256_add_epi32(z, _mm256_set1_epi32(high as i32));
+        let z = _mm256_mullo_epi32(z, _mm256_set1_epi32(MIX32[1] as i32));
+        _mm256_xor_si256(z, _mm256_srli_epi32::<16>(z))
     }
 }
 
@@ -89,7 +91,8 @@ impl Lanes for Avx512 {
         unsafe { _mm512_max_ps(a, b) }
     }
     #[inline(always)]
-    fn flip(self, v: Self::F, signs: u16) -> Self::F {
+    fn flip(self, v: Self::F, signs: u64, quarter: usize) -> Self::F {
+        let signs = (signs >> (16 * quarter)) as u16;
         unsafe {
             let v = _mm512_castps_si512(v);
             let sign = _mm512_set1_epi32(i32::MIN);
@@ -128,33 +131,25 @@ impl Lanes for Avx512 {
         unsafe { _mm512_storeu_si512(x.as_mut_ptr().cast(), v) }
     }
     #[inline(always)]
-    fn draws(self, key: u64, first: u64) -> Self::U {
+    fn draws(self, key: u64, first: u32) -> Self::U {
+        let base = (key as u32).wrapping_add(first.wrapping_add(1).wrapping_mul(INCREMENT32));
         unsafe {
-            let steps = _mm512_setr_epi64(
-                INCREMENT as i64,
-                INCREMENT.wrapping_mul(2) as i64,
-                INCREMENT.wrapping_mul(3) as i64,
-                INCREMENT.wrapping_mul(4) as i64,
-                INCREMENT.wrapping_mul(5) as i64,
-                INCREMENT.wrapping_mul(6) as i64,
-                INCREMENT.wrapping_mul(7) as i64,
-                INCREMENT.wrapping_mul(8) as i64,
+            let steps = _mm256_mullo_epi32(
+                _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
+                _mm256_set1_epi32(INCREMENT32 as i32),
             );
-            let base = key.wrapping_add(first.wrapping_mul(INCREMENT));
-            let words = mix(_mm512_add_epi64(_mm512_set1_epi64(base as i64), steps));
-            _mm512_srli_epi32::<8>(words)
+            let counters = _mm256_add_epi32(_mm256_set1_epi32(base as i32), steps);
+            let words = words32(counters, (key >> 32) as u32);
+            _mm512_cvtepu16_epi32(_mm256_srli_epi16::<1>(words))
         }
     }
     #[inline(always)]
-    fn round_stochastic(self, t: Self::F, draws: Self::U) -> Self::U {
-        unsafe {
-            let whole = _mm512_cvttps_epi32(t);
-            let fraction = _mm512_sub_ps(t, _mm512_cvtepi32_ps(whole));
-            let unit = _mm512_set1_ps(1.0 / 16_777_216.0);
-            let draw = _mm512_mul_ps(_mm512_cvtepi32_ps(draws), unit);
-            let up = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(draw, fraction);
-            _mm512_mask_add_epi32(whole, up, whole, _mm512_set1_epi32(1))
-        }
+    fn add_u(self, a: Self::U, b: Self::U) -> Self::U {
+        unsafe { _mm512_add_epi32(a, b) }
+    }
+    #[inline(always)]
+    fn shift_right<const BITS: u32>(self, v: Self::U) -> Self::U {
+        unsafe { _mm512_srl_epi32(v, _mm_cvtsi32_si128(BITS as i32)) }
     }
     #[inline(always)]
     fn round_nearest(self, t: Self::F) -> Self::U {
@@ -164,39 +159,16 @@ impl Lanes for Avx512 {
     fn to_float(self, v: Self::U) -> Self::F {
         unsafe { _mm512_cvtepi32_ps(v) }
     }
-    /// Shorter ways for the usual widths.
+    /// Shorter ways for codes that fit a byte.
     #[inline(always)]
     fn pack<const Q: u32>(self, codes: Self::U, out: &mut [u8]) {
-        unsafe {
-            let bytes = _mm512_cvtepi32_epi8(codes);
-            match Q {
-                1 => {
-                    let bits = _mm512_test_epi32_mask(codes, codes);
-                    out[..2].copy_from_slice(&bits.to_le_bytes());
-                }
-                2 => {
-                    let pairs = _mm_maddubs_epi16(bytes, _mm_set1_epi16(0x0401));
-                    let quads = _mm_madd_epi16(pairs, _mm_set1_epi32(0x0010_0001));
-                    let packed = _mm_cvtepi32_epi8(quads);
-                    out[..4].copy_from_slice(&_mm_cvtsi128_si32(packed).to_le_bytes());
-                }
-                4 => {
-                    let pairs = _mm_maddubs_epi16(bytes, _mm_set1_epi16(0x1001));
-                    let packed = _mm_packus_epi16(pairs, pairs);
-                    out[..8].copy_from_slice(&_mm_cvtsi128_si64(packed).to_le_bytes());
-                }
-                8 => {
-                    let mut packed = [0; 16];
-                    _mm_storeu_si128(packed.as_mut_ptr().cast(), bytes);
-                    out[..16].copy_from_slice(&packed);
-                }
-                _ => {
-                    let words = self.join::<Q>(codes);
-                    super::lanes::put::<Q>(out, words[0], words[1]);
-                    super::lanes::put::<Q>(&mut out[Q as usize..], words[2], words[3]);
-                }
-            }
+        if Q > 8 || Q == 7 {
+            let words = self.join::<Q>(codes);
+            super::lanes::put::<Q>(out, words[0], words[1]);
+            super::lanes::put::<Q>(&mut out[Q as usize..], words[2], words[3]);
+            return;
         }
+        pack_bytes::<Q>(unsafe { _mm512_cvtepi32_epi8(codes) }, out);
     }
     #[inline(always)]
     fn join<const Q: u32>(self, codes: Self::U) -> [u64; 4] {
@@ -213,20 +185,18 @@ impl Lanes for Avx512 {
         }
     }
     #[inline(always)]
-    fn split<const Q: u32>(self, words: [u64; 4]) -> Self::U {
+    fn unpack<const Q: u32>(self, packed: &[u8]) -> Self::U {
+        const { assert!(Q >= 1 && Q <= 16) };
+        let (low, high) = (&packed[..16], &packed[Q as usize..Q as usize + 16]);
+        let (bytes, shifts) = const { (bytes_of_codes(Q), shifts_of_codes(Q)) };
         unsafe {
-            let quads = _mm256_loadu_si256(words.as_ptr().cast());
-            let twice = _mm512_permutexvar_epi64(
-                _mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3),
-                _mm512_castsi256_si512(quads),
-            );
-            let shift = 2 * i64::from(Q);
-            let pairs =
-                _mm512_srlv_epi64(twice, _mm512_setr_epi64(0, shift, 0, shift, 0, shift, 0, shift));
-            let mask = (1i64 << Q) - 1;
-            let low = _mm512_and_si512(pairs, _mm512_set1_epi64(mask));
-            let high = _mm512_sll_epi64(pairs, _mm_cvtsi32_si128(32 - Q as i32));
-            _mm512_or_si512(low, _mm512_and_si512(high, _mm512_set1_epi64(mask << 32)))
+            let bytes = _mm512_broadcast_i64x4(_mm256_loadu_si256(bytes.as_ptr().cast()));
+            let shifts = _mm512_broadcast_i64x4(_mm256_loadu_si256(shifts.as_ptr().cast()));
+            let low = _mm256_broadcastsi128_si256(_mm_loadu_si128(low.as_ptr().cast()));
+            let high = _mm256_broadcastsi128_si256(_mm_loadu_si128(high.as_ptr().cast()));
+            let eights = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
+            let moved = _mm512_srlv_epi32(_mm512_shuffle_epi8(eights, bytes), shifts);
+            _mm512_and_si512(moved, _mm512_set1_epi32((1 << Q) - 1))
         }
     }
 }

@@ -7,6 +7,8 @@
 
 use super::Operation;
 use super::lanes::{LANES, Lanes};
+use super::scan::{pick_max, pick_min};
+use crate::arrays;
 use crate::random::word;
 
 /// 2^(-k/2) for a block of 2^k values: exact for even k, otherwise 1/sqrt(2) rounded once and
@@ -17,36 +19,55 @@ pub(super) fn norm(len: usize) -> f32 {
     if k % 2 == 0 { half } else { half * std::f32::consts::FRAC_1_SQRT_2 }
 }
 
+/// Smallest and largest of what a rotation makes, -0 counted as +0; of NaN neither says anything,
+/// and where all is NaN the smallest is infinite.
+pub(crate) type Range = (f32, f32);
+
 pub(super) struct Rotate<'a> {
     pub x: &'a [f32],
     pub y: &'a mut [f32],
     pub key: u64,
+    pub ahead: &'a [f32],
 }
 
 impl Operation for Rotate<'_> {
-    /// Bits of the largest magnitude of `x`.
-    type Output = u32;
+    type Output = Range;
 
     #[inline(always)]
-    fn run<L: Lanes>(self, l: L) -> u32 {
-        let Self { x, y, key } = self;
+    fn run<L: Lanes>(self, l: L) -> Range {
+        let Self { x, y, key, ahead } = self;
         let n = x.len();
         debug_assert!(n.is_power_of_two() && n == y.len());
         if n < 8 * LANES {
-            flip_each(x, y, key);
-            walsh_hadamard_small(y);
-            y.iter_mut().for_each(|v| *v *= norm(n));
-            return x.iter().map(|v| v.to_bits() & 0x7fff_ffff).fold(0, u32::max);
+            return rotate_small(x, y, key);
         }
-        let finish = Scale { norm: norm(n) };
-        let peak = across(l, Some(rows(x)), rows_mut(y), FlipAndMix { key }, finish);
-        let mut each = [0; LANES];
-        l.store_u(peak, &mut each);
-        each.into_iter().fold(0, u32::max)
+        let ahead = rows(&ahead[..ahead.len().min(n)]);
+        let ends = (FlipAndMix { key }, Scale { norm: norm(n) });
+        let notes = across(l, Some(rows(x)), rows_mut(y), None, ahead, ends);
+        let (mut lows, mut highs) = ([0.0; LANES], [0.0; LANES]);
+        l.store(notes.lo, &mut lows);
+        l.store(notes.hi, &mut highs);
+        range_of(&lows, &highs)
     }
 }
 
+fn range_of(lows: &[f32], highs: &[f32]) -> Range {
+    // The sum makes +0 of either zero.
+    let lo = lows.iter().copied().fold(f32::INFINITY, pick_min) + 0.0;
+    (lo, highs.iter().copied().fold(f32::NEG_INFINITY, pick_max) + 0.0)
+}
+
+fn rotate_small(x: &[f32], y: &mut [f32], key: u64) -> Range {
+    let norm = norm(x.len());
+    flip_each(x, y, key);
+    walsh_hadamard_small(y);
+    y.iter_mut().for_each(|v| *v *= norm);
+    range_of(y, y)
+}
+
 pub(super) struct Unrotate<'a> {
+    pub x: &'a [f32],
+    pub work: &'a mut [f32],
     pub y: &'a mut [f32],
     pub key: u64,
 }
@@ -56,24 +77,55 @@ impl Operation for Unrotate<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
+        let Self { x, work, y, key } = self;
+        let n = x.len();
+        debug_assert!(n.is_power_of_two() && n == y.len() && n == work.len());
+        if n < 8 * LANES {
+            y.copy_from_slice(x);
+            return unrotate_small(y, key);
+        }
+        let finish = ScaleAndFlip { norm: norm(n), signs: &signs_of(key, n) };
+        across(l, Some(rows(x)), rows_mut(work), Some(rows_mut(y)), &[], (Mix, finish));
+    }
+}
+
+pub(super) struct UnrotateInPlace<'a> {
+    pub y: &'a mut [f32],
+    pub key: u64,
+}
+
+impl Operation for UnrotateInPlace<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
         let Self { y, key } = self;
         let n = y.len();
         debug_assert!(n.is_power_of_two());
         if n < 8 * LANES {
-            walsh_hadamard_small(y);
-            y.iter_mut().for_each(|v| *v *= norm(n));
-            let copy = y.to_vec();
-            flip_each(&copy, y, key);
-            return;
+            return unrotate_small(y, key);
         }
-        across(l, None, rows_mut(y), Mix, ScaleAndFlip { norm: norm(n), key });
+        let finish = ScaleAndFlip { norm: norm(n), signs: &signs_of(key, n) };
+        across(l, None, rows_mut(y), None, &[], (Mix, finish));
     }
+}
+
+fn unrotate_small(y: &mut [f32], key: u64) {
+    let norm = norm(y.len());
+    walsh_hadamard_small(y);
+    for (i, y) in y.iter_mut().enumerate() {
+        *y = flipped(*y * norm, key, i);
+    }
+}
+
+fn flipped(v: f32, key: u64, i: usize) -> f32 {
+    let sign = (word(key, i as u64 / 64) >> (i % 64)) as u32 & 1;
+    f32::from_bits(v.to_bits() ^ (sign << 31))
 }
 
 fn flip_each(x: &[f32], y: &mut [f32], key: u64) {
     for (i, (x, y)) in x.iter().zip(y).enumerate() {
-        let sign = (word(key, i as u64 / 64) >> (i % 64)) as u32 & 1;
-        *y = f32::from_bits(x.to_bits() ^ (sign << 31));
+        *y = flipped(*x, key, i);
     }
 }
 
@@ -101,12 +153,18 @@ fn rows_mut(x: &mut [f32]) -> &mut [[f32; LANES]] {
     bytemuck::cast_slice_mut(&mut x[..whole])
 }
 
+/// What the last pass notes of the rows it makes.
+#[derive(Clone, Copy)]
+struct Notes<L: Lanes> {
+    lo: L::F,
+    hi: L::F,
+}
+
 /// What happens to a row before the first of its stages that reach across rows. This and
 /// [`Finish`] are traits and not closures: a closure is a function of its own, compiled without
 /// the features of the instruction set.
 trait Start: Copy {
-    /// May note the magnitudes it sees in `peak`.
-    fn apply<L: Lanes>(self, l: L, row: usize, v: L::F, peak: &mut L::U) -> L::F;
+    fn apply<L: Lanes>(self, l: L, row: usize, v: L::F) -> L::F;
 }
 
 /// The stages h = 1, 2, 4, 8.
@@ -115,12 +173,25 @@ struct Mix;
 
 impl Start for Mix {
     #[inline(always)]
-    fn apply<L: Lanes>(self, l: L, _: usize, v: L::F, _: &mut L::U) -> L::F {
+    fn apply<L: Lanes>(self, l: L, _: usize, v: L::F) -> L::F {
         let v = l.butterfly::<1>(v);
         let v = l.butterfly::<2>(v);
         let v = l.butterfly::<4>(v);
         l.butterfly::<8>(v)
     }
+}
+
+/// Words of signs of the longest block.
+const MOST_WORDS: usize = (1 << 15) / 64;
+
+/// The words of signs of a block of `n` values.
+#[inline(always)]
+fn signs_of(key: u64, n: usize) -> [u64; MOST_WORDS] {
+    let mut signs = [0; MOST_WORDS];
+    for (i, signs) in signs[..n / 64].iter_mut().enumerate() {
+        *signs = word(key, i as u64);
+    }
+    signs
 }
 
 /// Signs, then the stages inside a row.
@@ -131,36 +202,18 @@ struct FlipAndMix {
 
 impl Start for FlipAndMix {
     #[inline(always)]
-    fn apply<L: Lanes>(self, l: L, row: usize, v: L::F, peak: &mut L::U) -> L::F {
-        *peak = l.max_u(*peak, l.abs_bits(v));
-        let signs = word(self.key, (row / 4) as u64) >> (16 * (row % 4));
-        Mix.apply(l, row, l.flip(v, signs as u16), peak)
+    fn apply<L: Lanes>(self, l: L, row: usize, v: L::F) -> L::F {
+        let signs = word(self.key, (row / 4) as u64);
+        Mix.apply(l, row, l.flip(v, signs, row % 4))
     }
 }
 
 /// What happens to a row when its last stage is done.
 trait Finish: Copy {
-    fn apply<L: Lanes>(self, l: L, row: usize, v: L::F) -> L::F;
+    fn apply<L: Lanes>(self, l: L, row: usize, v: L::F, notes: &mut Notes<L>) -> L::F;
 }
 
-/// Stages came before, or follow.
-#[derive(Clone, Copy)]
-struct Keep;
-
-impl Start for Keep {
-    #[inline(always)]
-    fn apply<L: Lanes>(self, _: L, _: usize, v: L::F, _: &mut L::U) -> L::F {
-        v
-    }
-}
-
-impl Finish for Keep {
-    #[inline(always)]
-    fn apply<L: Lanes>(self, _: L, _: usize, v: L::F) -> L::F {
-        v
-    }
-}
-
+/// The norm; notes the range.
 #[derive(Clone, Copy)]
 struct Scale {
     norm: f32,
@@ -168,22 +221,25 @@ struct Scale {
 
 impl Finish for Scale {
     #[inline(always)]
-    fn apply<L: Lanes>(self, l: L, _: usize, v: L::F) -> L::F {
-        l.mul(v, l.splat(self.norm))
+    fn apply<L: Lanes>(self, l: L, _: usize, v: L::F, notes: &mut Notes<L>) -> L::F {
+        let v = l.mul(v, l.splat(self.norm));
+        notes.lo = l.min(v, notes.lo);
+        notes.hi = l.max(v, notes.hi);
+        v
     }
 }
 
 #[derive(Clone, Copy)]
-struct ScaleAndFlip {
+struct ScaleAndFlip<'a> {
     norm: f32,
-    key: u64,
+    signs: &'a [u64; MOST_WORDS],
 }
 
-impl Finish for ScaleAndFlip {
+impl Finish for ScaleAndFlip<'_> {
     #[inline(always)]
-    fn apply<L: Lanes>(self, l: L, row: usize, v: L::F) -> L::F {
-        let signs = word(self.key, (row / 4) as u64) >> (16 * (row % 4));
-        l.flip(l.mul(v, l.splat(self.norm)), signs as u16)
+    fn apply<L: Lanes>(self, l: L, row: usize, v: L::F, _: &mut Notes<L>) -> L::F {
+        let signs = self.signs[row / 4 % MOST_WORDS];
+        l.flip(l.mul(v, l.splat(self.norm)), signs, row % 4)
     }
 }
 
@@ -203,73 +259,138 @@ macro_rules! unrolled {
     };
 }
 
-/// All stages of a block of at least eight rows; the first pass reads `x`, if given. Returns what
-/// `start` noted.
+type Row = [f32; LANES];
+
+/// All stages of a block of at least eight rows; the first pass reads `x`, if given, and the last
+/// one writes `out`, if given, where `y` is then used up. The passes between ask for the rows `ahead`.
 #[inline(always)]
 fn across<L: Lanes>(
     l: L,
-    x: Option<&[[f32; LANES]]>,
-    y: &mut [[f32; LANES]],
-    start: impl Start,
-    finish: impl Finish,
-) -> L::U {
+    x: Option<&[Row]>,
+    y: &mut [Row],
+    out: Option<&mut [Row]>,
+    ahead: &[Row],
+    (start, finish): (impl Start, impl Finish),
+) -> Notes<L> {
     let n = y.len();
     let widest = if n > L::RADIX { L::RADIX } else { n / 2 };
-    let peak = match widest {
-        16 => pass::<L, 16>(l, x, y, 1, start, Keep),
-        8 => pass::<L, 8>(l, x, y, 1, start, Keep),
-        _ => pass::<L, 4>(l, x, y, 1, start, Keep),
-    };
-    let mut h = widest;
+    match widest {
+        16 => first::<L, 16>(l, x, y, start),
+        8 => first::<L, 8>(l, x, y, start),
+        _ => first::<L, 4>(l, x, y, start),
+    }
+    let (mut h, mut ahead) = (widest, ahead);
     while n / h > L::RADIX {
+        let asked;
+        (asked, ahead) = ahead.split_at(ahead.len().min(n / 2));
         match L::RADIX {
-            16 => pass::<L, 16>(l, None, y, h, Keep, Keep),
-            _ => pass::<L, 4>(l, None, y, h, Keep, Keep),
-        };
+            16 => between::<L, 16>(l, y, h, asked),
+            _ => between::<L, 4>(l, y, h, asked),
+        }
         h *= L::RADIX;
     }
-    match n / h {
-        16 => pass::<L, 16>(l, None, y, h, Keep, finish),
-        8 => pass::<L, 8>(l, None, y, h, Keep, finish),
-        4 => pass::<L, 4>(l, None, y, h, Keep, finish),
-        _ => pass::<L, 2>(l, None, y, h, Keep, finish),
-    };
-    peak
+    let last = Last { h, ahead, finish };
+    match (n / h, out) {
+        (16, None) => last.run::<L, 16, false>(l, y, &mut []),
+        (8, None) => last.run::<L, 8, false>(l, y, &mut []),
+        (4, None) => last.run::<L, 4, false>(l, y, &mut []),
+        (_, None) => last.run::<L, 2, false>(l, y, &mut []),
+        (16, Some(out)) => last.run::<L, 16, true>(l, y, out),
+        (8, Some(out)) => last.run::<L, 8, true>(l, y, out),
+        (4, Some(out)) => last.run::<L, 4, true>(l, y, out),
+        (_, Some(out)) => last.run::<L, 2, true>(l, y, out),
+    }
+}
+
+/// The first log2(R) stages that reach across rows, on R neighbours at a time.
+#[inline(always)]
+fn first<L: Lanes, const R: usize>(l: L, x: Option<&[Row]>, y: &mut [Row], start: impl Start) {
+    let source = x.map(|x| arrays::split::<Row, R>(x).0);
+    for (number, place) in arrays::split_mut::<Row, R>(y).0.iter_mut().enumerate() {
+        let rows = match source {
+            Some(source) => &source[number],
+            None => &*place,
+        };
+        let mut v = [l.splat(0.0); R];
+        unrolled!(R, r => v[r] = start.apply(l, number * R + r, l.load(&rows[r])));
+        stages::<L, R>(l, &mut v);
+        unrolled!(R, r => l.store(v[r], &mut place[r]));
+    }
 }
 
 /// log2(R) stages at once: h, 2h, ... (in rows), on rows i, i + h, ..., i + (R - 1) h.
 #[inline(always)]
-fn pass<L: Lanes, const R: usize>(
-    l: L,
-    x: Option<&[[f32; LANES]]>,
-    y: &mut [[f32; LANES]],
-    h: usize,
-    start: impl Start,
-    finish: impl Finish,
-) -> L::U {
-    let mut peak = l.splat_u(0);
-    for (number, block) in y.chunks_exact_mut(R * h).enumerate() {
-        let base = number * R * h;
-        let source = x.map(|x| &x[base..base + R * h]);
+#[expect(clippy::needless_range_loop, reason = "an index into R parts at once")]
+fn between<L: Lanes, const R: usize>(l: L, y: &mut [Row], h: usize, ahead: &[Row]) {
+    let mut asked = 0;
+    for block in y.chunks_exact_mut(R * h) {
+        let parts = parts_of::<R>(block, h);
         for i in 0..h {
+            ask::<L, R>(l, ahead, asked);
+            asked += R / 2;
             let mut v = [l.splat(0.0); R];
-            unrolled!(R, r => {
-                let row = match source {
-                    Some(x) => &x[i + r * h],
-                    None => &block[i + r * h],
-                };
-                v[r] = start.apply(l, base + i + r * h, l.load(row), &mut peak)
-            });
-            stage::<L, R, 1>(l, &mut v);
-            stage::<L, R, 2>(l, &mut v);
-            stage::<L, R, 4>(l, &mut v);
-            stage::<L, R, 8>(l, &mut v);
-            unrolled!(R, r => {
-                l.store(finish.apply(l, base + i + r * h, v[r]), &mut block[i + r * h])
-            });
+            unrolled!(R, r => v[r] = l.load(&parts[r][i]));
+            stages::<L, R>(l, &mut v);
+            unrolled!(R, r => l.store(v[r], &mut parts[r][i]));
         }
     }
-    peak
+}
+
+/// Asks for R / 2 rows that are read next: half of all in one pass.
+#[inline(always)]
+fn ask<L: Lanes, const R: usize>(l: L, ahead: &[Row], from: usize) {
+    if let Some(rows) = ahead.get(from..from + R / 2) {
+        rows.iter().for_each(|row| l.prefetch(&row[0]));
+    }
+}
+
+/// The R parts of a block, of h rows each.
+#[inline(always)]
+fn parts_of<const R: usize>(block: &mut [Row], h: usize) -> [&mut [Row]; R] {
+    let mut parts = block.chunks_exact_mut(h);
+    // Cut to h where the compiler sees it, so that it checks no index below h.
+    std::array::from_fn(|_| &mut parts.next().unwrap_or_default()[..h])
+}
+
+/// The last stages, of which there is one block.
+struct Last<'a, F> {
+    h: usize,
+    ahead: &'a [Row],
+    finish: F,
+}
+
+impl<F: Finish> Last<'_, F> {
+    #[inline(always)]
+    fn run<L: Lanes, const R: usize, const OUT: bool>(
+        self,
+        l: L,
+        y: &mut [Row],
+        out: &mut [Row],
+    ) -> Notes<L> {
+        let Self { h, ahead, finish } = self;
+        let mut notes = Notes { lo: l.splat(f32::INFINITY), hi: l.splat(f32::NEG_INFINITY) };
+        let parts = parts_of::<R>(y, h);
+        let places = if OUT { parts_of::<R>(out, h) } else { std::array::from_fn(|_| &mut [][..]) };
+        for i in 0..h {
+            ask::<L, R>(l, ahead, i * (R / 2));
+            let mut v = [l.splat(0.0); R];
+            unrolled!(R, r => v[r] = l.load(&parts[r][i]));
+            stages::<L, R>(l, &mut v);
+            unrolled!(R, r => {
+                let done = finish.apply(l, i + r * h, v[r], &mut notes);
+                l.store(done, if OUT { &mut places[r][i] } else { &mut parts[r][i] });
+            });
+        }
+        notes
+    }
+}
+
+#[inline(always)]
+fn stages<L: Lanes, const R: usize>(l: L, v: &mut [L::F; R]) {
+    stage::<L, R, 1>(l, v);
+    stage::<L, R, 2>(l, v);
+    stage::<L, R, 4>(l, v);
+    stage::<L, R, 8>(l, v);
 }
 
 /// One stage across the registers, if there are enough of them.

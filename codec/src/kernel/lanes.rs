@@ -1,6 +1,6 @@
 //! Sixteen lanes of f32 and u32: the operations an instruction set has to offer.
 
-use crate::random::word;
+use crate::random::word32;
 
 /// How many values a vector holds, at every level.
 pub(super) const LANES: usize = 16;
@@ -27,8 +27,8 @@ pub(super) trait Lanes: Copy {
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a > b ? a : b`.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
-    /// Flips the sign of lane i when bit i of `signs` is set.
-    fn flip(self, v: Self::F, signs: u16) -> Self::F;
+    /// Flips the sign of lane i when bit `16 * quarter + i` of `signs` is set, for a quarter of 0 to 3.
+    fn flip(self, v: Self::F, signs: u64, quarter: usize) -> Self::F;
     /// One butterfly stage inside the vector, for H in {1, 2, 4, 8}: lane i without bit H gets
     /// `v[i] + v[i + H]`, lane i with it `v[i - H] - v[i]`.
     fn butterfly<const H: usize>(self, v: Self::F) -> Self::F;
@@ -37,12 +37,13 @@ pub(super) trait Lanes: Copy {
     fn max_u(self, a: Self::U, b: Self::U) -> Self::U;
     fn splat_u(self, v: u32) -> Self::U;
     fn store_u(self, v: Self::U, x: &mut [u32; LANES]);
-    /// Sixteen 24-bit draws: words `first .. first + 8` of `key`, low half before high half, each
-    /// half shifted right by 8.
-    fn draws(self, key: u64, first: u64) -> Self::U;
-    /// Truncates values in [0, 2^24) and adds one where `draw * 2^-24` is below the fraction.
-    fn round_stochastic(self, t: Self::F, draws: Self::U) -> Self::U;
-    /// Rounds values in [0, 2^24) to the nearest integer, ties to even.
+    /// Sixteen 15-bit draws (FORMAT.md, section 8.3): the upper bits of each half of words
+    /// `first .. first + 8` of `key`, low half before high half.
+    fn draws(self, key: u64, first: u32) -> Self::U;
+    fn add_u(self, a: Self::U, b: Self::U) -> Self::U;
+    /// Shifts right, zeros from above.
+    fn shift_right<const BITS: u32>(self, v: Self::U) -> Self::U;
+    /// Rounds values in [0, 2^31) to the nearest integer, ties to even.
     fn round_nearest(self, t: Self::F) -> Self::U;
     /// Converts integers below 2^24.
     fn to_float(self, v: Self::U) -> Self::F;
@@ -56,8 +57,20 @@ pub(super) trait Lanes: Copy {
     }
     /// Joins codes of Q <= 16 bits, four to a word, the first in the lowest bits.
     fn join<const Q: u32>(self, codes: Self::U) -> [u64; 4];
-    /// The inverse of [`join`](Self::join); bits from 4Q up are ignored.
-    fn split<const Q: u32>(self, words: [u64; 4]) -> Self::U;
+    /// The sixteen codes of Q <= 16 bits at the head of `packed`, which has 16 bytes to spare behind
+    /// them.
+    fn unpack<const Q: u32>(self, packed: &[u8]) -> Self::U;
+}
+
+/// Where, and how far right, lane i finds its code among eight packed ones: the four bytes from byte
+/// `Q * i / 8` on, shifted right by the rest.
+pub(super) const fn byte_of(q: u32, lane: u32) -> u32 {
+    q * lane / 8
+}
+
+/// See [`byte_of`].
+pub(super) const fn shift_of(q: u32, lane: u32) -> u32 {
+    q * lane % 8
 }
 
 /// Eight codes in Q bytes; bytes after them, up to 16 in all, may be overwritten.
@@ -117,8 +130,9 @@ impl Lanes for Portable {
         map2(a, b, |a, b| if a > b { a } else { b })
     }
     #[inline(always)]
-    fn flip(self, v: Self::F, signs: u16) -> Self::F {
-        std::array::from_fn(|i| f32::from_bits(v[i].to_bits() ^ ((u32::from(signs) >> i) << 31)))
+    fn flip(self, v: Self::F, signs: u64, quarter: usize) -> Self::F {
+        let signs = (signs >> (16 * quarter)) as u32;
+        std::array::from_fn(|i| f32::from_bits(v[i].to_bits() ^ ((signs >> i) << 31)))
     }
     #[inline(always)]
     fn butterfly<const H: usize>(self, v: Self::F) -> Self::F {
@@ -141,17 +155,17 @@ impl Lanes for Portable {
         *x = v;
     }
     #[inline(always)]
-    fn draws(self, key: u64, first: u64) -> Self::U {
-        let words: [u64; 8] = std::array::from_fn(|i| word(key, first.wrapping_add(i as u64)));
-        std::array::from_fn(|i| ((words[i / 2] >> (32 * (i % 2))) as u32) >> 8)
+    fn draws(self, key: u64, first: u32) -> Self::U {
+        let words: [u32; 8] = std::array::from_fn(|i| word32(key, first.wrapping_add(i as u32)));
+        std::array::from_fn(|i| words[i / 2] >> (16 * (i % 2) + 1) & 0x7fff)
     }
     #[inline(always)]
-    fn round_stochastic(self, t: Self::F, draws: Self::U) -> Self::U {
-        std::array::from_fn(|i| {
-            let whole = t[i] as i32;
-            let fraction = t[i] - whole as f32;
-            whole as u32 + u32::from((draws[i] as f32) * (1.0 / 16_777_216.0) < fraction)
-        })
+    fn add_u(self, a: Self::U, b: Self::U) -> Self::U {
+        map2(a, b, u32::wrapping_add)
+    }
+    #[inline(always)]
+    fn shift_right<const BITS: u32>(self, v: Self::U) -> Self::U {
+        v.map(|v| v >> BITS)
     }
     #[inline(always)]
     fn round_nearest(self, t: Self::F) -> Self::U {
@@ -168,8 +182,12 @@ impl Lanes for Portable {
         })
     }
     #[inline(always)]
-    fn split<const Q: u32>(self, words: [u64; 4]) -> Self::U {
-        let mask = (1 << Q) - 1;
-        std::array::from_fn(|i| (words[i / 4] >> (Q * (i as u32 % 4))) as u32 & mask)
+    fn unpack<const Q: u32>(self, packed: &[u8]) -> Self::U {
+        std::array::from_fn(|i| {
+            let eight = &packed[i / 8 * Q as usize..];
+            let at = byte_of(Q, i as u32 % 8) as usize;
+            let bytes = eight[at..at + 4].first_chunk().map_or(0, |b| u32::from_le_bytes(*b));
+            bytes >> shift_of(Q, i as u32 % 8) & ((1 << Q) - 1)
+        })
     }
 }

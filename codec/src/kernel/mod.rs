@@ -19,6 +19,7 @@ mod uniform;
 
 use lanes::{Lanes, Portable};
 
+pub(crate) use hadamard::Range;
 pub(crate) use uniform::{Grid, Rounding};
 
 /// Which instruction set to use. Bytes never depend on it; it exists for tests and benches.
@@ -79,15 +80,21 @@ impl Kernel {
     }
 
     /// `y = norm * H (s * x)`, s the signs of `key`, H the unnormalised Walsh-Hadamard matrix in
-    /// natural order. `x` and `y` have the same power-of-two length. Returns [`peak_bits`](Self::peak_bits) of
-    /// `x`, which costs nothing here.
-    pub(crate) fn rotate(self, x: &[f32], y: &mut [f32], key: u64) -> u32 {
-        self.run(hadamard::Rotate { x, y, key })
+    /// natural order. `x` and `y` have the same power-of-two length. Brings `ahead` into the cache
+    /// meanwhile, as far as `x` is long. The range of `y` costs next to nothing here.
+    pub(crate) fn rotate(self, x: &[f32], y: &mut [f32], key: u64, ahead: &[f32]) -> Range {
+        self.run(hadamard::Rotate { x, y, key, ahead })
     }
 
-    /// The inverse of [`rotate`](Self::rotate), in place.
-    pub(crate) fn unrotate(self, y: &mut [f32], key: u64) {
-        self.run(hadamard::Unrotate { y, key });
+    /// The inverse of [`rotate`](Self::rotate), from `x` to `y`; `work` is as long and best begins at
+    /// a cache line.
+    pub(crate) fn unrotate(self, x: &[f32], work: &mut [f32], y: &mut [f32], key: u64) {
+        self.run(hadamard::Unrotate { x, work, y, key });
+    }
+
+    /// The same in place.
+    pub(crate) fn unrotate_in_place(self, y: &mut [f32], key: u64) {
+        self.run(hadamard::UnrotateInPlace { y, key });
     }
 
     /// Smallest and largest value, with -0 counted as +0. `x` is not empty.
@@ -107,22 +114,14 @@ impl Kernel {
     }
 
     /// Codes of `x` on `grid`, packed at the head of `out`, which has at least 16 bytes to spare
-    /// after them; those are overwritten. Brings `ahead` into the cache meanwhile: this loop
-    /// leaves the memory bus idle.
-    pub(crate) fn quantize(
-        self,
-        x: &[f32],
-        grid: &Grid,
-        rounding: Rounding,
-        out: &mut [u8],
-        ahead: &[f32],
-    ) {
-        self.run(uniform::Quantize { x, grid, rounding, out, ahead });
+    /// after them; those are overwritten.
+    pub(crate) fn quantize(self, x: &[f32], grid: &Grid, rounding: Rounding, out: &mut [u8]) {
+        self.run(uniform::Quantize { x, grid, rounding, out });
     }
 
-    /// Values of the packed codes in `packed`: `(lo + code * step) * gain`.
-    pub(crate) fn dequantize(self, packed: &[u8], grid: &Grid, gain: f32, out: &mut [f32]) {
-        self.run(uniform::Dequantize { packed, grid, gain, out });
+    /// Values of the packed codes in `packed`: `lo + code * step`.
+    pub(crate) fn dequantize(self, packed: &[u8], grid: &Grid, out: &mut [f32]) {
+        self.run(uniform::Dequantize { packed, grid, out });
     }
 }
 
@@ -163,9 +162,13 @@ mod tests {
                     .iter()
                     .map(|kernel| {
                         let mut y = vec![0.0; n];
-                        assert_eq!(kernel.rotate(&x, &mut y, 99), kernel.peak_bits(&x));
+                        let range = kernel.rotate(&x, &mut y, 99, &x);
+                        assert_eq!(range, kernel.min_max(&y));
                         let forward = bits(&y);
-                        kernel.unrotate(&mut y, 99);
+                        let (mut work, mut back) = (vec![0.0; n], vec![0.0; n]);
+                        kernel.unrotate(&y, &mut work, &mut back, 99);
+                        kernel.unrotate_in_place(&mut y, 99);
+                        assert_eq!(bits(&y), bits(&back));
                         (forward, bits(&y), kernel.peak_bits(&x))
                     })
                     .collect();
@@ -186,11 +189,11 @@ mod tests {
                         .map(|kernel| {
                             let (lo, hi) = kernel.min_max(&x);
                             let grid = Grid::cover(lo, hi, q);
-                            let mut packed = vec![0xAA; crate::pack::packed_len(n, q) + 16];
-                            kernel.quantize(&x, &grid, rounding, &mut packed, &x);
-                            packed.truncate(crate::pack::packed_len(n, q));
+                            let mut packed = vec![0xAA; crate::code::packed_len(n, q) + 16];
+                            kernel.quantize(&x, &grid, rounding, &mut packed);
+                            packed.truncate(crate::code::packed_len(n, q));
                             let mut out = vec![f32::NAN; n];
-                            kernel.dequantize(&packed, &grid, 1.5, &mut out);
+                            kernel.dequantize(&packed, &grid, &mut out);
                             kernel.add_scaled(&mut out, &x, 0.25);
                             (packed, bits(&out), lo.to_bits(), hi.to_bits())
                         })

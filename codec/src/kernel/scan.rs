@@ -45,11 +45,11 @@ impl Operation for MinMax<'_> {
     }
 }
 
-fn pick_min(a: f32, b: f32) -> f32 {
+pub(super) fn pick_min(a: f32, b: f32) -> f32 {
     if b < a { b } else { a }
 }
 
-fn pick_max(a: f32, b: f32) -> f32 {
+pub(super) fn pick_max(a: f32, b: f32) -> f32 {
     if b > a { b } else { a }
 }
 

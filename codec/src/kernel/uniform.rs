@@ -3,7 +3,7 @@
 use super::Operation;
 use super::lanes::{LANES, Lanes};
 use crate::arrays;
-use crate::pack::packed_len;
+use crate::code::packed_len;
 
 /// The 2^q levels of a block: `lo + code * step`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,8 +15,9 @@ pub(crate) struct Grid {
     pub(crate) q: u32,
 }
 
-/// Below this range a block counts as constant: the division would leave the f32 range.
-pub(crate) const SMALLEST_RANGE: f32 = f32::from_bits((127 - 100) << 23);
+/// Below this range a block counts as constant: the inverse, and 2^15 times that, would leave the f32
+/// range.
+pub(crate) const SMALLEST_RANGE: f32 = f32::from_bits((127 - 96) << 23);
 
 impl Grid {
     /// Levels from `lo` to `hi`, both finite; one level when they are (almost) equal.
@@ -27,6 +28,23 @@ impl Grid {
         }
         let top = ((1u32 << q) - 1) as f32;
         Self { lo, step: range / top, inverse: top / range, q }
+    }
+
+    /// The same, but zero is exactly one of the levels if it lies between: the level whose place is
+    /// nearest, from which the longer side decides the step (FORMAT.md, section 9).
+    pub(crate) fn through_zero(lo: f32, hi: f32, q: u32) -> Self {
+        let plain = Self::cover(lo, hi, q);
+        if plain.step == 0.0 || lo > 0.0 || hi < 0.0 {
+            return plain;
+        }
+        let top = ((1u32 << q) - 1) as f32;
+        let below = (-lo * plain.inverse).round_ties_even().min(top);
+        let above = top - below;
+        let step_below = if below > 0.0 { -lo / below } else { 0.0 };
+        let step_above = if above > 0.0 { hi / above } else { 0.0 };
+        let step = step_below.max(step_above);
+        // As the decoder multiplies, so that its sum is zero.
+        Self { lo: -(below * step), step, inverse: 1.0 / step, q }
     }
 }
 
@@ -68,7 +86,6 @@ pub(super) struct Quantize<'a> {
     pub grid: &'a Grid,
     pub rounding: Rounding,
     pub out: &'a mut [u8],
-    pub ahead: &'a [f32],
 }
 
 impl Operation for Quantize<'_> {
@@ -76,21 +93,27 @@ impl Operation for Quantize<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let Self { x, grid, rounding, out, ahead } = self;
+        let Self { x, grid, rounding, out } = self;
         match rounding {
             Rounding::Stochastic(key) => {
-                with_bits!(grid.q, quantize, l, x, grid, Draw { key }, out, ahead)
+                with_bits!(grid.q, quantize, l, x, grid, Draw { key }, out)
             }
-            Rounding::Nearest => with_bits!(grid.q, quantize, l, x, grid, Nearest, out, ahead),
+            Rounding::Nearest => with_bits!(grid.q, quantize, l, x, grid, Nearest, out),
         }
     }
 }
 
-/// How positions on the grid become codes. A trait and not a closure: a closure is a function of
-/// its own, compiled without the features of the instruction set.
+/// How values become codes. A trait and not a closure: a closure is a function of its own, compiled
+/// without the features of the instruction set.
 trait Round: Copy {
-    fn round<L: Lanes>(self, l: L, row: usize, t: L::F) -> L::U;
+    /// What a position on the grid is multiplied by before it is rounded.
+    const SCALE: f32;
+    /// Codes of scaled positions `t`, at most `top`.
+    fn round<L: Lanes>(self, l: L, row: usize, t: L::F, top: L::F) -> L::U;
 }
+
+/// Bits behind the point of a position that is rounded by a draw.
+const FRACTION: u32 = 15;
 
 #[derive(Clone, Copy)]
 struct Draw {
@@ -98,9 +121,15 @@ struct Draw {
 }
 
 impl Round for Draw {
+    const SCALE: f32 = (1 << FRACTION) as f32;
+
+    /// In integers, where the sum with a draw is exact: it carries into the code with a probability
+    /// that is the fraction itself.
     #[inline(always)]
-    fn round<L: Lanes>(self, l: L, row: usize, t: L::F) -> L::U {
-        l.round_stochastic(t, l.draws(self.key, (row * LANES / 2) as u64))
+    fn round<L: Lanes>(self, l: L, row: usize, t: L::F, top: L::F) -> L::U {
+        let fixed = l.round_nearest(l.min(t, top));
+        let draws = l.draws(self.key, (row * LANES / 2) as u32);
+        l.shift_right::<FRACTION>(l.add_u(fixed, draws))
     }
 }
 
@@ -108,9 +137,12 @@ impl Round for Draw {
 struct Nearest;
 
 impl Round for Nearest {
+    const SCALE: f32 = 1.0;
+
     #[inline(always)]
-    fn round<L: Lanes>(self, l: L, _: usize, t: L::F) -> L::U {
-        l.round_nearest(t)
+    fn round<L: Lanes>(self, l: L, _: usize, t: L::F, top: L::F) -> L::U {
+        // Below zero lie values that a grid through zero leaves out.
+        l.round_nearest(l.max(l.min(t, top), l.splat(0.0)))
     }
 }
 
@@ -121,22 +153,18 @@ fn quantize<L: Lanes, const Q: u32>(
     grid: &Grid,
     rounding: impl Round,
     out: &mut [u8],
-    ahead: &[f32],
 ) {
     let (rows, tail) = arrays::split::<_, LANES>(x);
     let width = 2 * Q as usize; // bytes that a row takes
     for (i, row) in rows.iter().enumerate() {
-        if let Some(next) = ahead.get(i * LANES) {
-            l.prefetch(next);
-        }
-        let codes = code_row::<L, Q>(l, row, i, grid, rounding);
+        let codes = code_row::<L, _, Q>(l, row, i, grid, rounding);
         l.pack::<Q>(codes, &mut out[i * width..][..width + 16]);
     }
     if !tail.is_empty() {
         // Padded with the lowest value, whose code is always 0.
         let mut row = [grid.lo; LANES];
         row[..tail.len()].copy_from_slice(tail);
-        let codes = code_row::<L, Q>(l, &row, rows.len(), grid, rounding);
+        let codes = code_row::<L, _, Q>(l, &row, rows.len(), grid, rounding);
         let mut packed = [0; 2 * 16 + 16];
         l.pack::<Q>(codes, &mut packed);
         let n = packed_len(tail.len(), Q);
@@ -145,36 +173,23 @@ fn quantize<L: Lanes, const Q: u32>(
 }
 
 #[inline(always)]
-fn code_row<L: Lanes, const Q: u32>(
+fn code_row<L: Lanes, R: Round, const Q: u32>(
     l: L,
     row: &[f32; LANES],
     i: usize,
     grid: &Grid,
-    rounding: impl Round,
+    rounding: R,
 ) -> L::U {
-    let top = l.splat(((1u32 << Q) - 1) as f32);
-    let t = l.mul(l.sub(l.load(row), l.splat(grid.lo)), l.splat(grid.inverse));
-    rounding.round(l, i, l.min(t, top))
-}
-
-/// The eight codes at the head of `packed`, four and four, with bits of their neighbours above
-/// bit 4Q; zeros past the end.
-#[inline(always)]
-fn get<const Q: u32>(packed: &[u8]) -> (u64, u64) {
-    let mut bytes = [0; 16];
-    match packed.first_chunk::<16>() {
-        Some(head) => bytes = *head,
-        None => bytes[..packed.len()].copy_from_slice(packed),
-    }
-    let word = u128::from_le_bytes(bytes);
-    let high = if Q <= 8 { word as u64 >> (4 * Q) } else { (word >> (4 * Q)) as u64 };
-    (word as u64, high)
+    // Both products with the power of two are exact.
+    let top = l.splat(((1u32 << Q) - 1) as f32 * R::SCALE);
+    let inverse = l.splat(grid.inverse * R::SCALE);
+    let t = l.mul(l.sub(l.load(row), l.splat(grid.lo)), inverse);
+    rounding.round(l, i, t, top)
 }
 
 pub(super) struct Dequantize<'a> {
     pub packed: &'a [u8],
     pub grid: &'a Grid,
-    pub gain: f32,
     pub out: &'a mut [f32],
 }
 
@@ -183,42 +198,42 @@ impl Operation for Dequantize<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let Self { packed, grid, gain, out } = self;
-        with_bits!(grid.q, dequantize, l, packed, grid, gain, out)
+        let Self { packed, grid, out } = self;
+        with_bits!(grid.q, dequantize, l, packed, grid, out)
     }
 }
 
 #[inline(always)]
-fn dequantize<L: Lanes, const Q: u32>(
-    l: L,
-    packed: &[u8],
-    grid: &Grid,
-    gain: f32,
-    out: &mut [f32],
-) {
+fn dequantize<L: Lanes, const Q: u32>(l: L, packed: &[u8], grid: &Grid, out: &mut [f32]) {
     let (rows, tail) = arrays::split_mut::<_, LANES>(out);
-    let n_rows = rows.len();
-    for (i, row) in rows.iter_mut().enumerate() {
-        l.store(value_row::<L, Q>(l, packed, i, grid, gain), row);
+    let width = 2 * Q as usize; // bytes that a row takes
+    // Rows near the end are unpacked from a copy with room behind it.
+    let n_direct = (packed.len() / width).saturating_sub(16usize.div_ceil(width)).min(rows.len());
+    let (direct, rest) = rows.split_at_mut(n_direct);
+    for (row, packed) in direct.iter_mut().zip((0..).step_by(width).map(|at| &packed[at..])) {
+        l.store(value_row::<L, Q>(l, packed, grid), row);
+    }
+    let mut packed = &packed[n_direct * width..];
+    let mut next_row = || {
+        let mut room = [0; 2 * 16 + 16];
+        let (head, rest) = packed.split_at(packed.len().min(width));
+        room[..head.len()].copy_from_slice(head);
+        packed = rest;
+        value_row::<L, Q>(l, &room, grid)
+    };
+    for row in rest {
+        l.store(next_row(), row);
     }
     if !tail.is_empty() {
         let mut row = [0.0; LANES];
-        l.store(value_row::<L, Q>(l, packed, n_rows, grid, gain), &mut row);
+        l.store(next_row(), &mut row);
         tail.copy_from_slice(&row[..tail.len()]);
     }
 }
 
+/// The values of the sixteen codes at the head of `packed`.
 #[inline(always)]
-fn value_row<L: Lanes, const Q: u32>(
-    l: L,
-    packed: &[u8],
-    i: usize,
-    grid: &Grid,
-    gain: f32,
-) -> L::F {
-    let packed = &packed[2 * i * Q as usize..];
-    let (a, b) = get::<Q>(packed);
-    let (c, d) = get::<Q>(packed.get(Q as usize..).unwrap_or_default());
-    let codes = l.to_float(l.split::<Q>([a, b, c, d]));
-    l.mul(l.add(l.splat(grid.lo), l.mul(codes, l.splat(grid.step))), l.splat(gain))
+fn value_row<L: Lanes, const Q: u32>(l: L, packed: &[u8], grid: &Grid) -> L::F {
+    let codes = l.to_float(l.unpack::<Q>(packed));
+    l.add(l.splat(grid.lo), l.mul(codes, l.splat(grid.step)))
 }

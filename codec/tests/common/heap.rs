@@ -35,9 +35,9 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // The system moves large blocks without a copy, so old and new are not counted together.
-        LIVE.fetch_sub(layout.size(), SeqCst);
+        // Old and new together, as on a system that copies.
         add(size);
+        LIVE.fetch_sub(layout.size(), SeqCst);
         // SAFETY: the caller's promise.
         unsafe { System.realloc(at, layout, size) }
     }

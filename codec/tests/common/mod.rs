@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::ops::Range;
 
-pub const SEEDS: Seeds = Seeds { shared: 7, private: 0x5eed_5eed, round: 3, client: 1 };
+pub const SEEDS: Seeds = Seeds::new(7, 0x5eed_5eed).in_round(3).of_client(1, 0);
 
 /// SplitMix64, written down again.
 #[derive(Clone)]
@@ -75,10 +75,12 @@ pub fn spec(text: &str) -> Spec {
     text.parse().unwrap()
 }
 
-/// Lossy from the first value on.
+/// Every group through the pipeline that is asked for.
 pub fn options() -> EncodeOptions {
     let mut options = EncodeOptions::new(SEEDS);
     options.min_values = 1;
+    options.spare = fedpress::Spare::Nothing;
+    options.smaller = false;
     options
 }
 
@@ -118,7 +120,7 @@ pub fn blocks(n: usize, size: usize) -> Vec<Range<usize>> {
 // ---------------------------------------------------------------------------------------------
 // Raw records
 
-pub const PREAMBLE: [u8; 10] = *b"\x89FDP\r\n\x1a\n\x00\x01";
+pub const PREAMBLE: [u8; 10] = *b"\x89FDP\r\n\x1a\n\x00\x02";
 pub const TENSOR: u8 = 0x01;
 pub const CHUNK: u8 = 0x02;
 pub const END: u8 = 0x03;
@@ -175,20 +177,21 @@ pub struct RawTensor {
     /// Group size as a power of two, and flags.
     pub flags: u8,
     pub shape: Vec<u64>,
-    /// Number of stages, then the stages.
+    /// The only pipeline: number of stages, then the stages.
     pub stages: Vec<u8>,
-    /// Seed, round and key.
+    /// Seeds and key.
     pub tail: Vec<u8>,
 }
 
 pub const OPEN: u8 = 1 << 5;
+pub const SEEDED: u8 = 1 << 7;
 
 impl RawTensor {
     /// A lossless tensor in groups of 4096.
     pub fn new(name: &str, dtype: DType, shape: &[u64]) -> Self {
         Self {
             name: name.as_bytes().to_vec(),
-            dtype: dtype as u8,
+            dtype: dtype.number(),
             flags: 12,
             shape: shape.to_vec(),
             stages: vec![0],
@@ -206,9 +209,10 @@ impl RawTensor {
         self
     }
 
-    /// Shared seed 7, round 3.
+    /// Shared seed 7, round 3, client 1 of an unknown number, with a rotation of its own.
     pub fn seeded(mut self) -> Self {
-        self.tail = [7u64.to_le_bytes().to_vec(), varint(3)].concat();
+        self.flags |= SEEDED;
+        self.tail = [7u64.to_le_bytes().to_vec(), vec![3, 1, 1]].concat();
         self
     }
 
@@ -221,7 +225,7 @@ impl RawTensor {
     }
 
     pub fn body(&self) -> Vec<u8> {
-        [self.desc(self.flags), self.stages.clone(), self.tail.clone()].concat()
+        [self.desc(self.flags), vec![1], self.stages.clone(), self.tail.clone()].concat()
     }
 }
 
@@ -335,7 +339,7 @@ pub fn elements(dtype: DType, n: usize, seed: u64) -> Vec<u8> {
         DType::F32 => le_bytes(&values),
         DType::F16 => values.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect(),
         DType::BF16 => values.iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes()).collect(),
-        _ => Rng(seed).bytes(n * dtype.size()),
+        _ => Rng(seed).bytes(dtype.byte_len(n)),
     }
 }
 
@@ -343,7 +347,7 @@ pub fn elements(dtype: DType, n: usize, seed: u64) -> Vec<u8> {
 pub fn every_dtype_and_shape(spec: &Spec, options: EncodeOptions) -> Vec<u8> {
     let mut encoder = Encoder::new(options).unwrap();
     for dtype in DType::ALL {
-        let data = elements(dtype, 6, dtype as u64);
+        let data = elements(dtype, 6, dtype.number().into());
         let view = TensorView { name: dtype.name(), dtype, shape: &[2, 3], data: &data };
         encoder.tensor(&view, spec).unwrap();
     }

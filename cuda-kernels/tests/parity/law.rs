@@ -13,21 +13,24 @@ pub struct Case {
     pub n: usize,
     pub group_log2: u8,
     pub seed: u64,
+    /// Whether groups go losslessly where that is smaller.
+    pub smaller: bool,
 }
 
 impl Case {
     pub fn new(spec: impl Into<String>, n: usize) -> Self {
         let spec = spec.into();
         let (dtype, kind) = (DType::F32, Kind::Plain);
-        Self { spec, dtype, kind, n, group_log2: 20, seed: 1 }
+        Self { spec, dtype, kind, n, group_log2: 20, seed: 1, smaller: false }
     }
 
     fn options(&self, device: Option<Arc<dyn Device>>) -> EncodeOptions {
         let shared = self.seed ^ 0xabcd;
-        let seeds = Seeds { shared, private: self.seed + 99, round: 3, client: self.seed % 7 };
+        let seeds = Seeds::new(shared, self.seed + 99).in_round(3).of_client(self.seed % 7, 0);
         let mut options = EncodeOptions::new(seeds);
         options.min_values = 0;
         options.group_log2 = self.group_log2;
+        options.smaller = self.smaller;
         options.device = device;
         options
     }

@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod jobs;
+#[cfg(test)]
 mod law;
 #[cfg(test)]
 mod numbers;

@@ -18,10 +18,19 @@ pub enum Kind {
     Sparse,
     /// One value throughout.
     Constant,
+    /// Less below zero than above it, by another ratio in every 256 values.
+    Skewed,
 }
 
-pub const KINDS: [Kind; 6] =
-    [Kind::Plain, Kind::Wide, Kind::Huge, Kind::Subnormal, Kind::Sparse, Kind::Constant];
+pub const KINDS: [Kind; 7] = [
+    Kind::Plain,
+    Kind::Wide,
+    Kind::Huge,
+    Kind::Subnormal,
+    Kind::Sparse,
+    Kind::Constant,
+    Kind::Skewed,
+];
 
 /// A generator of 64-bit words (SplitMix64).
 pub struct Words(pub u64);
@@ -49,7 +58,7 @@ pub fn values(kind: Kind, n: usize, seed: u64) -> Vec<f32> {
         (sum, words.next())
     };
     (0..n)
-        .map(|_| {
+        .map(|i| {
             let (v, word) = bell();
             match kind {
                 Kind::Plain => v * 0.1,
@@ -59,6 +68,8 @@ pub fn values(kind: Kind, n: usize, seed: u64) -> Vec<f32> {
                 Kind::Sparse if word % 5 == 0 => v,
                 Kind::Sparse => f32::from_bits(((word % 2) as u32) << 31),
                 Kind::Constant => 0.75,
+                Kind::Skewed if v < 0.0 => v * ((i / 256 % 16) as f32 / 16.0),
+                Kind::Skewed => v,
             }
         })
         .collect()

@@ -45,6 +45,14 @@ fn every_number_of_bits() {
 }
 
 #[test]
+fn small_grids_through_zero() {
+    check_all([1, 2, 3, 4, 8, 16].map(|q| {
+        let spec = format!("q={q},nearest,block=256");
+        Case { kind: Kind::Skewed, ..Case::new(spec, 16 * 256 + 3) }
+    }));
+}
+
+#[test]
 fn every_element_type() {
     check_all(TYPES.into_iter().flat_map(|dtype| {
         let specs = ["hadamard|q=4", "hadamard,block=256|q=5,block=256", "kashin|q=3", "q=6"];
@@ -133,6 +141,19 @@ fn many_groups() {
 }
 
 #[test]
+fn groups_that_fall_back() {
+    // Sparse groups go losslessly here, of the wide ones some.
+    check_all([Kind::Sparse, Kind::Constant, Kind::Wide].into_iter().flat_map(|kind| {
+        ["hadamard|q=4", "q=4,nearest", "hadamard|q=16|zstd"].map(|spec| Case {
+            kind,
+            smaller: true,
+            group_log2: 12,
+            ..Case::new(spec, 3 * 4096 + 100)
+        })
+    }));
+}
+
+#[test]
 fn one_large() {
     check_all([Case::new("hadamard|q=4", (1 << 20) + 4096)]);
 }
@@ -170,6 +191,6 @@ proptest! {
         group_log2 in 12u8..=14,
         seed in any::<u64>(),
     ) {
-        check_all([Case { spec, dtype, kind, n, group_log2, seed: seed >> 1 }]);
+        check_all([Case { spec, dtype, kind, n, group_log2, seed: seed >> 1, smaller: false }]);
     }
 }

@@ -142,7 +142,7 @@ impl Partial {
             let at = chunk.first_value() as usize;
             // The decoder has checked that chunks cover the shape exactly.
             let values = &mut decoded[i].1[at..at + chunk.n_values()];
-            chunk.add_into(worker, values, 1.0).map_err(undecodable)?;
+            chunk.decode_f32(worker, values).map_err(undecodable)?;
             if self.factors[i] != 1.0 {
                 values.iter_mut().for_each(|v| *v *= self.factors[i]);
             }

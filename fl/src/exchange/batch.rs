@@ -75,7 +75,7 @@ impl Bench {
 
     /// The elements of a chunk, little-endian.
     pub(super) fn decode(&mut self, chunk: &EncodedChunk) -> Result<&[u8], Refusal> {
-        self.elements.resize(chunk.n_values() * chunk.meta().dtype().size(), 0);
+        self.elements.resize(chunk.meta().dtype().byte_len(chunk.n_values()), 0);
         chunk.decode(&mut self.decoder, &mut self.elements).map_err(undecodable)?;
         Ok(&self.elements)
     }

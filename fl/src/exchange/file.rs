@@ -112,7 +112,7 @@ pub(super) fn seal(
 }
 
 fn write_table<W: Write>(out: W, header: &Features, table: &Table) -> fedpress::Result<W> {
-    let seeds = Seeds { shared: 0, private: 0, round: header.round, client: header.client };
+    let seeds = Seeds::new(0, 0).in_round(header.round).of_client(header.client, 0);
     let mut writer = Writer::new(out, EncodeOptions::new(seeds))?;
     let mut head = vec![STATE_VERSION];
     let common = [header.run, header.round, header.client];

@@ -184,7 +184,7 @@ impl Partial {
                 }
             }
             Part::Labels => {
-                let labels = labels(elements, chunk.meta().dtype().size());
+                let labels = labels(elements, chunk.meta().dtype().byte_len(1));
                 let classes = context.options.classes;
                 for label in labels {
                     if usize::from(label) >= classes {

@@ -112,10 +112,9 @@ impl<W: Write> Batched<W> {
     }
 }
 
-/// Draws of a client are its own: the shared seed that travels is a hash of the given one and its
-/// number.
+/// Draws of a client are its own: its number enters them.
 fn seeds(shared: u64, private: u64, round: u64, client: u64) -> Seeds {
-    Seeds { shared: fedpress::derive_key(&[shared, client]), private, round, client }
+    Seeds::new(shared, private).in_round(round).of_client(client, 0)
 }
 
 /// Encodes an upload batch by batch: each is written when it is handed in, and only the ids are

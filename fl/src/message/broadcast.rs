@@ -39,7 +39,7 @@ impl Broadcast {
         }
         // Rounding is the same for everyone who gets the same bytes.
         let client = self.client.unwrap_or(EVERYONE);
-        let seeds = Seeds { shared: self.seed, private, round: self.round, client };
+        let seeds = Seeds::new(self.seed, private).in_round(self.round).of_client(client, 0);
         encode(&Header::Broadcast(self.clone()), model, down, &self.exact, seeds)
     }
 }
@@ -150,8 +150,7 @@ impl Download {
     ) -> Result<Vec<u8>> {
         let Broadcast { run, round, seed, up, exact, .. } = &self.header;
         let update = Update { run: *run, round: *round, client, base: self.digest, samples };
-        let shared = fedpress::derive_key(&[*seed, client]);
-        let seeds = Seeds { shared, private, round: *round, client };
+        let seeds = Seeds::new(*seed, private).in_round(*round).of_client(client, 0);
         encode(&Header::Update(update), delta, up, exact, seeds)
     }
 }

@@ -27,9 +27,10 @@ fn encode(
     exact: &[String],
     seeds: Seeds,
 ) -> Result<Vec<u8>> {
-    let mut options = EncodeOptions::new(seeds);
     // A client whose training diverged is told so by the server; it must not fail here.
-    options.non_finite = NonFinite::Lossless;
+    let options = EncodeOptions::new(seeds)
+        .with_non_finite(NonFinite::Lossless)
+        .with_several(parameters.len() > 1);
     let mut writer = Writer::new(Vec::new(), options)?;
     writer.record(RECORD, &header.to_bytes())?;
     let lossless = Spec::lossless();
@@ -67,7 +68,7 @@ pub fn decode(message: &[u8], options: &DecodeOptions) -> Result<(Header, Vec<Pa
                     let n_values = parameter.shape.iter().product::<usize>();
                     parameter.values.reserve_exact(n_values - at);
                     parameter.values.resize(at + chunk.n_values(), 0.0);
-                    chunk.add_into(&mut workers, &mut parameter.values[at..], 1.0)?;
+                    chunk.decode_f32(&mut workers, &mut parameter.values[at..])?;
                 }
             }
             Event::End { .. } if !input.is_empty() => {

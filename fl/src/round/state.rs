@@ -17,7 +17,7 @@ impl Coordinator {
     /// # Errors
     /// As [`Aggregator::save`].
     pub fn save(&self) -> Result<Vec<u8>> {
-        let seeds = Seeds { shared: 0, private: 0, round: self.round, client: 0 };
+        let seeds = Seeds::new(0, 0).in_round(self.round);
         let mut writer = Writer::new(Vec::new(), EncodeOptions::new(seeds))?;
         writer.record(RECORD, &self.head())?;
         let lossless = Spec::lossless();

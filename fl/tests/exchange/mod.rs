@@ -177,7 +177,7 @@ pub fn raw_batch(client: u64, round: u64, batch: u64, ids: &[u32], labelled: boo
 
 /// A stream with these records in front of these tensors.
 pub fn stream(records: &[(u8, Vec<u8>)], tensors: &[Raw]) -> Vec<u8> {
-    let seeds = Seeds { shared: 1, private: 2, round: 0, client: 0 };
+    let seeds = Seeds::new(1, 2);
     let mut encoder = Encoder::new(EncodeOptions::new(seeds)).unwrap();
     records.iter().for_each(|(kind, body)| encoder.record(*kind, body).unwrap());
     for Raw { name, dtype, shape, data } in tensors {

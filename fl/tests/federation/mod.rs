@@ -186,7 +186,7 @@ pub fn lossless() -> Spec {
 }
 
 pub fn seeds() -> Seeds {
-    Seeds { shared: 3, private: 5, round: ROUND, client: 9 }
+    Seeds::new(3, 5).in_round(ROUND).of_client(9, 0)
 }
 
 /// The header of an update as MESSAGES.md has it.

@@ -59,7 +59,7 @@ impl Pair {
         let shape = features.dims();
         let values = features.try_into_vec_as::<f32>().map_err(device_failed)?;
         // Draws are the same each time; nobody is to be kept from knowing them here.
-        let seeds = Seeds { shared: 0, private: 0, round: 0, client: 0 };
+        let seeds = Seeds::new(0, 0);
         let dims = shape.map(|n| n as u64);
         let view = TensorView::f32("features", &dims, &values);
         let bytes = fedpress::encode(&[view], &self.spec, &EncodeOptions::new(seeds))?;

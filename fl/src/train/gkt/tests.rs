@@ -137,7 +137,7 @@ fn states_of_no_training_are_refused() {
         state.data = text.replacen(from, to, 1).into_bytes();
         state.shape = vec![state.data.len() as u64];
         let views: Vec<_> = tensors.iter().map(|tensor| tensor.view()).collect();
-        let seeds = fedpress::Seeds { shared: 0, private: 0, round: 0, client: 0 };
+        let seeds = fedpress::Seeds::new(0, 0);
         let options = fedpress::EncodeOptions::new(seeds);
         let bytes = fedpress::encode(&views, &Spec::lossless(), &options).unwrap();
         GktSimulation::restore(config.clone(), &bytes).map(drop)

@@ -14,7 +14,7 @@ pub(in crate::train) struct Saver(Writer<Vec<u8>>);
 impl Saver {
     pub(in crate::train) fn new(config: &TrainConfig, log: &[RoundRecord]) -> Result<Self> {
         // Lossless: nothing is drawn.
-        let seeds = Seeds { shared: 0, private: 0, round: 0, client: 0 };
+        let seeds = Seeds::new(0, 0);
         let mut saver = Self(Writer::new(Vec::new(), EncodeOptions::new(seeds))?);
         saver.bytes("config", config.to_toml().as_bytes())?;
         saver.json("log", log)?;

@@ -1,0 +1,62 @@
+//! The rotation of one unit of coefficients (FORMAT.md, section 7.1): signs and a normalized
+//! Walsh-Hadamard transform on the first b, the largest power of two that is at most the block size
+//! and fits; if the unit is longer, then a second one, with signs of its own, on its last b.
+
+use crate::aligned::Aligned;
+use crate::group::Job;
+use crate::kernel::{Kernel, Range};
+
+/// What rotates a unit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unit {
+    kernel: Kernel,
+    key: u64,
+    window_key: u64,
+    b: usize,
+}
+
+impl Unit {
+    /// The unit of `len` coefficients that starts at coefficient `start` of the group.
+    pub(super) fn new(job: &Job<'_>, start: usize, len: usize, block: usize) -> Self {
+        let number = start / block;
+        Self {
+            kernel: job.kernel,
+            key: job.keys.signs.block(job.group, number),
+            window_key: job.keys.window_signs.block(job.group, number),
+            b: block.min(1 << len.max(1).ilog2()),
+        }
+    }
+
+    /// Rotates `x` to `y`, bringing `ahead` into the cache meanwhile; tells the range of `y` where
+    /// there is no window.
+    pub(super) fn forward(
+        &self,
+        x: &[f32],
+        y: &mut [f32],
+        ahead: &[f32],
+        spare: &mut Aligned,
+    ) -> Option<Range> {
+        let (len, b) = (x.len(), self.b);
+        let range = self.kernel.rotate(&x[..b], &mut y[..b], self.key, ahead);
+        if len == b {
+            return Some(range);
+        }
+        y[b..].copy_from_slice(&x[b..]);
+        let window = spare.take(b);
+        window.copy_from_slice(&y[len - b..]);
+        self.kernel.rotate(window, &mut y[len - b..], self.window_key, &[]);
+        None
+    }
+
+    /// Turns `x` back into `y`.
+    pub(super) fn inverse(&self, x: &[f32], y: &mut [f32], spare: &mut Aligned) {
+        let (len, b) = (x.len(), self.b);
+        if len == b {
+            self.kernel.unrotate(x, spare.take(b), y, self.key);
+            return;
+        }
+        y.copy_from_slice(x);
+        self.kernel.unrotate_in_place(&mut y[len - b..], self.window_key);
+        self.kernel.unrotate_in_place(&mut y[..b], self.key);
+    }
+}

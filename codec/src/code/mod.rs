@@ -1,0 +1,80 @@
+//! Coders: coefficients to codes and back. Numbers 0x20..=0x2f on the wire.
+
+mod pack;
+mod raw;
+mod uniform;
+
+pub(crate) use pack::packed_len;
+pub use raw::Raw;
+pub use uniform::Uniform;
+
+use crate::flow::{Sink, Source};
+use crate::group::{Job, Work};
+use crate::stage::{Stage, registry};
+use crate::{Error, Result};
+
+registry! {
+    /// How coefficients become codes.
+    code::Quantizer by with_coder { Raw, Uniform } $
+}
+
+/// A quantizer as something that numbers flow through.
+pub(crate) trait Coder: Stage {
+    /// Coefficients that are coded together, a power of two.
+    fn unit(&self) -> usize;
+
+    /// Most bytes that `n` coefficients take. How many they do take, their codes tell themselves.
+    fn bound(&self, n: usize) -> usize;
+
+    /// Bits of a code, its share of what stands beside the codes aside.
+    fn bits(&self) -> f64;
+
+    /// Appends the codes of `n` coefficients.
+    fn encoder<'a>(&'a self, job: &'a Job<'a>, n: usize, out: &'a mut Vec<u8>) -> impl Sink + 'a;
+
+    /// Whether codes of `n` coefficients decode.
+    fn check(&self, n: usize, codes: &[u8]) -> Result<()>;
+
+    /// The coefficients back. Codes that do not [pass](Self::check) are an error here, before
+    /// anything flows.
+    fn decoder<'a>(
+        &'a self,
+        job: &'a Job<'a>,
+        n: usize,
+        codes: &'a [u8],
+        work: &'a mut Work,
+    ) -> Result<impl Source + 'a>;
+}
+
+impl Quantizer {
+    /// See [`Coder::unit`].
+    pub(crate) fn unit(&self) -> usize {
+        with_coder!(self, coder => coder.unit())
+    }
+
+    /// See [`Coder::bound`].
+    pub(crate) fn bound(&self, n: usize) -> usize {
+        with_coder!(self, coder => coder.bound(n))
+    }
+
+    /// See [`Coder::bits`].
+    pub(crate) fn bits(&self) -> f64 {
+        with_coder!(self, coder => coder.bits())
+    }
+
+    /// See [`Coder::check`].
+    pub(crate) fn check(&self, n: usize, codes: &[u8]) -> Result<()> {
+        with_coder!(self, coder => coder.check(n, codes))
+    }
+}
+
+/// Codes of a length that is known.
+fn check_len(expected: usize, codes: &[u8]) -> Result<()> {
+    if codes.len() == expected {
+        return Ok(());
+    }
+    Err(Error::corrupt(format!(
+        "codes of a group: expected {expected} bytes, found {}",
+        codes.len()
+    )))
+}

@@ -1,0 +1,123 @@
+//! Law: every stage that there is keeps every law, and stands in every list that has to know it.
+//! The stages come from the registry ([`fedpress::stages`]), so that a new one is in here at once.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+mod common;
+
+use common::*;
+use fedpress::{
+    ChunkDecoder, DType, DecodeOptions, EncodeOptions, Event, Simd, Spec, StageEntry, TensorView,
+};
+use std::ops::Range;
+
+fn stages_in(numbers: Range<u8>) -> Vec<StageEntry> {
+    fedpress::stages().filter(|stage| numbers.contains(&stage.id)).collect()
+}
+
+/// The examples of the stages of a slot, and none.
+fn examples(numbers: Range<u8>) -> Vec<Option<&'static str>> {
+    let stages = stages_in(numbers);
+    let examples = stages.iter().flat_map(|stage| stage.examples.iter().copied().map(Some));
+    std::iter::once(None).chain(examples).collect()
+}
+
+/// Every combination of transform, subsampling and quantizer.
+fn pipelines() -> Vec<String> {
+    let mut all = Vec::new();
+    for transform in examples(0x01..0x10) {
+        for subsample in examples(0x10..0x20) {
+            for quantizer in examples(0x20..0x30) {
+                let parts: Vec<_> =
+                    [transform, subsample, quantizer].into_iter().flatten().collect();
+                all.push(if parts.is_empty() { "none".to_owned() } else { parts.join("|") });
+            }
+        }
+    }
+    all
+}
+
+fn with_simd(simd: Simd) -> EncodeOptions {
+    let mut options = small_groups();
+    options.simd = simd;
+    options
+}
+
+#[test]
+fn a_stage_is_what_its_name_and_number_say() {
+    let mut ids = Vec::new();
+    for stage in fedpress::stages().filter(|stage| stage.id != 0) {
+        assert!(!ids.contains(&stage.id), "two stages of number {:#04x}", stage.id);
+        ids.push(stage.id);
+        assert!(!stage.examples.is_empty(), "{} has no example", stage.name);
+        for example in stage.examples {
+            assert!(example.starts_with(stage.name), "{example} is not of {}", stage.name);
+            let parsed: Spec = example.parse().unwrap();
+            assert_eq!(parsed.to_string().parse::<Spec>().unwrap(), parsed);
+            // Its number stands in the tensor record, with a length that leads to what follows.
+            let bytes = encode_f32(&gaussian(5000, 1), &parsed, &small_groups());
+            assert_eq!(decode(&bytes).unwrap()[0].shape, [5000], "{example}");
+        }
+    }
+    assert!(ids.is_sorted(), "{ids:02x?}");
+}
+
+#[test]
+fn every_pipeline_gives_the_same_bytes_and_values_at_every_level_and_with_threads() {
+    let n = 2 * 4096 + 321;
+    let x = gaussian(n, 1);
+    for text in pipelines() {
+        let spec = spec(&text);
+        let expected = encode_f32(&x, &spec, &with_simd(Simd::Scalar));
+        let decoded = decode_f32(&expected);
+        for simd in [Simd::Auto, Simd::Avx2] {
+            assert!(encode_f32(&x, &spec, &with_simd(simd)) == expected, "{text}, {simd:?}");
+            let mut options = DecodeOptions::default();
+            options.simd = simd;
+            let found = fedpress::decode(&expected, &options).unwrap()[0].to_f32().unwrap();
+            assert!(found.iter().map(|v| v.to_bits()).eq(decoded.iter().map(|v| v.to_bits())));
+        }
+        let threaded = small_groups().with_threads(3);
+        assert!(encode_f32(&x, &spec, &threaded) == expected, "{text} on three threads");
+    }
+}
+
+#[test]
+fn every_pipeline_decodes_alike_into_elements_into_f32_and_into_sums() {
+    let n = 4096 + 77;
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        let data = elements(dtype, n, 3);
+        let view = TensorView { name: "w", dtype, shape: &[n as u64], data: &data };
+        for text in pipelines() {
+            let bytes = fedpress::encode(&[view], &spec(&text), &small_groups()).unwrap();
+            let expected = decode(&bytes).unwrap()[0].to_f32().unwrap();
+            let (mut floats, mut sums) = (vec![f32::NAN; n], vec![0.0; n]);
+            let mut chunks = ChunkDecoder::new(&DecodeOptions::default());
+            let mut decoder = fedpress::Decoder::new(DecodeOptions::default());
+            let mut input = &bytes[..];
+            while let Some(event) = decoder.next(&mut input).unwrap() {
+                let Event::Chunk(chunk) = event else { continue };
+                let place = chunk.first_value() as usize..;
+                let place = place.start..place.start + chunk.n_values();
+                chunk.decode_f32(&mut chunks, &mut floats[place.clone()]).unwrap();
+                chunk.add_into(&mut chunks, &mut sums[place], 1.0).unwrap();
+            }
+            assert!(floats == expected, "{dtype}, {text}");
+            assert!(sums == expected, "{dtype}, {text}");
+        }
+    }
+}
+
+#[test]
+fn the_second_reader_and_the_format_know_every_stage() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let Ok(reader) = std::fs::read_to_string(root.join("reference-reader/reader.py")) else {
+        println!("skipped: the packaged crate has no second reader");
+        return;
+    };
+    let format = include_str!("../FORMAT.md");
+    for stage in fedpress::stages().filter(|stage| stage.id != 0) {
+        let number = format!("0x{:02x}", stage.id);
+        assert!(reader.contains(&number), "reader.py does not know {} ({number})", stage.name);
+        assert!(format.contains(&format!("| {number} |")), "FORMAT.md has no row for {number}");
+    }
+}
