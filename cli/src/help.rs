@@ -88,15 +88,18 @@ independent clients cancel, and the average of n clients has an nmse n times sma
 const HOW: &str = "\
 How it works:
   Each tensor passes through up to four stages.
-  A transform (hadamard, kashin) mixes the values of a block by a random rotation, so that no single \
+  A transform (hadamard, kashin, rotation) mixes the values of a block by a random rotation, so that no single \
 one is much larger than the others and few bits describe all of them well. Decoding rotates back. \
 hadamard is the quick one; kashin describes the values by a few more numbers than there are, so that \
 the largest becomes smaller still: less error for the same bits per number, but more numbers, and \
-more work.
+more work; rotation mixes up to a million values with each other, which lm needs.
   Subsampling sends only a random part of the rotated values; what is missing counts as zero, the \
 rest is scaled up to make up for it.
   Quantizing (q) rounds every value to one of a few levels, 2^q of them. It rounds up or down at \
 random, so that the average over many clients is right although each of them is wrong.
+  Levels of lm lie where rotated values are most: a quarter of the error of q at 4 bits, a \
+twentieth at 1. They round to the nearest; what makes the average right is that every client rotates \
+its own way.
   zstd finally squeezes out repetition without changing anything.
   Integers, f64, small tensors and what is spared skip all but the last stage and come back bit by \
 bit, and so does any group of a million values for which that takes no more room.";
@@ -106,9 +109,11 @@ Stages, in this order, each optional, joined by | (so put them in quotes):
   identity                     no transform
   hadamard[,block=4096]        random rotation, in blocks of 256 to 32768 values
   kashin[,lambda=1.25,...]     random rotation into lambda times as many values, 1 to 2
+  rotation[,levels=3]          random rotation of up to a million values at once, in 2 or 3 passes
   subsample=S                  send the fraction S of the values
   q=Q[,nearest,block=4096]     Q bits per value, 1 to 16; nearest: no random rounding, which is \
 more exact for one client and biased in the average of many
+  lm=Q                         Q bits per value, 1 to 8, for use behind rotation
   shuffle                      order bytes by significance, for lossless pipelines
   zstd[=LEVEL]                 -7 to 22, default 1
   none, lossless               nothing at all; the same as shuffle|zstd

@@ -66,20 +66,22 @@ fn measure(spec: &str, x: &[f32]) -> Result<(f64, f64)> {
 }
 
 /// Largest magnitude over RMS of the coefficients, from a stream without a quantizer: its one
-/// chunk is a 7-byte header, a head of 5 bytes (group 0, flags, three bytes of 2^16), and f32
-/// coefficients (FORMAT.md, sections 3, 6 and 7).
+/// chunk is a 7-byte header, a head of 5 bytes (group 0, flags, three bytes of 2^16), an exponent, and
+/// f32 coefficients (FORMAT.md, sections 3, 6 and 7).
 fn peak_to_rms(transform: &str, x: &[f32]) -> Result<f64> {
     let shape = [x.len() as u64];
     let seeds = Seeds::new(7, 99);
     let view = TensorView::f32("x", &shape, x);
-    let bytes = fedpress::encode(&[view], &transform.parse()?, &EncodeOptions::new(seeds))?;
+    let mut options = EncodeOptions::new(seeds);
+    options.smaller = false; // coefficients even where the values take less room
+    let bytes = fedpress::encode(&[view], &transform.parse()?, &options)?;
     let mut at = 10;
     loop {
         let length = u32::from_le_bytes(bytes[at + 1..at + 5].try_into().unwrap_or_default());
         let body = &bytes[at + 7..at + 7 + length as usize];
         if bytes[at] == 0x02 {
             let coefficients = || {
-                let coded = body[5..body.len() - 1].chunks_exact(4);
+                let coded = body[6..].chunks_exact(4);
                 coded.map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap_or_default())))
             };
             // Per block of 4096, as the quantizer sees them.
@@ -127,6 +129,26 @@ fn by_transform() -> Result<()> {
     println!(
         "  hadamard 18.5 1.54 .267 .0580 2.01e-4; kashin lambda = 4/3 9.75 .782 .143 .0312 1.08e-4"
     );
+    Ok(())
+}
+
+fn by_quantizer() -> Result<()> {
+    println!(
+        "\nUniform quantizer, stochastic, and Lloyd-Max, at (nearly) the same bits on the wire"
+    );
+    println!("{:8} {:24} {:>18} {:>18} {:>18} {:>18}", "", "", "1", "2", "3", "4");
+    for (name, x) in vectors() {
+        for pipeline in
+            ["hadamard|q=", "rotation|q=", "hadamard|lm=", "rotation,levels=2|lm=", "rotation|lm="]
+        {
+            print!("{name:8} {pipeline:24}");
+            for q in [1, 2, 3, 4] {
+                let (bits, nmse) = measure(&format!("{pipeline}{q}"), &x)?;
+                print!(" {nmse:>10.4} ({bits:.3})");
+            }
+            println!();
+        }
+    }
     Ok(())
 }
 
@@ -183,5 +205,6 @@ fn kashin_defaults() -> Result<()> {
 
 fn main() -> Result<()> {
     by_transform()?;
+    by_quantizer()?;
     kashin_defaults()
 }

@@ -12,6 +12,7 @@ are checked in the order of their bytes, since what is wrong first decides the e
 """
 import hashlib
 import math
+import re
 import struct
 import sys
 from collections import namedtuple
@@ -34,9 +35,11 @@ DTYPES = {0x01: ("BOOL", 8), 0x02: ("U8", 8), 0x03: ("I8", 8), 0x04: ("U16", 16)
 BITS = dict(DTYPES.values())
 LARGEST = {"F32": np.float32(float.fromhex("0x1.fffffep127")), "F16": np.float32(65504),
            "BF16": np.float32(float.fromhex("0x1.fep127"))}    # finite ones of the lossy types
-HADAMARD, KASHIN, SUBSAMPLE, UNIFORM, SHUFFLE, ZSTD = 0x01, 0x02, 0x10, 0x20, 0x30, 0x31
+HADAMARD, KASHIN, ROTATION, SUBSAMPLE = 0x01, 0x02, 0x03, 0x10
+UNIFORM, LLOYD_MAX, SHUFFLE, ZSTD = 0x20, 0x21, 0x30, 0x31
 STAGES = {HADAMARD: [("B", 8, 15)],                            # 5; parameters: code, least, most
           KASHIN: [("B", 8, 15), ("B", 0, 1), ("f", 1, 2)],
+          ROTATION: [("B", 2, 3)], LLOYD_MAX: [("B", 1, 8)],
           SUBSAMPLE: [("f", 2.0 ** -149, 1)],                  # from the least f32 above 0
           UNIFORM: [("B", 1, 16), ("B", 0, 1), ("B", 8, 21)], SHUFFLE: [], ZSTD: [("b", -7, 22)]}
 CRC_TABLE = list(range(256))
@@ -140,6 +143,29 @@ def unrotate(x, key):
     return np.where(flip, -x, x)
 
 
+def mixing(n):
+    """7.2: B, W, and B*floor(n/B)."""
+    size = 1 << min(12, n.bit_length() - 1)
+    return size, min(size, -(-16 * n // size)), n // size * size
+
+
+def unmix(x, signs, window):
+    """7.2: the inverse of one level, in place."""
+    size, _, whole = mixing(len(x))
+    if whole < len(x):
+        x[-size:] = unrotate(x[-size:], window)
+    for at in range(0, whole, size):                   # the signs are those of the whole group
+        x[at:at + size] = unrotate(x[at:at + size], signs + at // 64 * GOLDEN & M64)
+
+
+def levels(q):
+    """7.3, read from there: 510 numbers copied would prove nothing."""
+    text = (Path(__file__).parent.parent / "FORMAT.md").read_text(encoding="utf-8")
+    row = re.search(rf"^\| {q} \| ([0-9, ]+) \|$", text[text.index("### 7.3"):], re.MULTILINE)
+    positive = np.array(row[1].split(","), np.float32) * np.float32(2.0 ** -16)
+    return np.concatenate((-positive[::-1], positive))
+
+
 def unzstd(payload, length):
     """The `length` bytes that exactly one zstd frame decompresses to."""
     import zstandard
@@ -166,9 +192,19 @@ def lossy(pipeline):
     return min(pipeline, default=SHUFFLE) < SHUFFLE
 
 
+def code_numbers(packed, coded, q):
+    """7: codes of q bits, least significant bit first."""
+    bits = np.unpackbits(np.frombuffer(packed, "u1"), bitorder="little")
+    return bits[:coded * q].reshape(coded, q) @ (1 << np.arange(q))
+
+
 def coded_coefficients(pipeline, p, coded):
     """7, from what stands behind the exponent."""
     bound = np.float32(2.0 ** 80)
+    if LLOYD_MAX in pipeline:
+        q, scale = pipeline[LLOYD_MAX][0], np.frombuffer(p, "<f4", 1)
+        require(0 <= scale[0] <= 2.0 ** 77, "The scale of a group is NaN, negative or above 2^77.")
+        return (levels(q) * scale)[code_numbers(p[4:], coded, q)]
     if UNIFORM not in pipeline:
         x = np.frombuffer(p, "<f4").copy()
         require(np.all(np.abs(x) <= bound), "A coefficient is NaN or above 2^80.")
@@ -178,8 +214,7 @@ def coded_coefficients(pipeline, p, coded):
     low, step = np.frombuffer(p, "<f4", 2 * len(lengths)).reshape(-1, 2).T
     valid = (np.abs(low) <= bound) & (step >= 0) & (step * np.float32(2 ** q - 1) <= bound)
     require(np.all(valid), "The range of a quantizer block is NaN, negative or above 2^80.")
-    bits = np.unpackbits(np.frombuffer(p, "u1", offset=8 * len(lengths)), bitorder="little")
-    codes = (bits[:coded * q].reshape(coded, q) @ (1 << np.arange(q))).astype(np.float32)
+    codes = code_numbers(p[8 * len(lengths):], coded, q).astype(np.float32)
     return np.repeat(low, lengths) + codes * np.repeat(step, lengths)
 
 
@@ -204,6 +239,8 @@ class Tensor:
         if SUBSAMPLE in pipeline:
             some = kept(*pipeline[SUBSAMPLE], total)
             coded = some + total % 64
+        if LLOYD_MAX in pipeline:
+            return total, some, coded, 5 + (coded * pipeline[LLOYD_MAX][0] + 7) // 8
         if UNIFORM not in pipeline:
             return total, some, coded, 1 + 4 * coded
         q, _, b = pipeline[UNIFORM]
@@ -232,7 +269,22 @@ class Tensor:
         return to_elements(self.undo_transform(pipeline, x, group, n), exponent, self.dtype)
 
     def undo_transform(self, pipeline, x, group, n):
-        """7.1, receiver: coefficients at their N positions to n values."""
+        """7.1 and 7.2, receiver: coefficients at their N positions to n values."""
+        if ROTATION in pipeline:
+            require(np.all(np.abs(x) <= np.float32(2.0 ** 80)), "A coefficient is above 2^80.")
+            count, stride = pipeline[ROTATION][0], mixing(n)[1]
+            order = np.concatenate([np.arange(r, n, stride) for r in range(stride)])
+            for level in reversed(range(count)):
+                keys = (absorb(self.chain, purpose, (group << 16) + level & M64)
+                        for purpose in (SIGNS, WINDOW))
+                unmix(x, *keys)
+                if level == 1:
+                    y = np.empty_like(x)
+                    y[order] = x
+                    x = y
+                elif level == 2:
+                    x = x[order]
+            return x
         parameters = pipeline.get(HADAMARD) or pipeline.get(KASHIN)
         if not parameters:
             return x
@@ -342,6 +394,7 @@ class Records:
         if None not in stages.values() and min(stages, default=SHUFFLE) < SHUFFLE:
             require(dtype in LARGEST or dtype not in BITS, f"A lossy pipeline on {dtype}.")
             require(SHUFFLE not in stages, "A lossy pipeline has a shuffle.")
+            require(not stages.keys() >= {ROTATION, SUBSAMPLE}, "A rotation is subsampled.")
         return stages
 
     def tensor(self, taken, listed):
@@ -357,7 +410,7 @@ class Records:
         if flags & 0x80:
             seed, turn, client = self.number("Q"), self.varint(), self.varint()
             own = self.varint() & 1                     # the rest is the number of clients
-        seeded = flags & 0x80 or not numbers & {HADAMARD, KASHIN, SUBSAMPLE}
+        seeded = flags & 0x80 or not numbers & {HADAMARD, KASHIN, ROTATION, SUBSAMPLE}
         require(seeded, f"{name!r} has no seeds.")
         key = self.number("Q") if flags & 0x40 else name_hash(name)
         chain = absorb(FEDPRESS, seed, turn, client * own, key)

@@ -1,7 +1,7 @@
 //! The pipeline as the user writes it: stages joined by `|`.
 
-use crate::basis::{Basis, Hadamard, Identity, Kashin};
-use crate::code::{Quantizer, Raw, Uniform};
+use crate::basis::{Basis, Hadamard, Identity, Kashin, Rotation};
+use crate::code::{LloydMax, Quantizer, Raw, Uniform};
 use crate::entropy::Lossless;
 use crate::select::Subsample;
 use crate::stage::{Entry, Options, Stage, get, put};
@@ -20,8 +20,10 @@ use std::str::FromStr;
 /// | `identity` | no transform |
 /// | `hadamard[,block=4096]` | random signs and a Walsh-Hadamard transform in blocks of 256 to 32768 |
 /// | `kashin[,lambda=1.25,iterations=3,eta=0.9,delta=1,block=4096,clip]` | Kashin representation in a frame of redundancy lambda, 1 to 2; `clip` bounds it and makes it biased |
+/// | `rotation[,levels=3]` | random signs and Walsh-Hadamard transforms that mix all values of a group with each other, in 2 or 3 levels |
 /// | `subsample=S` | keep the fraction S of the coefficients, chosen by the seed |
 /// | `q=Q[,nearest,block=4096]` | Q bits a coefficient, 1 to 16: 2^Q levels between the smallest and the largest of a block; stochastic rounding, or to the nearest level |
+/// | `lm=Q` | Q bits a coefficient, 1 to 8: the 2^Q levels that suit Gaussian numbers, one scale a group; unbiased behind `rotation` |
 /// | `shuffle` | transpose the bytes of elements (only without `q`) |
 /// | `zstd[=1]` | zstd level -7 to 22, for each chunk that gets smaller by it |
 /// | `none` | no stage at all |
@@ -152,6 +154,12 @@ impl Spec {
                 "shuffle is for lossless pipelines: codes have no bytes to transpose",
             ));
         }
+        let mixed = matches!(self.basis, Basis::Rotation(_)) && self.unknown.is_none();
+        if mixed && self.subsample.is_some() {
+            return Err(Error::invalid(
+                "a rotation of whole groups takes no subsampling: fewer bits lose less",
+            ));
+        }
         Ok(self)
     }
 
@@ -168,23 +176,27 @@ impl Spec {
     /// and, for f16 and bf16 tensors, up to the rounding of what is decoded to their precision and
     /// range.
     pub fn is_unbiased(&self) -> bool {
-        !self.basis.is_biased() && !self.quantizer.is_biased()
+        let mixed = self.basis.mixes() || !self.quantizer.is_unbiased_if_mixed();
+        mixed && !self.basis.is_biased() && !self.quantizer.is_biased()
     }
 
     /// The basis that coefficients are made in.
     pub fn stages(&self) -> Stages {
-        let (mut hadamard, mut kashin, mut uniform) = (None, None, None);
+        let Lossless { shuffle, zstd } = self.lossless;
+        let subsample = self.subsample;
+        let mut stages = Stages { subsample, shuffle, zstd, ..Stages::default() };
         match &self.basis {
             Basis::Identity(Identity) => {}
-            Basis::Hadamard(stage) => hadamard = Some(*stage),
-            Basis::Kashin(stage) => kashin = Some(*stage),
+            Basis::Hadamard(stage) => stages.hadamard = Some(*stage),
+            Basis::Kashin(stage) => stages.kashin = Some(*stage),
+            Basis::Rotation(stage) => stages.rotation = Some(*stage),
         }
         match &self.quantizer {
             Quantizer::Raw(Raw) => {}
-            Quantizer::Uniform(stage) => uniform = Some(*stage),
+            Quantizer::Uniform(stage) => stages.uniform = Some(*stage),
+            Quantizer::LloydMax(stage) => stages.lloyd_max = Some(*stage),
         }
-        let Lossless { shuffle, zstd } = self.lossless;
-        Stages { hadamard, kashin, subsample: self.subsample, uniform, shuffle, zstd }
+        stages
     }
 
     /// How often a value of q bits goes into one of 32, over the fraction that is kept: the ratio that
@@ -237,7 +249,7 @@ impl Spec {
             let length = usize::from(cursor.u8("length of a stage")?);
             spec.read_stage(id, cursor.take(length, "parameters of a stage")?)?;
         }
-        spec.ordered().map_err(|_| Error::corrupt("shuffle in a lossy pipeline"))
+        spec.ordered().map_err(|e| Error::corrupt(e.to_string()))
     }
 
     fn read_stage(&mut self, id: u8, parameters: &[u8]) -> Result<()> {
@@ -265,17 +277,21 @@ impl Spec {
 /// assert_eq!((stages.subsample, stages.zstd), (None, Some(1)));
 /// # Ok::<(), fedpress::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Stages {
     /// The randomized Hadamard transform.
     pub hadamard: Option<Hadamard>,
     /// Kashin's representation.
     pub kashin: Option<Kashin>,
+    /// The rotation of a whole group.
+    pub rotation: Option<Rotation>,
     /// Which part of the coefficients is kept.
     pub subsample: Option<Subsample>,
     /// The uniform quantizer.
     pub uniform: Option<Uniform>,
+    /// The Lloyd-Max quantizer.
+    pub lloyd_max: Option<LloydMax>,
     /// Whether bytes of elements are sorted by significance.
     pub shuffle: bool,
     /// The level of zstd.

@@ -223,7 +223,7 @@ fn an_unknown_element_type_is_unsupported() {
 
 #[test]
 fn an_unknown_stage_is_unsupported() {
-    let known = [0x01, 0x02, 0x10, 0x20, 0x30, 0x31];
+    let known: Vec<u8> = fedpress::stages().map(|stage| stage.id).collect();
     for stage in (1..=255).filter(|id| !known.contains(id)) {
         assert_unsupported(&with_tensor(&plain().stages(&[1, stage, 0])), "stage");
     }
@@ -343,11 +343,20 @@ fn shuffle_in_a_lossy_pipeline_is_corrupt() {
 }
 
 #[test]
+fn a_rotation_that_is_subsampled_is_corrupt() {
+    let rotated = plain().stages(&stages(&[&[0x03, 1, 3], &SUBSAMPLE_ONE, &Q1])).seeded();
+    assert_corrupt(&with_tensor(&rotated), "no subsampling");
+    // With a stage of a later version beside them nothing is known about it.
+    let unknown = stages(&[&[0x03, 1, 3], &SUBSAMPLE_ONE, &[0x2f, 0]]);
+    assert_unsupported(&with_tensor(&plain().stages(&unknown).seeded()), "stage");
+}
+
+#[test]
 fn stage_parameters_out_of_range_are_corrupt() {
     let kashin =
         |flag: u8, lambda: f32| [vec![0x02, 6, 12, flag], lambda.to_le_bytes().to_vec()].concat();
     let subsample = |fraction: f32| [vec![0x10, 4], fraction.to_le_bytes().to_vec()].concat();
-    let bad: [(Vec<u8>, &str); 22] = [
+    let bad: [(Vec<u8>, &str); 27] = [
         (vec![0x01, 1, 7], "hadamard block"),
         (vec![0x01, 1, 16], "hadamard block"),
         (vec![0x01, 0], "hadamard block"),
@@ -368,6 +377,11 @@ fn stage_parameters_out_of_range_are_corrupt() {
         (vec![0x20, 3, 4, 2, 12], "rounding"),
         (vec![0x20, 3, 4, 0, 7], "quantizer block"),
         (vec![0x20, 3, 4, 0, 22], "quantizer block"),
+        (vec![0x03, 1, 1], "levels of a rotation"),
+        (vec![0x03, 1, 4], "levels of a rotation"),
+        (vec![0x03, 0], "levels of a rotation"),
+        (vec![0x21, 1, 0], "bits of lm"),
+        (vec![0x21, 1, 9], "bits of lm"),
         (vec![0x31, 1, 23], "zstd level"),
         (vec![0x31, 1, 0x80], "zstd level"),
     ];
@@ -578,6 +592,30 @@ fn coefficients_that_are_not_finite_or_too_large_are_corrupt() {
         let bytes = [vec![0], le_bytes(&[1.0, 2.0, bad, 4.0])].concat();
         assert_corrupt(&with_payload(&tensor, 0, &bytes), "out of range");
     }
+}
+
+#[test]
+fn a_scale_of_levels_that_is_nan_infinite_negative_or_too_large_is_corrupt() {
+    let tensor = plain().stages(&stages(&[&[0x21, 1, 1]]));
+    let payload = |scale: f32| [vec![0], le_bytes(&[scale]), vec![0b0101]].concat();
+    let level = 52290.0 / 65536.0;
+    let decoded = decode_f32(&with_payload(&tensor, 0, &payload(2.0)));
+    assert_eq!(decoded, [2.0 * level, -2.0 * level, 2.0 * level, -2.0 * level]);
+    for fine in [0.0, -0.0, 2f32.powi(77)] {
+        assert!(decode(&with_payload(&tensor, 0, &payload(fine))).is_ok());
+    }
+    for bad in [f32::NAN, f32::INFINITY, -1.0, 2f32.powi(77).next_up()] {
+        assert_corrupt(&with_payload(&tensor, 0, &payload(bad)), "scale of a group");
+    }
+}
+
+#[test]
+fn coefficients_too_large_for_three_levels_are_corrupt() {
+    let tensor = plain().stages(&stages(&[&[0x03, 1, 3], &[0x20, 3, 1, 0, 12]])).seeded();
+    let at_most = 2f32.powi(79);
+    assert!(decode(&with_payload(&tensor, 0, &coded_payload(at_most, at_most, 0))).is_ok());
+    let (low, step) = (2f32.powi(80), 2f32.powi(79));
+    assert_corrupt(&with_payload(&tensor, 0, &coded_payload(low, step, 0)), "out of range");
 }
 
 #[test]

@@ -65,6 +65,11 @@ fn f32_case(name: &'static str, spec: &'static str, n: usize) -> Case {
     }
 }
 
+/// Rows of 16 neighbours and less than a block of them in a stride, and a group of 2^16 values.
+fn large_group(name: &'static str, spec: &'static str, n: usize) -> Case {
+    Case { group_log2: 16, ..f32_case(name, spec, n) }
+}
+
 /// Values whose magnitude or range leaves what f32 sums can hold.
 fn extreme_case(name: &'static str, spec: &'static str, scale: f32) -> Case {
     let mut case = f32_case(name, spec, 1500);
@@ -214,6 +219,21 @@ fn cases() -> Vec<Case> {
         every_dtype(),
         open_dimensions(),
     ];
+    cases.extend([
+        f32_case("rotation_lm", "rotation|lm=2", 3 * 4096 + 1),
+        f32_case("rotation_lm_windows", "rotation|lm=1|zstd", 5000),
+        f32_case("rotation_two_levels", "rotation,levels=2|lm=3", 6000),
+        f32_case("rotation_small", "rotation|lm=4", 37),
+        f32_case("rotation_uniform", "rotation|q=5", 4099),
+        f32_case("rotation_raw", "rotation,levels=2", 1100),
+        large_group("rotation_large_group", "rotation|lm=1", 70_001),
+        extreme_case("rotation_huge", "rotation|lm=1", 1.7e38),
+        extreme_case("rotation_zeros", "rotation|lm=2", 0.0),
+        halves("rotation_bf16", DType::BF16, "rotation|lm=6"),
+        f32_case("hadamard_lm", "hadamard|lm=5", 5000),
+        f32_case("identity_lm_subsampled", "identity|subsample=0.5|lm=7", 2000),
+        f32_case("kashin_lm", "kashin|lm=8", 1300),
+    ]);
     const WIDTHS: [(&str, &str); 16] = [
         ("q01", "hadamard|q=1"),
         ("q02", "hadamard|q=2"),

@@ -492,9 +492,16 @@ fn what_is_said_to_be_needed_is_enough_and_is_not_exceeded() {
     for dtype in [DType::F32, DType::BF16] {
         let data = elements(dtype, n, 1);
         let view = TensorView { name: "w", dtype, shape: &[n as u64], data: &data };
-        for text in
-            ["none", "lossless", "hadamard|q=4|zstd", "kashin,lambda=2", "hadamard|subsample=1"]
-        {
+        let texts = [
+            "none",
+            "lossless",
+            "hadamard|q=4|zstd",
+            "kashin,lambda=2",
+            "hadamard|subsample=1",
+            "rotation|lm=2",
+            "identity|lm=8",
+        ];
+        for text in texts {
             let bytes = fedpress::encode(&[view], &spec(text), &options()).unwrap();
             for threads in [1, 2] {
                 assert_what_is_needed_is_enough(&format!("{dtype}, {text}"), &bytes, threads);

@@ -105,3 +105,14 @@ fn a_comparison_finds_the_same() {
     assert!((comparison.nmse() / expected - 1.0).abs() < 1e-12);
     assert_eq!(comparison.n_values(), N as u64);
 }
+
+/// The error of EDEN, D / (1 - D) where D is that of the best quantizer of 2^q levels: .5708, .1331,
+/// .0358, .0096 (Vargaftik et al. 2022), by the definition of the levels.
+#[test]
+fn lloyd_max_behind_a_rotation_costs_what_eden_costs() {
+    for levels in ["", ",levels=2"] {
+        for (q, expected) in [(1, 0.5708), (2, 0.1331), (3, 0.03578), (4, 0.009592), (8, 4.1e-5)] {
+            assert_nmse(&format!("rotation{levels}|lm={q}"), expected, 0.01);
+        }
+    }
+}

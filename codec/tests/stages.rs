@@ -21,7 +21,7 @@ fn examples(numbers: Range<u8>) -> Vec<Option<&'static str>> {
     std::iter::once(None).chain(examples).collect()
 }
 
-/// Every combination of transform, subsampling and quantizer.
+/// Every combination of transform, subsampling and quantizer that there may be.
 fn pipelines() -> Vec<String> {
     let mut all = Vec::new();
     for transform in examples(0x01..0x10) {
@@ -33,6 +33,9 @@ fn pipelines() -> Vec<String> {
             }
         }
     }
+    // A rotation keeps all its coefficients.
+    all.retain(|text| !(text.starts_with("rotation") && text.contains("subsample")));
+    assert!(all.iter().all(|text| text.parse::<Spec>().is_ok()), "{all:?}");
     all
 }
 

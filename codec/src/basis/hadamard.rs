@@ -39,8 +39,8 @@ impl Hadamard {
 }
 
 impl Transform for Hadamard {
-    fn unit(&self) -> usize {
-        self.block()
+    fn memory(&self, n: usize) -> usize {
+        n.min(2 * self.block()) * 4 * size_of::<f32>()
     }
 
     fn forward<'a>(

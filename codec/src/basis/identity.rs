@@ -17,8 +17,8 @@ pub struct Identity;
 const RUN: usize = 1 << 12;
 
 impl Transform for Identity {
-    fn unit(&self) -> usize {
-        RUN
+    fn memory(&self, n: usize) -> usize {
+        n.min(2 * RUN) * 2 * size_of::<f32>()
     }
 
     fn forward<'a>(

@@ -168,8 +168,8 @@ impl Transform for Kashin {
         (f64::from(self.lambda) * n as f64 + 0.5) as usize
     }
 
-    fn unit(&self) -> usize {
-        self.block()
+    fn memory(&self, n: usize) -> usize {
+        self.n_coefficients(n).min(2 * self.block()) * (8 * size_of::<f32>() + size_of::<f64>())
     }
 
     fn forward<'a>(
@@ -256,7 +256,7 @@ impl Sink for Inverse<'_> {
     }
 
     fn put(&mut self, run: Run<'_>) -> Result<()> {
-        let super::Work { input, unit: positions, spare, kashin } = &mut *self.work;
+        let super::Work { input, unit: positions, spare, kashin, .. } = &mut *self.work;
         for unit in blocks(run.values.len(), self.stage.block()) {
             let at = self.at + unit.start..self.at + unit.end;
             let rotation = Unit::new(self.job, at.start, unit.len(), self.stage.block());

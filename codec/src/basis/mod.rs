@@ -3,11 +3,13 @@
 mod hadamard;
 mod identity;
 mod kashin;
+mod rotation;
 mod unit;
 
 pub use hadamard::Hadamard;
 pub use identity::Identity;
 pub use kashin::Kashin;
+pub use rotation::Rotation;
 
 use crate::flow::{Sink, Source};
 use crate::group::{Elements, Job, Output};
@@ -16,7 +18,7 @@ use crate::stage::{Stage, registry};
 
 registry! {
     /// Which basis the values are sent in.
-    basis::Basis by with_basis { Identity, Hadamard, Kashin } $
+    basis::Basis by with_basis { Identity, Hadamard, Kashin, Rotation } $
 }
 
 /// A basis as something that numbers flow through.
@@ -26,8 +28,13 @@ pub(crate) trait Transform: Stage {
         n
     }
 
-    /// Coefficients that are made together, a power of two.
-    fn unit(&self) -> usize;
+    /// Bytes that its buffers take for a group of `n` values, at most.
+    fn memory(&self, n: usize) -> usize;
+
+    /// Whether every coefficient depends on all values of the group.
+    fn mixes(&self) -> bool {
+        false
+    }
 
     /// The coefficients of a group. Notes what it sees of the values.
     fn forward<'a>(
@@ -44,6 +51,18 @@ pub(crate) trait Transform: Stage {
         values: Output<'a>,
         work: &'a mut Work,
     ) -> impl Sink + 'a;
+}
+
+impl Basis {
+    /// See [`Transform::memory`].
+    pub(crate) fn memory(&self, n: usize) -> usize {
+        with_basis!(self, stage => stage.memory(n))
+    }
+
+    /// See [`Transform::mixes`].
+    pub(crate) fn mixes(&self) -> bool {
+        with_basis!(self, stage => stage.mixes())
+    }
 }
 
 /// A source that reads the values of a group.
@@ -96,6 +115,8 @@ pub(crate) struct Work {
     pub(crate) input: crate::aligned::Aligned,
     /// Coefficients.
     unit: crate::aligned::Aligned,
+    /// All coefficients of a group, twice.
+    whole: [crate::aligned::Aligned; 2],
     /// What a step needs beside them.
     spare: crate::aligned::Aligned,
     kashin: kashin::Work,

@@ -1,9 +1,11 @@
 //! Coders: coefficients to codes and back. Numbers 0x20..=0x2f on the wire.
 
+mod lloyd_max;
 mod pack;
 mod raw;
 mod uniform;
 
+pub use lloyd_max::LloydMax;
 pub(crate) use pack::packed_len;
 pub use raw::Raw;
 pub use uniform::Uniform;
@@ -15,22 +17,33 @@ use crate::{Error, Result};
 
 registry! {
     /// How coefficients become codes.
-    code::Quantizer by with_coder { Raw, Uniform } $
+    code::Quantizer by with_coder { Raw, Uniform, LloydMax } $
 }
 
 /// A quantizer as something that numbers flow through.
 pub(crate) trait Coder: Stage {
-    /// Coefficients that are coded together, a power of two.
-    fn unit(&self) -> usize;
-
     /// Most bytes that `n` coefficients take. How many they do take, their codes tell themselves.
     fn bound(&self, n: usize) -> usize;
 
     /// Bits of a code, its share of what stands beside the codes aside.
     fn bits(&self) -> f64;
 
+    /// Bytes that its buffers take for `n` coefficients, at most.
+    fn memory(&self, n: usize) -> usize;
+
+    /// Whether it is unbiased only behind a basis that mixes all coefficients with each other.
+    fn is_unbiased_if_mixed(&self) -> bool {
+        false
+    }
+
     /// Appends the codes of `n` coefficients.
-    fn encoder<'a>(&'a self, job: &'a Job<'a>, n: usize, out: &'a mut Vec<u8>) -> impl Sink + 'a;
+    fn encoder<'a>(
+        &'a self,
+        job: &'a Job<'a>,
+        n: usize,
+        work: &'a mut Work,
+        out: &'a mut Vec<u8>,
+    ) -> impl Sink + 'a;
 
     /// Whether codes of `n` coefficients decode.
     fn check(&self, n: usize, codes: &[u8]) -> Result<()>;
@@ -47,14 +60,19 @@ pub(crate) trait Coder: Stage {
 }
 
 impl Quantizer {
-    /// See [`Coder::unit`].
-    pub(crate) fn unit(&self) -> usize {
-        with_coder!(self, coder => coder.unit())
-    }
-
     /// See [`Coder::bound`].
     pub(crate) fn bound(&self, n: usize) -> usize {
         with_coder!(self, coder => coder.bound(n))
+    }
+
+    /// See [`Coder::memory`].
+    pub(crate) fn memory(&self, n: usize) -> usize {
+        with_coder!(self, coder => coder.memory(n))
+    }
+
+    /// See [`Coder::is_unbiased_if_mixed`].
+    pub(crate) fn is_unbiased_if_mixed(&self) -> bool {
+        with_coder!(self, coder => coder.is_unbiased_if_mixed())
     }
 
     /// See [`Coder::bits`].

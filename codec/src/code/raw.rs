@@ -16,10 +16,6 @@ pub struct Raw;
 const RUN: usize = 1 << 12;
 
 impl Coder for Raw {
-    fn unit(&self) -> usize {
-        RUN
-    }
-
     fn bound(&self, n: usize) -> usize {
         n * size_of::<f32>()
     }
@@ -28,7 +24,17 @@ impl Coder for Raw {
         32.0
     }
 
-    fn encoder<'a>(&'a self, _: &'a Job<'a>, _: usize, out: &'a mut Vec<u8>) -> impl Sink + 'a {
+    fn memory(&self, n: usize) -> usize {
+        n.min(2 * RUN) * size_of::<f32>()
+    }
+
+    fn encoder<'a>(
+        &'a self,
+        _: &'a Job<'a>,
+        _: usize,
+        _: &'a mut Work,
+        out: &'a mut Vec<u8>,
+    ) -> impl Sink + 'a {
         Encoder { out }
     }
 

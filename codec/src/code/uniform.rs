@@ -77,10 +77,6 @@ impl Uniform {
 }
 
 impl Coder for Uniform {
-    fn unit(&self) -> usize {
-        self.block()
-    }
-
     fn bound(&self, n: usize) -> usize {
         self.scale_bytes(n) + packed_len(n, u32::from(self.q))
     }
@@ -89,7 +85,17 @@ impl Coder for Uniform {
         f64::from(self.q)
     }
 
-    fn encoder<'a>(&'a self, job: &'a Job<'a>, n: usize, out: &'a mut Vec<u8>) -> impl Sink + 'a {
+    fn memory(&self, n: usize) -> usize {
+        n.min(2 * self.block()) * size_of::<f32>()
+    }
+
+    fn encoder<'a>(
+        &'a self,
+        job: &'a Job<'a>,
+        n: usize,
+        _: &'a mut Work,
+        out: &'a mut Vec<u8>,
+    ) -> impl Sink + 'a {
         let scales = out.len();
         out.resize(scales + self.bound(n) + SLACK, 0);
         Encoder { stage: *self, job, out, scales, codes: scales + self.scale_bytes(n), at: 0 }

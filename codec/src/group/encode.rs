@@ -236,12 +236,12 @@ fn encode_coefficients(
     buffers: &mut Buffers,
     out: &mut Vec<u8>,
 ) -> Result<Peak> {
-    let Buffers { basis, kept, .. } = buffers;
+    let Buffers { basis, code, kept } = buffers;
     let (n, n_coded) = coefficients(spec, values.len());
     with_basis!(&spec.basis, stage => {
         let mut from = stage.forward(job, values, basis);
         with_coder!(&spec.quantizer, coder => {
-            let mut to = coder.encoder(job, n_coded, out);
+            let mut to = coder.encoder(job, n_coded, code, out);
             match &spec.subsample {
                 None => flow(&mut from, &mut to)?,
                 Some(subsample) => {

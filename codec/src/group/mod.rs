@@ -97,6 +97,8 @@ pub(crate) struct Buffers {
 pub(crate) struct Work {
     /// A run of coefficients.
     pub(crate) run: Aligned,
+    /// Those of a group.
+    pub(crate) whole: Aligned,
 }
 
 impl Worker {
@@ -160,11 +162,12 @@ pub(crate) fn decode_memory(meta: &TensorMeta) -> u64 {
     }
     let elements = meta.dtype().byte_len(n);
     let buffers = meta.pipelines.iter().map(|spec| match spec.is_lossy() {
-        // Runs of the stages, the longest of which are those of large blocks: at most nine of them.
         true => {
-            let (all, _) = coefficients(spec, n);
-            let unit = with_basis!(&spec.basis, b => b.unit()).max(spec.quantizer.unit());
-            9 * size_of::<f32>() * (2 * unit).min(all.max(1 << 12))
+            let (all, coded) = coefficients(spec, n);
+            // What is kept waits for its run, and all coefficients of a run are spread out.
+            let run = spec.basis.memory(n).max(spec.quantizer.memory(all));
+            let kept = if spec.subsample.is_some() { 3 * run } else { 0 };
+            run + spec.quantizer.memory(coded) + spec.basis.memory(n) + kept
         }
         // Elements once more, and to be added to a sum: values.
         false if meta.dtype().is_lossy_capable() => elements + size_of::<f32>() * n,

@@ -178,6 +178,31 @@ impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
+    fn load_u(self, x: &[u32; LANES]) -> Self::U {
+        unsafe {
+            [_mm256_loadu_si256(x.as_ptr().cast()), _mm256_loadu_si256(x.as_ptr().add(8).cast())]
+        }
+    }
+    #[inline(always)]
+    fn not_above(self, a: Self::F, b: Self::F) -> Self::U {
+        unsafe {
+            each!(a, b => {
+                let mask = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_LE_OQ>(a, b));
+                _mm256_srli_epi32::<31>(mask)
+            })
+        }
+    }
+    #[inline(always)]
+    fn look_up(self, table: &[f32; 256], codes: Self::U) -> Self::F {
+        // In bounds: eight bits lead to one of 256 entries.
+        unsafe {
+            each!(codes => {
+                let places = _mm256_and_si256(codes, _mm256_set1_epi32(255));
+                _mm256_i32gather_ps::<4>(table.as_ptr(), places)
+            })
+        }
+    }
+    #[inline(always)]
     fn draws(self, key: u64, first: u32) -> Self::U {
         let base = (key as u32).wrapping_add(first.wrapping_add(1).wrapping_mul(INCREMENT32));
         unsafe {

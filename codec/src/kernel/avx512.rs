@@ -131,6 +131,25 @@ impl Lanes for Avx512 {
         unsafe { _mm512_storeu_si512(x.as_mut_ptr().cast(), v) }
     }
     #[inline(always)]
+    fn load_u(self, x: &[u32; LANES]) -> Self::U {
+        unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    fn not_above(self, a: Self::F, b: Self::F) -> Self::U {
+        unsafe {
+            let mask = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(a, b);
+            _mm512_maskz_set1_epi32(mask, 1)
+        }
+    }
+    #[inline(always)]
+    fn look_up(self, table: &[f32; 256], codes: Self::U) -> Self::F {
+        // In bounds: eight bits lead to one of 256 entries.
+        unsafe {
+            let places = _mm512_and_si512(codes, _mm512_set1_epi32(255));
+            _mm512_i32gather_ps::<4>(places, table.as_ptr())
+        }
+    }
+    #[inline(always)]
     fn draws(self, key: u64, first: u32) -> Self::U {
         let base = (key as u32).wrapping_add(first.wrapping_add(1).wrapping_mul(INCREMENT32));
         unsafe {

@@ -37,6 +37,11 @@ pub(super) trait Lanes: Copy {
     fn max_u(self, a: Self::U, b: Self::U) -> Self::U;
     fn splat_u(self, v: u32) -> Self::U;
     fn store_u(self, v: Self::U, x: &mut [u32; LANES]);
+    fn load_u(self, x: &[u32; LANES]) -> Self::U;
+    /// 1 where `a <= b`, else 0.
+    fn not_above(self, a: Self::F, b: Self::F) -> Self::U;
+    /// The entries of a table at the lowest eight bits of the codes.
+    fn look_up(self, table: &[f32; 256], codes: Self::U) -> Self::F;
     /// Sixteen 15-bit draws (FORMAT.md, section 8.3): the upper bits of each half of words
     /// `first .. first + 8` of `key`, low half before high half.
     fn draws(self, key: u64, first: u32) -> Self::U;
@@ -153,6 +158,18 @@ impl Lanes for Portable {
     #[inline(always)]
     fn store_u(self, v: Self::U, x: &mut [u32; LANES]) {
         *x = v;
+    }
+    #[inline(always)]
+    fn load_u(self, x: &[u32; LANES]) -> Self::U {
+        *x
+    }
+    #[inline(always)]
+    fn not_above(self, a: Self::F, b: Self::F) -> Self::U {
+        map2(a, b, |a, b| u32::from(a <= b))
+    }
+    #[inline(always)]
+    fn look_up(self, table: &[f32; 256], codes: Self::U) -> Self::F {
+        codes.map(|code| table[code as usize & 255])
     }
     #[inline(always)]
     fn draws(self, key: u64, first: u32) -> Self::U {

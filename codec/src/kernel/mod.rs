@@ -14,12 +14,14 @@ mod avx2;
 mod avx512;
 mod hadamard;
 mod lanes;
+mod levels;
 mod scan;
 mod uniform;
 
 use lanes::{Lanes, Portable};
 
 pub(crate) use hadamard::Range;
+pub(crate) use levels::sum_of_products;
 pub(crate) use uniform::{Grid, Rounding};
 
 /// Which instruction set to use. Bytes never depend on it; it exists for tests and benches.
@@ -117,6 +119,24 @@ impl Kernel {
     /// after them; those are overwritten.
     pub(crate) fn quantize(self, x: &[f32], grid: &Grid, rounding: Rounding, out: &mut [u8]) {
         self.run(uniform::Quantize { x, grid, rounding, out });
+    }
+
+    /// For each of `x` how many of the thresholds, which ascend, are not above it times `factor`: codes
+    /// of `q` bits, packed as those of [`quantize`](Self::quantize) are.
+    pub(crate) fn count_below(
+        self,
+        x: &[f32],
+        factor: f32,
+        thresholds: &[f32],
+        q: u32,
+        out: &mut [u8],
+    ) {
+        self.run(levels::CountBelow { x, factor, thresholds, q, out });
+    }
+
+    /// The entries of a table that packed codes of `q` bits, at most 8, stand for.
+    pub(crate) fn look_up(self, packed: &[u8], q: u32, table: &[f32; 256], out: &mut [f32]) {
+        self.run(levels::LookUp { packed, q, table, out });
     }
 
     /// Values of the packed codes in `packed`: `lo + code * step`.

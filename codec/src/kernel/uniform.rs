@@ -72,6 +72,8 @@ macro_rules! with_bits {
     };
 }
 
+pub(super) use with_bits;
+
 /// How a value between two levels picks one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Rounding {
@@ -205,35 +207,62 @@ impl Operation for Dequantize<'_> {
 
 #[inline(always)]
 fn dequantize<L: Lanes, const Q: u32>(l: L, packed: &[u8], grid: &Grid, out: &mut [f32]) {
+    unpack_rows::<L, _, Q>(l, packed, OnGrid { lo: grid.lo, step: grid.step }, out);
+}
+
+/// What codes stand for.
+pub(super) trait Meaning: Copy {
+    fn of<L: Lanes>(self, l: L, codes: L::U) -> L::F;
+}
+
+/// `lo + code * step`.
+#[derive(Clone, Copy)]
+struct OnGrid {
+    lo: f32,
+    step: f32,
+}
+
+impl Meaning for OnGrid {
+    #[inline(always)]
+    fn of<L: Lanes>(self, l: L, codes: L::U) -> L::F {
+        l.add(l.splat(self.lo), l.mul(l.to_float(codes), l.splat(self.step)))
+    }
+}
+
+/// What the packed codes stand for, row by row.
+#[inline(always)]
+pub(super) fn unpack_rows<L: Lanes, M: Meaning, const Q: u32>(
+    l: L,
+    packed: &[u8],
+    meaning: M,
+    out: &mut [f32],
+) {
     let (rows, tail) = arrays::split_mut::<_, LANES>(out);
     let width = 2 * Q as usize; // bytes that a row takes
     // Rows near the end are unpacked from a copy with room behind it.
     let n_direct = (packed.len() / width).saturating_sub(16usize.div_ceil(width)).min(rows.len());
     let (direct, rest) = rows.split_at_mut(n_direct);
     for (row, packed) in direct.iter_mut().zip((0..).step_by(width).map(|at| &packed[at..])) {
-        l.store(value_row::<L, Q>(l, packed, grid), row);
+        l.store(meaning.of(l, l.unpack::<Q>(packed)), row);
     }
     let mut packed = &packed[n_direct * width..];
-    let mut next_row = || {
-        let mut room = [0; 2 * 16 + 16];
-        let (head, rest) = packed.split_at(packed.len().min(width));
-        room[..head.len()].copy_from_slice(head);
-        packed = rest;
-        value_row::<L, Q>(l, &room, grid)
-    };
     for row in rest {
-        l.store(next_row(), row);
+        let room = room_for::<Q>(&mut packed);
+        l.store(meaning.of(l, l.unpack::<Q>(&room)), row);
     }
     if !tail.is_empty() {
         let mut row = [0.0; LANES];
-        l.store(next_row(), &mut row);
+        let room = room_for::<Q>(&mut packed);
+        l.store(meaning.of(l, l.unpack::<Q>(&room)), &mut row);
         tail.copy_from_slice(&row[..tail.len()]);
     }
 }
 
-/// The values of the sixteen codes at the head of `packed`.
-#[inline(always)]
-fn value_row<L: Lanes, const Q: u32>(l: L, packed: &[u8], grid: &Grid) -> L::F {
-    let codes = l.to_float(l.unpack::<Q>(packed));
-    l.add(l.splat(grid.lo), l.mul(codes, l.splat(grid.step)))
+/// The codes of the next row, with zeros behind them.
+fn room_for<const Q: u32>(packed: &mut &[u8]) -> [u8; 2 * 16 + 16] {
+    let mut room = [0; 2 * 16 + 16];
+    let (head, rest) = packed.split_at(packed.len().min(2 * Q as usize));
+    room[..head.len()].copy_from_slice(head);
+    *packed = rest;
+    room
 }
