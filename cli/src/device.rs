@@ -39,9 +39,9 @@ impl DeviceArgument {
                 let (console, once) = (console.clone(), std::sync::Once::new());
                 Ok(Some(Arc::new(device.on_refusal(move |plan| {
                     once.call_once(|| {
-                        let (basis, dtype) = (plan.basis(), plan.dtype());
+                        let (spec, dtype) = (plan.spec(), plan.dtype());
                         console.note(&format!(
-                            "partly on the processor: no kernels for {dtype} in {basis:?}"
+                            "partly on the processor: no kernels for {dtype} by {spec}"
                         ));
                     });
                 }))))

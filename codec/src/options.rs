@@ -141,7 +141,7 @@ impl EncodeOptions {
 
 /// The pipeline a tensor really gets: lossless for element types other than f32, f16 and bf16, for
 /// tensors known to be smaller than [`EncodeOptions::min_values`], and for those that are
-/// [spared](spared).
+/// [spared].
 pub fn effective_spec(desc: &TensorDesc, spec: &Spec, options: &EncodeOptions) -> Spec {
     let small = matches!(desc.n_values(), Ok(Some(n)) if n < options.min_values);
     let lossless = small || !desc.dtype.is_lossy_capable() || spared(desc, options).is_some();

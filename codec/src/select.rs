@@ -260,7 +260,7 @@ pub(crate) fn bits_of(mut mask: u64) -> impl Iterator<Item = usize> {
     })
 }
 
-/// The product in GF(2)[x] / (x^6 + x + 1).
+/// The product in GF(2)`[x]` / (x^6 + x + 1).
 const fn product(a: usize, b: usize) -> usize {
     let (mut sum, mut a, mut bit) = (0, a, 0);
     while bit < 6 {

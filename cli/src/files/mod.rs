@@ -53,8 +53,7 @@ pub trait Source {
     /// The element bytes of a tensor. A reader that reaches its end has seen every byte that was
     /// promised; anything else is an error that carries a [`BadFile`].
     ///
-    /// Any tensor, any number of times if [`is_rereadable`](Self::is_rereadable); otherwise each
-    /// at most once and in order.
+    /// Each at most once and in order: a source may be a pipe.
     fn read(&mut self, index: usize) -> Result<Box<dyn Read + '_>>;
 }
 
