@@ -102,7 +102,7 @@ twentieth at 1. They round to the nearest; what makes the average right is that 
 its own way.
   zstd finally squeezes out repetition without changing anything.
   Integers, f64, small tensors and what is spared skip all but the last stage and come back bit by \
-bit, and so does any group of a million values for which that takes no more room.";
+bit, and so does any group of a million values that takes no more room so, if a sample of it lets that be seen.";
 
 const STAGES: &str = "\
 Stages, in this order, each optional, joined by | (so put them in quotes):

@@ -79,7 +79,6 @@ fn check(
     // What a later version wrote is framed and checked as the rest is: the others are verified.
     let mut unsupported = Ok(());
     while let Some(mut tensor) = reader.next_tensor()? {
-        let bits = tensor.meta().dtype().bits() as u64;
         progress.set_message(printable(tensor.meta().name()));
         if let Err(error) = tensor.meta().supported() {
             unsupported = unsupported.and(Err(error));
@@ -87,8 +86,8 @@ fn check(
         }
         while let Some(elements) = tensor.next_chunk()? {
             progress.inc(elements.len() as u64);
-            verdict.values += 8 * elements.len() as u64 / bits;
         }
+        verdict.values += tensor.shape().iter().product::<u64>();
         verdict.tensors += 1;
     }
     progress.finish_and_clear();

@@ -53,6 +53,7 @@ const STREAMS: &[Bomb] = &[
     ("kashin", "N chunks, 2^18 values from one", 2, |n| kashin(n, 18)),
     ("kashin, small", "N chunks, 2^12 values from one", 10, |n| kashin(n, 12)),
     ("kashin, large", "a chunk, 2^20 values from one", 0, |_| kashin(1, 20)),
+    ("small blocks", "N chunks of one run of 2^18", 4, spread),
     ("empty records", "N to skip", 5000, |n| records_of(UNKNOWN_SKIPPABLE, n)),
     ("own records", "N of an application", 2500, |n| records_of(0xA0, n)),
     ("streams", "N empty ones", 1250, |n| Raw::new().end().repeat(n)),
@@ -141,12 +142,12 @@ fn chunks_of(tensor: &RawTensor, n: usize, values: u64, payload: &[u8]) -> Raw {
 /// `n` chunks of 2^`log2` zeros, of a tensor of `values` bytes in zstd.
 fn zeros(name: &str, values: usize, log2: u8, n: usize) -> Raw {
     let tensor = RawTensor::new(name, DType::U8, &[values as u64]).flags(log2);
-    chunks_of(&tensor.stages(&[1, 0x31, 1]), n, 1 << log2, &zstd_run(0x58, 1 << log2))
+    chunks_of(&tensor.stages(&[1, 0x31, 1, 1]), n, 1 << log2, &zstd_run(0x58, 1 << log2))
 }
 
 /// A tensor of one chunk of 2^16 bytes, for which that frame stands.
 fn framed(frame: &[u8]) -> Vec<u8> {
-    let tensor = RawTensor::new("w", DType::U8, &[1 << 16]).flags(16).stages(&[1, 0x31, 1]);
+    let tensor = RawTensor::new("w", DType::U8, &[1 << 16]).flags(16).stages(&[1, 0x31, 1, 1]);
     chunks_of(&tensor, 1, 1 << 16, frame).end()
 }
 
@@ -162,9 +163,17 @@ fn tensors(n: usize, values: u64, length: usize) -> Vec<u8> {
 /// Kashin of redundancy 2 that sends one coefficient for each chunk of 2^`log2` values.
 fn kashin(n: usize, log2: u8) -> Vec<u8> {
     // Lambda 2, a fraction of 2^-125, one bit.
-    let stages = [3, 0x02, 15, 0, 0, 0, 0, 0x40, 0x10, 0, 0, 0, 1, 0x20, 1, 0, 12];
+    let stages = [3, 0x02, 6, 15, 0, 0, 0, 0, 0x40, 0x10, 4, 0, 0, 0, 1, 0x20, 3, 1, 0, 12];
     let tensor = RawTensor::new("w", DType::F32, &[(n as u64) << log2]).flags(log2);
     chunks_of(&tensor.stages(&stages).seeded(), n, 1 << log2, &[0; 10]).end()
+}
+
+/// Chunks whose coefficients come in one run, of which the transform takes a small block at a time.
+fn spread(n: usize) -> Vec<u8> {
+    // Blocks of 256, all that are kept, one bit in blocks of 2^20.
+    let stages = [4, 0x01, 1, 8, 0x10, 4, 0, 0, 0x80, 0x3f, 0x20, 3, 1, 0, 20, 0x31, 1, 1];
+    let tensor = RawTensor::new("w", DType::F32, &[(n as u64) << 18]).flags(18);
+    chunks_of(&tensor.stages(&stages).seeded(), n, 1 << 18, &zstd_run(0x58, 9 + (1 << 15))).end()
 }
 
 /// Reads bytes in one way; the sums are for those that add.

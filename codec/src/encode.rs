@@ -201,6 +201,7 @@ impl Encoder {
     /// Begins a tensor whose keys derive from `key` instead of its name, so that the same values
     /// under two names, or parts of one tensor, rotate alike.
     pub fn begin_keyed(&mut self, desc: &TensorDesc, spec: &Spec, key: Option<u64>) -> Result<()> {
+        self.check_between()?;
         let tensor = self.plan(desc, spec, key)?;
         self.put_tensor(&tensor)?;
         let (pushed_bytes, n_groups, buffer) = (0, 0, Vec::new());
@@ -210,7 +211,7 @@ impl Encoder {
 
     /// Decides how a tensor travels; its name is taken from then on.
     fn plan(&mut self, desc: &TensorDesc, spec: &Spec, key: Option<u64>) -> Result<Arc<Planned>> {
-        self.check_begin(desc, spec).map_err(|e| e.in_tensor(&desc.name))?;
+        self.check_tensor(desc, spec).map_err(|e| e.in_tensor(&desc.name))?;
         let spec = effective_spec(desc, spec, &self.options);
         let meta = self.options.meta(desc, spec, name_key(&desc.name), key);
         let keys = TensorKeys::all(&meta, &self.options.seeds);
@@ -246,8 +247,7 @@ impl Encoder {
         }
     }
 
-    fn check_begin(&self, desc: &TensorDesc, spec: &Spec) -> Result<()> {
-        self.check_between()?;
+    fn check_tensor(&self, desc: &TensorDesc, spec: &Spec) -> Result<()> {
         desc.check()?;
         if matches!(desc.dtype, DType::Unknown(_)) || spec.unknown.is_some() {
             return Err(Error::invalid(format!("{spec} of {}: not known here", desc.dtype)));
@@ -349,13 +349,21 @@ impl Encoder {
         tensors: &[(TensorView<'_>, &Spec)],
         flush: &mut dyn FnMut(&mut Self) -> Result<()>,
     ) -> Result<()> {
+        self.check_between()?;
+        if tensors.is_empty() {
+            return Ok(());
+        }
+        self.options.several |= tensors.len() > 1;
         let mut batch = Vec::new();
         let (mut n_groups, mut n_values) = (0, 0);
         let most = self.batch_limits();
-        for (view, spec) in tensors {
+        for (i, (view, spec)) in tensors.iter().enumerate() {
             let desc = TensorDesc::new(view.name, view.dtype, view.shape);
             let tensor = self.plan(&desc, spec, None)?;
-            self.state = State::Poisoned;
+            if i == 0 {
+                // What was refused before anything was planned has changed nothing.
+                self.state = State::Poisoned;
+            }
             check_length(&desc, view.data.len() as u64, true)?;
             batch.push(Item::Tensor(tensor.clone()));
             for group in groups_of(&tensor, 0, view.data, true) {
@@ -368,10 +376,11 @@ impl Encoder {
                     (n_groups, n_values) = (0, 0);
                 }
             }
-            self.state = State::Between;
         }
         self.put_all(&batch)?;
-        flush(self)
+        flush(self)?;
+        self.state = State::Between;
+        Ok(())
     }
 
     /// Ends the stream: index, if asked for, and end record.

@@ -96,20 +96,31 @@ impl<R: Read> Reader<R> {
     pub fn read_all(&mut self) -> Result<Vec<Tensor>> {
         let mut tensors = Vec::new();
         let mut batch = Batch::default();
+        let result = self.read_into_all(&mut tensors, &mut batch);
+        if result.is_err() {
+            // What was read goes with the error, and so does what was charged for it.
+            let data = tensors.iter().map(|tensor: &Tensor| tensor.data.capacity() as u64);
+            let held = data.sum::<u64>() + batch.heads + batch.charged;
+            self.decoder.allowance().release(held);
+        }
+        result.map(|()| tensors)
+    }
+
+    fn read_into_all(&mut self, tensors: &mut Vec<Tensor>, batch: &mut Batch) -> Result<()> {
         let mut open: Option<Arc<TensorMeta>> = None;
         while let Some(event) = self.next_event()? {
             match event {
                 Event::Tensor(meta) => {
                     meta.supported()?;
-                    tensors.push(self.begin(&meta)?);
+                    tensors.push(self.begin(&meta, batch)?);
                     open = Some(meta);
                 }
                 Event::Chunk(chunk) if open.is_some() => {
                     let Some(tensor) = tensors.last_mut() else { continue };
                     grow(&mut tensor.data, &chunk, self.decoder.allowance())?;
-                    batch.push(tensors.len() - 1, chunk, self)?;
+                    batch.push(tensors, chunk, self)?;
                     if batch.is_full(self.workers.len()) {
-                        batch.decode(&mut tensors, self)?;
+                        batch.decode(tensors, self)?;
                     }
                 }
                 Event::TensorEnd { n_values } => {
@@ -120,15 +131,15 @@ impl<R: Read> Reader<R> {
                 _ => {}
             }
         }
-        batch.decode(&mut tensors, self)?;
-        Ok(tensors)
+        batch.decode(tensors, self)
     }
 
     /// A tensor without its values, paid for.
-    fn begin(&mut self, meta: &TensorMeta) -> Result<Tensor> {
+    fn begin(&mut self, meta: &TensorMeta, batch: &mut Batch) -> Result<Tensor> {
         let head = size_of::<Tensor>() + meta.name().len() + 8 * meta.desc().shape.len();
         let paid = self.decoder.allowance().charge("the tensors", 2 * head as u64);
         paid.map_err(|e| e.in_tensor(meta.name()))?;
+        batch.heads += 2 * head as u64;
         let (name, dtype) = (meta.name().to_owned(), meta.dtype());
         Ok(Tensor { name, dtype, shape: Vec::new(), data: Vec::new() })
     }
@@ -205,8 +216,12 @@ struct Batch {
     chunks: Vec<Pending>,
     /// Values of all.
     n_values: usize,
-    /// What was charged for keeping them.
+    /// What was charged for keeping them, and for the workers that will decode them.
     charged: u64,
+    /// What one worker was charged for.
+    a_worker: u64,
+    /// What was charged for all tensors, their values apart.
+    heads: u64,
 }
 
 struct Pending {
@@ -223,31 +238,44 @@ const VALUES_PER_THREAD: usize = 1 << 20;
 impl Batch {
     fn push<R>(
         &mut self,
-        tensor: usize,
+        tensors: &mut [Tensor],
         chunk: EncodedChunk,
         reader: &mut Reader<R>,
     ) -> Result<()> {
-        let threads = reader.workers.len();
-        if threads > 1 {
-            // One that is decoded at once is charged while its tensor is open.
-            let kept = chunk.body_len() as u64 + decode_memory(chunk.meta());
-            let charged = reader.decoder.allowance().charge("chunks that wait", kept);
-            charged.map_err(|e| e.in_tensor(chunk.meta().name()))?;
-            self.charged += kept;
-        }
+        let tensor = tensors.len() - 1;
+        // One that is decoded at once is charged while its tensor is open. Where the limit leaves no
+        // room to wait, none does: what can be read does not depend on the number of threads.
+        let may_wait = reader.workers.len() > 1 && self.charge(&chunk, reader);
         self.n_values += chunk.n_values();
         self.chunks.push(Pending { tensor, at: 0, chunk });
-        Ok(())
+        match may_wait {
+            false => self.decode(tensors, reader),
+            true => Ok(()),
+        }
+    }
+
+    fn charge<R>(&mut self, chunk: &EncodedChunk, reader: &mut Reader<R>) -> bool {
+        let a_worker = decode_memory(chunk.meta()).max(self.a_worker);
+        let workers = (a_worker - self.a_worker) * reader.workers.len() as u64;
+        let kept = chunk.body_len() as u64 + workers;
+        let is_paid = reader.decoder.allowance().charge("chunks that wait", kept).is_ok();
+        if is_paid {
+            self.charged += kept;
+            self.a_worker = a_worker;
+        }
+        is_paid
     }
 
     fn is_full(&self, threads: usize) -> bool {
-        threads == 1
-            || self.chunks.len() >= threads * CHUNKS_PER_THREAD
+        self.chunks.len() >= threads * CHUNKS_PER_THREAD
             || self.n_values >= threads * VALUES_PER_THREAD
     }
 
     /// Decodes all to the ends of the data of their tensors.
     fn decode<R>(&mut self, tensors: &mut [Tensor], reader: &mut Reader<R>) -> Result<()> {
+        if self.chunks.is_empty() {
+            return Ok(());
+        }
         // Where each starts: its tensor's data ends with what is in the batch.
         let mut ends: BTreeMap<usize, usize> = BTreeMap::new();
         for pending in self.chunks.iter_mut().rev() {
@@ -269,7 +297,7 @@ impl Batch {
         }
         decode_all(jobs, &mut reader.workers).map_err(|e| reader.decoder.fail(e))?;
         reader.decoder.allowance().release(self.charged);
-        *self = Self::default();
+        *self = Self { heads: self.heads, ..Self::default() };
         Ok(())
     }
 }
@@ -422,6 +450,10 @@ impl<R: Read> TensorReader<'_, R> {
     pub fn read_f32_into(mut self, values: &mut [f32]) -> Result<Vec<u64>> {
         self.refuse_unsupported()?;
         self.refuse_handed_out()?;
+        if !self.meta.dtype().is_lossy_capable() {
+            let message = format!("{} values are not read as f32", self.meta.dtype());
+            return Err(Error::invalid(message).in_tensor(self.meta.name()));
+        }
         let mut at = 0;
         while let Some(chunk) = self.next_encoded()? {
             let place = values.get_mut(at..at + chunk.n_values());

@@ -116,20 +116,38 @@ impl Selection {
 /// Kept coefficients on their way between blocks of 64 and the runs that a stage wants.
 #[derive(Default)]
 pub(crate) struct Kept {
-    values: Vec<f32>,
-    /// How many of them were taken.
-    taken: usize,
+    waiting: Waiting,
     /// All coefficients of a run.
     run: Aligned,
 }
 
-impl Kept {
-    fn start(&mut self) {
+/// A queue in one piece.
+#[derive(Default)]
+struct Waiting {
+    values: Vec<f32>,
+    /// How many of them were taken.
+    taken: usize,
+}
+
+impl Waiting {
+    fn clear(&mut self) {
         self.values.clear();
         self.taken = 0;
     }
 
-    /// Those that were not taken, at the front.
+    fn len(&self) -> usize {
+        self.values.len() - self.taken
+    }
+
+    /// Up to `n` of them, the first ones.
+    fn take(&mut self, n: usize) -> &[f32] {
+        let first = self.taken;
+        self.taken = (first + n).min(self.values.len());
+        &self.values[first..self.taken]
+    }
+
+    /// Moves them to the front: only before more come, when few are left. A run may hold a whole
+    /// group, of which a block at a time is taken.
     fn settle(&mut self) {
         self.values.copy_within(self.taken.., 0);
         self.values.truncate(self.values.len() - self.taken);
@@ -155,7 +173,7 @@ impl<'a, S: Source> Pick<'a, S> {
         from: &'a mut S,
         kept: &'a mut Kept,
     ) -> Self {
-        kept.start();
+        kept.waiting.clear();
         let selection = subsample.selection(n, job.keys.selection.block(job.group, 0));
         Self { from, selection, block: 0, left: subsample.n_kept(n), kept }
     }
@@ -171,24 +189,26 @@ impl<S: Source> Source for Pick<'_, S> {
         if n == 0 {
             return Ok(None);
         }
-        self.kept.settle();
-        while self.kept.values.len() < n {
+        let waiting = &mut self.kept.waiting;
+        if waiting.len() < n {
+            waiting.settle();
+        }
+        while waiting.len() < n {
             let unit = self.from.unit();
             let Some(run) = self.from.next(unit)? else { break };
             for block in run.values.chunks(BLOCK) {
                 let mask = self.selection.mask(self.block);
-                self.kept.values.extend(bits_of(mask).map(|bit| block[bit]));
+                waiting.values.extend(bits_of(mask).map(|bit| block[bit]));
                 self.block += 1;
             }
         }
         self.left -= n;
-        self.kept.taken = n;
         if self.left == 0 {
             // What is not kept is looked at all the same: it may be NaN.
             let unit = self.from.unit();
             while self.from.next(unit)?.is_some() {}
         }
-        Ok(Some(Run { values: &self.kept.values[..n], range: None }))
+        Ok(Some(Run { values: self.kept.waiting.take(n), range: None }))
     }
 }
 
@@ -211,7 +231,7 @@ impl<'a, S: Source> Spread<'a, S> {
         from: &'a mut S,
         kept: &'a mut Kept,
     ) -> Self {
-        kept.start();
+        kept.waiting.clear();
         let selection = subsample.selection(n, job.keys.selection.block(job.group, 0));
         Self { from, selection, gain: subsample.gain(n).0, block: 0, left: n, kept }
     }
@@ -227,23 +247,24 @@ impl<S: Source> Source for Spread<'_, S> {
         if n == 0 {
             return Ok(None);
         }
-        self.kept.settle();
-        let Kept { values, taken, run } = &mut *self.kept;
+        let Kept { waiting, run } = &mut *self.kept;
         let out = run.take(n);
         out.fill(0.0);
         for block in out.chunks_mut(BLOCK) {
             let mask = self.selection.mask(self.block);
             let count = mask.count_ones() as usize;
-            while values.len() - *taken < count {
+            if waiting.len() < count {
+                waiting.settle();
+            }
+            while waiting.len() < count {
                 let unit = self.from.unit();
                 let Some(run) = self.from.next(unit)? else { break };
-                values.extend_from_slice(run.values);
+                waiting.values.extend_from_slice(run.values);
             }
             let gain = if (self.block as u64) < self.selection.n_blocks { self.gain } else { 1.0 };
-            for (bit, value) in bits_of(mask).zip(&values[*taken..]) {
+            for (bit, value) in bits_of(mask).zip(waiting.take(count)) {
                 block[bit] = *value * gain;
             }
-            *taken += count;
             self.block += 1;
         }
         self.left -= n;

@@ -37,8 +37,14 @@ pub const SPARED: &[SpareRule] = &[
     SpareRule { pattern: "*exp_avg_sq*", what: "second moment of an optimizer, never negative" },
     SpareRule { pattern: "*_mask", what: "mask of zeros and ones" },
     SpareRule { pattern: "*scale*", what: "scale that multiplies whole channels or blocks" },
-    SpareRule { pattern: "", what: "vector: bias, gain or statistic of a layer" },
+    SpareRule {
+        pattern: "",
+        what: "vector of at most 65,536 values: bias, gain or statistic of a layer",
+    },
 ];
+
+/// Longer vectors are flattened models.
+const LONGEST_VECTOR: u64 = 1 << 16;
 
 /// The rule by which a tensor is spared; `None` where it goes through the pipeline that is asked for.
 ///
@@ -55,7 +61,8 @@ pub fn spared(desc: &TensorDesc, options: &EncodeOptions) -> Option<&'static Spa
         return None;
     }
     let last = desc.name.rsplit(['.', '/']).next().unwrap_or_default();
-    let is_vector = options.several && !desc.open && desc.shape.len() <= 1;
+    let is_short = desc.shape.iter().product::<u64>() <= LONGEST_VECTOR;
+    let is_vector = options.several && !desc.open && desc.shape.len() <= 1 && is_short;
     SPARED.iter().find(|rule| match rule.pattern {
         "" => is_vector,
         pattern => matches(pattern, last),

@@ -57,6 +57,29 @@ fn what_is_not_longer_without_loss_comes_back_exactly() {
     }
 }
 
+/// Where redundancy lies in places that a sample at equal distances would miss, and where no value occurs
+/// twice.
+#[test]
+fn a_sample_finds_redundancy_wherever_it_lies() {
+    let columns: Vec<f32> = gaussian(1 << 17, 5)
+        .iter()
+        .enumerate()
+        .map(|(i, v)| if i % 512 == 0 { *v } else { 0.0 })
+        .collect();
+    let counted: Vec<f32> = (0..1 << 17).map(|i| i as f32).collect();
+    let mut half = gaussian(2047, 6);
+    half[1023..].fill(0.0);
+    for (what, values, text) in [
+        ("a column of a matrix", &columns, "hadamard|q=4"),
+        ("positions", &counted, "hadamard|q=8|zstd"),
+        ("the second half", &half, "kashin,lambda=2|q=12"),
+    ] {
+        let (decoded, bytes) = one(values, text);
+        assert!(decoded == *values, "{what}");
+        assert!(bytes <= one(values, "lossless").1 + 30, "{what}: {bytes}");
+    }
+}
+
 #[test]
 fn ordinary_values_go_through_what_is_asked_for() {
     let x = gaussian(1 << 17, 1);

@@ -660,6 +660,33 @@ fn metadata_that_is_written_can_be_read() {
 }
 
 #[test]
+fn subnormal_values_that_a_rotation_rounds_to_zero_are_scaled_up_first() {
+    for text in ["hadamard|q=8", "kashin|q=8", "rotation|lm=8", "identity|q=8"] {
+        let mut x = vec![0.0f32; 8192];
+        (x[3], x[77]) = (f32::from_bits(1000), f32::from_bits(3));
+        let mut options = options();
+        options.smaller = false;
+        let y = decode_f32(&encode_f32(&x, &spec(text), &options));
+        assert!((y[3] / x[3] - 1.0).abs() < 0.1, "{text}: {}", y[3].to_bits());
+    }
+}
+
+#[test]
+fn a_zstd_frame_that_is_a_little_shorter_is_kept() {
+    // 60 bytes of which zstd makes 52: fewer by less than what the library works with.
+    for n_zeros in 0..60 {
+        let data: Vec<u8> =
+            (0..60).map(|i| if i < n_zeros { 0 } else { (i * 37 + 11) as u8 }).collect();
+        let view = TensorView { name: "b", dtype: DType::U8, shape: &[60], data: &data };
+        let coded = fedpress::encode(&[view], &spec("zstd"), &options()).unwrap().len();
+        let raw = fedpress::encode(&[view], &spec("none"), &options()).unwrap().len();
+        let frame = zstd::bulk::compress(&data, 1).unwrap().len();
+        // The record of the tensor names the stage in three bytes.
+        assert_eq!(coded, raw + 3 - (60 - frame.min(60)), "{n_zeros} zeros");
+    }
+}
+
+#[test]
 fn a_refused_head_leaves_a_valid_stream_or_a_poisoned_encoder() {
     // 17 texts of 1 MiB make a record that is too long.
     let map = (0..17).map(|i| (i.to_string(), "v".repeat(1 << 20))).collect();

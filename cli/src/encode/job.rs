@@ -118,7 +118,9 @@ impl<'a> Job<'a> {
             bytes: writer.bytes_written() - start,
             spared: spared.as_ref().map(|(rule, _)| rule.what),
             spared_bytes: spared.map_or(0, |(_, asked)| {
-                let asked = original_bytes as f64 / asked.formula_ratio();
+                // The ratio is that to f32.
+                let values = original_bytes as f64 * 8.0 / desc.dtype.bits() as f64;
+                let asked = 4.0 * values / asked.formula_ratio();
                 (writer.bytes_written() - start).saturating_sub(asked as u64)
             }),
         };

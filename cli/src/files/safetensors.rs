@@ -10,6 +10,9 @@ use anyhow::{Context, Result, anyhow, ensure};
 use fedpress::DType;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use crate::exit::unfit;
+use crate::table::printable;
+
 use super::input::{is_at_end, read_small};
 use super::output::Ledger;
 use super::{BadFile, Bytes, Output, Sink, Source, TensorInfo, byte_len};
@@ -177,6 +180,16 @@ impl<'a> SafetensorsSink<'a> {
         metadata: &BTreeMap<String, String>,
     ) -> Result<Self> {
         let ledger = Ledger::of_closed(infos, "safetensors")?;
+        for TensorInfo { name, dtype, shape, .. } in infos {
+            let n_bits = u128::from(shape.iter().product::<u64>()) * dtype.bits() as u128;
+            if n_bits % 8 != 0 {
+                return Err(unfit(anyhow!(
+                    "tensor {}: {shape:?} of {dtype} are {n_bits} bits, and safetensors holds whole \
+                     bytes; write raw instead",
+                    printable(name)
+                )));
+            }
+        }
         output.write_all(&header_bytes(infos, metadata)?)?;
         Ok(Self { output, ledger })
     }

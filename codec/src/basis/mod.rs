@@ -79,13 +79,17 @@ pub(crate) struct Peak {
     pub(crate) at_most: u32,
 }
 
+/// Above what rotations of subnormal numbers make.
+const TINY: f32 = f32::from_bits((127 - 100) << 23);
+
 impl Peak {
     pub(crate) fn exactly(bits: u32) -> Self {
         Self { at_least: bits, at_most: bits }
     }
 
     /// That of the values of a rotation of 2^k of them that makes this range: it can be 2^(k/2) times
-    /// as large or as small as that of what they become, and as much again is for rounding.
+    /// as large or as small as that of what they become, and as much again is for rounding. Sums of
+    /// subnormals may have been rounded to zero.
     pub(crate) fn behind((lo, hi): Range, k: u32) -> Self {
         let largest = lo.abs().max(hi.abs());
         let factor = f32::from_bits((127 + k / 2 + 2) << 23);
@@ -93,7 +97,7 @@ impl Peak {
         match lo <= hi {
             true => Self {
                 at_least: (largest / factor).to_bits(),
-                at_most: (largest * factor).to_bits(),
+                at_most: (largest.max(TINY) * factor).to_bits(),
             },
             false => Self { at_least: 0, at_most: u32::MAX },
         }

@@ -2,6 +2,9 @@
 
 use crate::{Error, Result};
 
+/// Bytes that the library may want beyond its frame.
+const MARGIN: usize = 64;
+
 /// Contexts, kept from chunk to chunk.
 #[derive(Default)]
 pub(crate) struct Zstandard {
@@ -24,15 +27,19 @@ impl Zstandard {
             Some((l, compressor)) if *l == level => compressor,
             slot => &mut slot.insert((level, zstd::bulk::Compressor::new(i32::from(level))?)).1,
         };
-        // No room for more than pays: the library gives up as soon as it needs more, which is all
-        // that an error says here.
-        let room = limit.min(payload.len().saturating_sub(1));
+        // Little room for more than pays: the library gives up as soon as it needs more, which is all
+        // that an error says here. (It works with a few bytes more than the frame has.)
+        let useful = limit.min(payload.len().saturating_sub(1));
+        let room = useful + MARGIN;
         if self.frame.len() < room {
             self.frame.resize(room, 0);
         }
         let Ok(length) = compressor.compress_to_buffer(payload, &mut self.frame[..room]) else {
             return Ok(false);
         };
+        if length > useful {
+            return Ok(false);
+        }
         out.extend_from_slice(&self.frame[..length]);
         Ok(true)
     }

@@ -174,7 +174,8 @@ pub(crate) fn decode_memory(meta: &TensorMeta) -> u64 {
         false => 0,
     });
     let buffers = buffers.max().unwrap_or(0);
-    (2 * max_body_len(meta) + elements + buffers) as u64
+    // A body, that of which it was copied when it grew, and P of the chunk before.
+    (5 * max_body_len(meta) / 2 + elements + buffers) as u64
 }
 
 /// The first NaN or infinity among elements of f32, f16 or bf16 (`None` for other types).

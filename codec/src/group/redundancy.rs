@@ -1,13 +1,15 @@
 //! Whether it is worth finding out how long a group is without loss.
 //!
 //! Masks kept as f32, pruned weights and gradients of embeddings take less room without loss than
-//! quantized; ordinary weights never do, and compressing each group to see would cost many times
-//! what coding it costs. So a sample decides who is tried: the exact lengths decide the rest.
+//! quantized, and so do tables whose neighbours differ by the same; ordinary weights never do, and
+//! compressing each group to see would cost many times what coding it costs. So a sample decides who is
+//! tried: the exact lengths decide the rest.
 
 use crate::entropy::{Zstandard, shuffle};
 use crate::{DType, Result, arrays};
 
-/// Values that are compared with each other, taken at equal distances.
+/// Values that are compared with each other, one from anywhere in each of as many parts of the group:
+/// equal distances would see one column of a matrix.
 const SAMPLE: usize = 1024;
 /// Equal pairs among them from which a group is suspected. Of f32 values of which each of 2^18 bit
 /// patterns is as likely, there would be two.
@@ -33,9 +35,24 @@ pub(super) fn is_redundant(
         return Ok(estimate(elements, zstandard)? * 2 <= lossy * 3);
     }
     let values = arrays::split::<_, 4>(elements).0;
-    let Repeats { n, n_pairs, n_single } = Repeats::of(values);
-    let bits_of_singles = n_single * LEAST_BITS * values.len() as u64 / n.max(1);
-    Ok(n_pairs >= PAIRS.min(n / 16).max(1) && bits_of_singles <= 8 * lossy as u64)
+    // NaN and zeros of both signs are compared by their bits, and so are differences of neighbours.
+    let bits = |i: usize| u32::from_le_bytes(values[i]);
+    let repeats = Repeats::of(places(values.len()).map(bits));
+    let differences =
+        Repeats::of(places(values.len() - 1).map(|i| bits(i + 1).wrapping_sub(bits(i))));
+    let may_pay = |repeats: &Repeats| repeats.may_pay(values.len(), lossy);
+    Ok(may_pay(&repeats) || may_pay(&differences))
+}
+
+/// Where a sample of `n` values is taken, ascending.
+fn places(n: usize) -> impl Iterator<Item = usize> {
+    let parts = SAMPLE.min(n);
+    (0..parts).map(move |i| {
+        let (start, end) = (i * n / parts, (i + 1) * n / parts);
+        // Fibonacci hashing, so that places have no period.
+        let hash = (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        start + ((hash as usize * (end - start)) >> 32)
+    })
 }
 
 /// What is equal in a sample of values.
@@ -47,25 +64,35 @@ struct Repeats {
     n_single: u64,
 }
 
+/// Slots of the table in which equal values meet.
+const SLOTS: usize = 2 * SAMPLE;
+
 impl Repeats {
-    /// NaN and zeros of both signs are compared by their bits.
-    fn of(values: &[[u8; 4]]) -> Self {
-        let step = (values.len() / SAMPLE).max(1);
-        let mut sample = [0u32; SAMPLE];
-        let mut n = 0;
-        for (place, value) in sample.iter_mut().zip(values.iter().step_by(step)) {
-            *place = u32::from_le_bytes(*value);
-            n += 1;
-        }
-        let sample = &mut sample[..n];
-        sample.sort_unstable();
-        let mut repeats = Self { n: n as u64, n_pairs: 0, n_single: 0 };
-        for run in sample.chunk_by(|a, b| a == b) {
-            let length = run.len() as u64;
-            repeats.n_pairs += length * (length - 1) / 2;
-            repeats.n_single += u64::from(length == 1);
+    fn of(sample: impl Iterator<Item = u32>) -> Self {
+        // Open addressing; a slot without a count is empty.
+        let mut slots = [(0u32, 0u32); SLOTS];
+        let mut repeats = Self { n: 0, n_pairs: 0, n_single: 0 };
+        for value in sample {
+            let mut at = (value.wrapping_mul(0x9E37_79B9) >> (32 - SLOTS.ilog2())) as usize;
+            while slots[at].1 > 0 && slots[at].0 != value {
+                at = (at + 1) % SLOTS;
+            }
+            let count = slots[at].1;
+            slots[at] = (value, count + 1);
+            repeats.n += 1;
+            repeats.n_pairs += u64::from(count);
+            match count {
+                0 => repeats.n_single += 1,
+                1 => repeats.n_single -= 1,
+                _ => {}
+            }
         }
         repeats
+    }
+
+    fn may_pay(&self, n_values: usize, lossy: usize) -> bool {
+        let bits_of_singles = self.n_single * LEAST_BITS * n_values as u64 / self.n.max(1);
+        self.n_pairs >= PAIRS.min(self.n / 16).max(1) && bits_of_singles <= 8 * lossy as u64
     }
 }
 
