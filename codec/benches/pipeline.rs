@@ -58,6 +58,7 @@ fn end_to_end(c: &mut Criterion) {
         "identity|q=4",
         "hadamard|subsample=0.5|q=4",
         "hadamard|q=4|zstd",
+        "rotation|lm=4",
     ] {
         let spec: Spec = text.parse().unwrap();
         let encoded = encode(&x, &spec, Simd::Auto, 1);
@@ -99,7 +100,13 @@ fn stages(c: &mut Criterion) {
     group.sample_size(20).throughput(Throughput::Bytes(4 << 20));
     for text in [
         "none",
+        "shuffle",
         "lossless",
+        "hadamard|lm=2",
+        "rotation,levels=2|lm=2",
+        "rotation|lm=1",
+        "rotation|lm=2",
+        "rotation|lm=8",
         "hadamard",
         "hadamard,block=32768",
         "kashin",
@@ -123,5 +130,48 @@ fn stages(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, end_to_end, levels, stages);
+/// A model of sixty tensors, none of them as large as a group, and a sum over streams.
+fn many(c: &mut Criterion) {
+    let x = values(1 << 15);
+    let names: Vec<_> = (0..60).map(|i| format!("layer{i}.weight")).collect();
+    let views: Vec<_> =
+        names.iter().map(|name| TensorView::f32(name, &[1 << 8, 1 << 7], &x)).collect();
+    let spec: Spec = "hadamard|q=4".parse().unwrap();
+    let mut group = c.benchmark_group("60 tensors of 2^15 values, hadamard|q=4");
+    group.sample_size(50).throughput(Throughput::Bytes(60 * (4 << 15)));
+    let bytes = fedpress::encode(&views, &spec, &EncodeOptions::new(SEEDS)).unwrap();
+    for threads in [1, 2] {
+        group.bench_function(BenchmarkId::new("encode, threads", threads), |b| {
+            b.iter(|| {
+                let options = EncodeOptions::new(SEEDS).with_threads(threads);
+                fedpress::encode(&views, &spec, &options).unwrap()
+            });
+        });
+        group.bench_function(BenchmarkId::new("decode, threads", threads), |b| {
+            let mut options = DecodeOptions::default();
+            options.threads = threads;
+            b.iter(|| fedpress::decode(&bytes, &options).unwrap());
+        });
+    }
+    group.finish();
+
+    let x = values(1 << 22);
+    let (mut sum, encoded) = (vec![0.0; x.len()], encode(&x, &spec, Simd::Auto, 1));
+    let mut group = c.benchmark_group("2^22 values, hadamard|q=4");
+    group.sample_size(20).throughput(Throughput::Bytes(4 << 22));
+    group.bench_function("memcpy", |b| {
+        b.iter(|| {
+            sum.copy_from_slice(&x);
+            black_box(&sum);
+        });
+    });
+    group.bench_function("add into a sum", |b| {
+        b.iter(|| {
+            let mut reader = Reader::new(encoded.output(), DecodeOptions::default());
+            reader.next_tensor().unwrap().unwrap().add_into(&mut sum, 0.5).unwrap();
+        });
+    });
+}
+
+criterion_group!(benches, end_to_end, levels, stages, many);
 criterion_main!(benches);

@@ -31,7 +31,8 @@ pub struct EncodeOptions {
     pub min_values: u64,
     /// What to do with NaN and infinity.
     pub non_finite: NonFinite,
-    /// Whether a group travels losslessly where that takes no more bytes.
+    /// Whether a group travels losslessly where that takes no more bytes. Where it would be far from it a
+    /// sample of the group says so, and it is not tried.
     pub smaller: bool,
     /// Which tensors travel losslessly whatever is asked for.
     pub spare: Spare,

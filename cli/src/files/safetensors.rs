@@ -182,7 +182,7 @@ impl<'a> SafetensorsSink<'a> {
         let ledger = Ledger::of_closed(infos, "safetensors")?;
         for TensorInfo { name, dtype, shape, .. } in infos {
             let n_bits = u128::from(shape.iter().product::<u64>()) * dtype.bits() as u128;
-            if n_bits % 8 != 0 {
+            if !n_bits.is_multiple_of(8) {
                 return Err(unfit(anyhow!(
                     "tensor {}: {shape:?} of {dtype} are {n_bits} bits, and safetensors holds whole \
                      bytes; write raw instead",
