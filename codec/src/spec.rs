@@ -46,7 +46,7 @@ pub struct Spec {
     pub(crate) subsample: Option<Subsample>,
     pub(crate) quantizer: Quantizer,
     pub(crate) lossless: Lossless,
-    /// Number and parameters of the first stage that this crate does not know, in a stream that was
+    /// Number of the first stage that this crate does not know, in a stream that was
     /// read.
     pub(crate) unknown: Option<u8>,
 }
@@ -172,7 +172,8 @@ impl Spec {
     }
 
     /// Whether the expectation of the decoded values, over the seeds, is the original: true
-    /// unless something rounds to nearest or clips. That is up to the rounding of f32 arithmetic
+    /// unless something rounds to nearest or clips, `lm` behind a `rotation` apart: there the mean is over
+    /// rotations, so clients that share one err alike. That is up to the rounding of f32 arithmetic
     /// and, for f16 and bf16 tensors, up to the rounding of what is decoded to their precision and
     /// range.
     pub fn is_unbiased(&self) -> bool {
@@ -180,7 +181,7 @@ impl Spec {
         mixed && !self.basis.is_biased() && !self.quantizer.is_biased()
     }
 
-    /// The basis that coefficients are made in.
+    /// The stages one by one; see [`Stages`].
     pub fn stages(&self) -> Stages {
         let Lossless { shuffle, zstd } = self.lossless;
         let subsample = self.subsample;
