@@ -126,7 +126,7 @@ pub fn code(error: &anyhow::Error) -> u8 {
 }
 
 fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
-    if cause.is::<Usage>() {
+    if cause.is::<Usage>() || cause.is::<crate::submodel::NoLayout>() {
         return Some(USAGE);
     }
     #[cfg(feature = "train")]

@@ -64,7 +64,7 @@ pub use exchange::{
     StoreOptions, Upload, decode_logits,
 };
 pub use feedback::Feedback;
-pub use layout::{Axis, Convention, Group, Layout, ParamLayout, Role, Segment};
+pub use layout::{Axis, Convention, Group, Heads, Layout, ParamLayout, Recognized, Role, Segment};
 pub use message::{Broadcast, Digest, Download, Reason, Rejection, Update};
 pub use optimize::{ServerOptimizer, ServerRule};
 pub use parameter::Parameter;

@@ -69,7 +69,7 @@ fn shapes(list: &[Entry<'_>]) -> Shapes {
 }
 
 #[test]
-fn order_is_that_of_the_file_or_else_that_of_counted_names() {
+fn numbers_in_names_order_layers_and_otherwise_shapes_must_leave_one_order() {
     // As text, conv10 to conv16 sort before conv8; parameters stay where the file has them.
     let mut sorted = all_cnn(Convention::Torch, 8);
     let right = Layout::infer(&sorted, Convention::Torch).unwrap();
@@ -78,7 +78,7 @@ fn order_is_that_of_the_file_or_else_that_of_counted_names() {
     assert_eq!(layout.groups(), right.groups());
     assert_eq!(layout.params()[0].name, "conv10.bias");
     assert_eq!(counts(&layout), ALL_CNN_C);
-    // Names that say nothing: the file decides.
+    // Names that say nothing: no other order fits.
     let named = shapes(&[("z.weight", &[8, 4]), ("a.weight", &[3, 8])]);
     assert_eq!(axes(&Layout::infer(&named, Convention::Torch).unwrap(), "a.weight"), "[3, z]");
 }
@@ -87,9 +87,9 @@ fn order_is_that_of_the_file_or_else_that_of_counted_names() {
 fn names_become_identifiers_that_differ() {
     let model = shapes(&[
         ("0.weight", &[8, 4]),
-        ("a.b/weight", &[8, 8]),
-        ("a_b.kernel:0", &[8, 8]),
-        ("z/kernel", &[2, 8]),
+        ("a.b/weight", &[6, 8]),
+        ("a_b.kernel:0", &[5, 6]),
+        ("z/kernel", &[2, 5]),
         ("z/bias:0", &[2]),
     ]);
     let layout = Layout::infer(&model, Convention::Torch).unwrap();
@@ -106,7 +106,7 @@ fn one_layer_has_nothing_to_drop() {
 #[test]
 fn everything_else_is_refused_with_the_reason() {
     let linear: Entry<'_> = ("a.weight", &[8, 4]);
-    let cases: [(&[Entry<'_>], &str); 17] = [
+    let cases: [(&[Entry<'_>], &str); 21] = [
         (&[], "at least one parameter"),
         (&[linear, ("norm.weight", &[8])], "\"norm.weight\" has shape [8]"),
         (&[linear, ("norm.bias", &[8])], "\"norm.bias\" has no weight beside it"),
@@ -132,13 +132,61 @@ fn everything_else_is_refused_with_the_reason() {
         (&[linear, ("b.weight", &[8, 8, 3, 3])], "cannot follow \"a\" (dense)"),
         // A dense layer flattens no dense layer.
         (&[linear, ("b.weight", &[2, 16])], "takes 16 inputs and cannot follow"),
+        (&[("z.weight", &[8, 8]), ("y.weight", &[8, 8])], "chain in more than one order"),
+        // An autoencoder, which safetensors writes decoder first.
         (
-            &[("z.weight", &[8, 8]), ("y.weight", &[8, 8])],
-            "in the order of the file and in the order of their names alike",
+            &[
+                ("decoder.0.weight", &[30, 12]),
+                ("decoder.2.weight", &[64, 30]),
+                ("encoder.0.weight", &[30, 64]),
+                ("encoder.2.weight", &[12, 30]),
+            ],
+            "chain in more than one order",
         ),
+        (
+            &[("one.weight", &[8, 8]), ("three.weight", &[8, 8]), ("two.weight", &[8, 8])],
+            "chain in more than one order",
+        ),
+        // Pairs of two modules that would chain in one way only.
+        (&[("k.lora_A.weight", &[2, 8]), ("k.lora_B.weight", &[6, 2])], "half of a LoRA adapter"),
+        // The only order that fits is the other one than the numbers say.
+        (&[("fc1.weight", &[3, 8]), ("fc2.weight", &[8, 4])], "\"fc2\" (dense) takes 4"),
     ];
     for (list, why) in cases {
         let error = Layout::infer(&shapes(list), Convention::Torch).unwrap_err().to_string();
         assert!(error.contains(why), "{list:?}: {error}");
     }
+}
+
+#[test]
+fn the_users_word_orders_what_nothing_else_does() {
+    let model =
+        shapes(&[("one.weight", &[8, 8]), ("three.weight", &[8, 8]), ("two.weight", &[8, 8])]);
+    let candidates = Layout::candidates(&model, Convention::Torch);
+    let right = ["one", "two", "three"].map(str::to_owned);
+    assert!(candidates.len() > 1 && candidates.contains(&right.to_vec()), "{candidates:?}");
+    let layout = Layout::infer_in_order(&model, Convention::Torch, &right).unwrap();
+    assert_eq!(axes(&layout, "three.weight"), "[8, two]");
+    for (order, why) in [
+        (&["one", "two"][..], "lacks layer \"three\""),
+        (&["one", "two", "two"], "named twice"),
+        (&["one", "two", "four"], "no layer \"four\""),
+    ] {
+        let order: Vec<_> = order.iter().map(|name| (*name).to_owned()).collect();
+        let error = Layout::infer_in_order(&model, Convention::Torch, &order).unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    let order = ["b", "a"].map(str::to_owned);
+    let pair = shapes(&[("a.weight", &[8, 4]), ("b.weight", &[3, 8])]);
+    assert!(Layout::infer_in_order(&pair, Convention::Torch, &order).is_err(), "does not chain");
+}
+
+#[test]
+fn many_orders_are_not_all_tried() {
+    let names: Vec<String> = (b'a'..=b'z').map(|c| format!("{}.weight", char::from(c))).collect();
+    // 25 layers fit anywhere, one nowhere.
+    let shape = |i: usize| if i == 25 { vec![3, 5] } else { vec![8, 8] };
+    let model: Shapes = names.iter().enumerate().map(|(i, n)| (n.clone(), shape(i))).collect();
+    let error = Layout::infer(&model, Convention::Torch).unwrap_err().to_string();
+    assert!(error.contains("too many ways"), "{error}");
 }

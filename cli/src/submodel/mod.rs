@@ -1,27 +1,32 @@
 //! `fedpress submodel`: Federated Dropout for those who train elsewhere.
 
 mod model;
+mod which;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use clap::{Args, Subcommand, ValueEnum};
-use fedpress_fl::{Choice, Convention, Keep, Layout, Rule, Selection};
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use fedpress_fl::Selection;
 use serde::Serialize;
 
 use crate::args::Place;
 use crate::console::Console;
 use crate::destination::Destination;
 use crate::exit::{Outcome, Usage};
-use crate::table::Table;
+use crate::table::{Table, visible};
 use model::Model;
+pub use which::NoLayout;
+use which::{Found, Which};
 
 /// Cut a smaller dense model out of a model, and put it back (Federated Dropout)
 ///
 /// Some units of each hidden layer are kept: their rows, columns and filters make a smaller model of
 /// the same kind, which a weak device can train. Which axis of which tensor belongs to which units is
-/// inferred for plain sequences of dense and convolutional layers, or read from a layout file:
+/// recognized for torchvision's ResNets and MobileNets, transformers with the names of BERT, ViT, GPT-2,
+/// Llama and their kin (hidden units of MLPs, and heads where their number is known) and LoRA adapters;
+/// inferred for plain sequences of dense and convolutional layers whose order names or shapes show, or
+/// --order tells; or read from a layout file:
 ///
 ///     [groups]                          # units that can be dropped
 ///     conv2 = 64
@@ -61,7 +66,8 @@ enum Action {
         #[command(flatten)]
         place: Place,
     },
-    /// Show groups, tensors and what a submodel would have; with --print-layout, the layout file
+    /// Show what the model was recognized as, groups, tensors and what a submodel would have; with
+    /// --print-layout, the layout file
     Inspect {
         /// The full model
         model: PathBuf,
@@ -73,90 +79,13 @@ enum Action {
     },
 }
 
-/// Which units.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Which units")]
-struct Which {
-    /// What belongs together; inferred if absent
-    #[arg(long, value_name = "FILE")]
-    layout: Option<PathBuf>,
-    /// How the model's framework writes weights; for inference
-    #[arg(long, value_enum, default_value = "torch")]
-    convention: Framework,
-    /// Fraction of the units of each group that is kept
-    #[arg(long, value_name = "FRACTION", default_value = "0.75")]
-    keep: f64,
-    /// The same for one group; may be repeated
-    #[arg(long, value_name = "GROUP=FRACTION", value_parser = parse_group)]
-    keep_group: Vec<(String, f64)>,
-    /// How units are chosen
-    #[arg(long, value_enum, default_value = "random")]
-    strategy: How,
-    /// What a random choice derives from
-    #[arg(long, value_name = "N", default_value = "0")]
-    seed: u64,
-    /// Where a rolling window starts, such as the number of the round
-    #[arg(long, value_name = "N", default_value = "0")]
-    offset: u64,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Framework {
-    /// dense [out, in], convolution [out, in, height, width], flattened channel first
-    Torch,
-    /// dense [in, out], convolution [out, in, height, width], flattened channel first
-    Burn,
-    /// dense [in, out], convolution [height, width, in, out], flattened channel last
-    Keras,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum How {
-    /// Drawn without replacement, from the seed
-    Random,
-    /// The first ones
-    Ordered,
-    /// A window from the offset on, around the end
-    Rolling,
-}
-
-fn parse_group(text: &str) -> Result<(String, f64), String> {
-    let parsed =
-        text.split_once('=').and_then(|(name, f)| Some((name.to_owned(), f.parse().ok()?)));
-    parsed.ok_or_else(|| "expected is GROUP=FRACTION, such as fc1=0.5".to_owned())
-}
-
-impl Which {
-    fn layout(&self, model: &Model) -> Result<Layout> {
-        if let Some(path) = &self.layout {
-            let text = std::fs::read_to_string(path);
-            let text = text.with_context(|| format!("cannot read {}", path.display()))?;
-            return Layout::from_toml(&text).with_context(|| path.display().to_string());
-        }
-        let convention = match self.convention {
-            Framework::Torch => Convention::Torch,
-            Framework::Burn => Convention::Burn,
-            Framework::Keras => Convention::Keras,
-        };
-        let inferred = Layout::infer(&model.float_shapes(), convention);
-        inferred.with_context(|| "give a layout file to --layout")
-    }
-
-    fn selection(&self, layout: &Layout) -> Result<Selection> {
-        let groups: BTreeMap<_, _> = self.keep_group.iter().cloned().collect();
-        let keep = Keep { default: self.keep, groups };
-        let rule = match self.strategy {
-            How::Random => Rule::Random { seed: self.seed },
-            How::Ordered => Rule::Ordered,
-            How::Rolling => Rule::Rolling { offset: self.offset },
-        };
-        Ok(Choice { rule, keep }.select(layout)?)
-    }
-}
-
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report {
+    /// Where the layout comes from.
+    layout: String,
+    /// What is kept whole, and why.
+    notes: Vec<String>,
     groups: Vec<GroupReport>,
     tensors: Vec<TensorReport>,
     values: usize,
@@ -182,27 +111,44 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
     match &args.action {
         Action::Pack { model, which, place } => {
             let full = Model::open(model)?;
-            let layout = which.layout(&full)?;
-            let packed = full.pack(&layout, &which.selection(&layout)?)?;
+            let found = find(which, model, &full, console)?;
+            let packed = full.pack(&found.layout, &which.selection(&found.layout)?)?;
             write(&packed, model, place, console)?;
         }
         Action::Merge { model, submodel, which, place } => {
             let mut full = Model::open(model)?;
-            let layout = which.layout(&full)?;
-            full.merge(&layout, &which.selection(&layout)?, &Model::open(submodel)?)?;
+            let found = find(which, model, &full, console)?;
+            let selection = which.selection(&found.layout)?;
+            full.merge(&found.layout, &selection, &Model::open(submodel)?)?;
             write(&full, model, place, console)?;
         }
         Action::Inspect { model, which, print_layout } => {
             let full = Model::open(model)?;
-            let layout = which.layout(&full)?;
+            let found = which.layout(model, &full);
             if *print_layout {
-                console.print(&layout.to_toml())?;
+                let text = found.as_ref().map_or_else(start, |found| Some(found.layout.to_toml()));
+                console.print(&text.unwrap_or_default())?;
+                found?;
             } else {
-                inspect(&full, &layout, &which.selection(&layout)?, console)?;
+                let found = found?;
+                inspect(&full, &found, &which.selection(&found.layout)?, console)?;
             }
         }
     }
     Ok(Outcome::Done)
+}
+
+/// The text to start from where no layout was found.
+fn start(error: &anyhow::Error) -> Option<String> {
+    error.downcast_ref::<NoLayout>().map(|error| error.text.clone())
+}
+
+/// The layout of a model; says where it comes from.
+fn find(which: &Which, path: &Path, model: &Model, console: &Console) -> Result<Found> {
+    let found = which.layout(path, model)?;
+    console.note(&format!("layout: {}", found.origin));
+    found.notes.iter().for_each(|note| console.note(note));
+    Ok(found)
 }
 
 fn write(model: &Model, like: &Path, place: &Place, console: &Console) -> Result<()> {
@@ -213,7 +159,8 @@ fn write(model: &Model, like: &Path, place: &Place, console: &Console) -> Result
     Ok(())
 }
 
-fn inspect(model: &Model, layout: &Layout, selection: &Selection, console: &Console) -> Result<()> {
+fn inspect(model: &Model, found: &Found, selection: &Selection, console: &Console) -> Result<()> {
+    let layout = &found.layout;
     let packed = model.pack(layout, selection)?;
     let group = |(i, group): (usize, &fedpress_fl::Group)| GroupReport {
         name: group.name.clone(),
@@ -224,6 +171,8 @@ fn inspect(model: &Model, layout: &Layout, selection: &Selection, console: &Cons
         TensorReport { name, shape, kept }
     };
     let report = Report {
+        layout: found.origin.clone(),
+        notes: found.notes.clone(),
         groups: layout.groups().iter().enumerate().map(group).collect(),
         tensors: model.shapes().into_iter().zip(packed.shapes()).map(tensor).collect(),
         values: model.n_values(),
@@ -231,6 +180,10 @@ fn inspect(model: &Model, layout: &Layout, selection: &Selection, console: &Cons
     };
     if console.json {
         return console.print_json("submodel inspect", report);
+    }
+    let mut head = format!("layout: {}\n", report.layout);
+    for note in &report.notes {
+        head += &format!("{}\n", visible(note));
     }
     let mut groups = Table::new(1, ["group", "units", "kept"]);
     for GroupReport { name, units, kept } in &report.groups {
@@ -243,7 +196,7 @@ fn inspect(model: &Model, layout: &Layout, selection: &Selection, console: &Cons
     let Report { values, values_kept, .. } = report;
     let ratio = values as f64 / values_kept.max(1) as f64;
     console.print(&format!(
-        "{groups}\n{tensors}\n{values} values, {values_kept} kept: {ratio:.3}x fewer\n"
+        "{head}\n{groups}\n{tensors}\n{values} values, {values_kept} kept: {ratio:.3}x fewer\n"
     ))
 }
 

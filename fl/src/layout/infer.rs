@@ -1,5 +1,6 @@
 //! Layouts of plain sequences of dense and convolutional layers, from names and shapes.
 
+use super::order::{by_name, orders};
 use super::{Axis, Group, Layout, ParamLayout, Role, Segment};
 use crate::{Error, Result};
 use std::collections::HashSet;
@@ -34,8 +35,8 @@ impl Convention {
 }
 
 /// A weight and perhaps a bias.
-struct Layer<'a> {
-    name: &'a str,
+pub(super) struct Layer<'a> {
+    pub(super) name: &'a str,
     /// Position in the list of shapes.
     weight: usize,
     bias: Option<usize>,
@@ -57,15 +58,53 @@ impl Layer<'_> {
     fn is_dense(&self) -> bool {
         self.shape.len() == 2
     }
+
+    /// Whether that layer takes what this one gives, flattened where it is an image.
+    pub(super) fn can_precede(&self, next: &Self) -> bool {
+        let (given, taken) = (self.n_outputs(), next.n_inputs());
+        match (self.is_dense(), next.is_dense()) {
+            (false, true) => taken % given == 0,
+            (true, false) => false,
+            _ => taken == given,
+        }
+    }
 }
 
 fn refuse(why: impl std::fmt::Display) -> Error {
     Error::invalid(format!("no layout can be inferred: {why}"))
 }
 
-pub(super) fn infer(shapes: &[(String, Vec<usize>)], convention: Convention) -> Result<Layout> {
+/// The layout of a chain, in the order that the user names, or else in the only one there is.
+pub(super) fn infer(
+    shapes: &[(String, Vec<usize>)],
+    convention: Convention,
+    order: Option<&[String]>,
+) -> Result<Layout> {
     let layers = find_layers(shapes, convention)?;
-    let order = find_order(&layers)?;
+    let order = match order {
+        Some(names) => given_order(&layers, names)?,
+        None => find_order(&layers)?,
+    };
+    lay_out(shapes, convention, &layers, &order)
+}
+
+/// Names of the layers in each order that their shapes and names allow, a few at most; none where it
+/// is no chain at all.
+pub(super) fn candidates(
+    shapes: &[(String, Vec<usize>)],
+    convention: Convention,
+) -> Vec<Vec<String>> {
+    let Ok(layers) = find_layers(shapes, convention) else { return Vec::new() };
+    let names = |order: &Vec<usize>| order.iter().map(|i| layers[*i].name.to_owned()).collect();
+    orders(&layers).found.iter().map(names).collect()
+}
+
+fn lay_out(
+    shapes: &[(String, Vec<usize>)],
+    convention: Convention,
+    layers: &[Layer<'_>],
+    order: &[usize],
+) -> Result<Layout> {
     let mut groups = Vec::new();
     let mut axes: Vec<Vec<Axis>> =
         shapes.iter().map(|(_, shape)| shape.iter().copied().map(Axis::whole).collect()).collect();
@@ -121,8 +160,12 @@ fn find_layers(shapes: &[(String, Vec<usize>)], convention: Convention) -> Resul
         if shape.contains(&0) {
             return Err(refuse(format!("has shape {shape:?}, which is empty")));
         }
-        if name.to_ascii_lowercase().contains("embed") {
+        let lower = name.to_ascii_lowercase();
+        if lower.contains("embed") {
             return Err(refuse("looks like an embedding".to_owned()));
+        }
+        if lower.contains("lora_") {
+            return Err(refuse("looks like half of a LoRA adapter".to_owned()));
         }
         if layers.iter().any(|layer| layer.name == name) {
             return Err(refuse("is the second weight of its layer".to_owned()));
@@ -157,35 +200,47 @@ fn attach_biases(shapes: &[(String, Vec<usize>)], layers: &mut [Layer<'_>]) -> R
 
 /// The one order in which the layers chain.
 fn find_order(layers: &[Layer<'_>]) -> Result<Vec<usize>> {
-    let file: Vec<usize> = (0..layers.len()).collect();
-    let mut natural = file.clone();
-    natural.sort_by_cached_key(|i| natural_key(layers[*i].name));
-    if file == natural {
-        return chain(layers, &file).map(|()| file).map_err(refuse);
-    }
-    match (chain(layers, &file), chain(layers, &natural)) {
-        (Ok(()), Err(_)) => Ok(file),
-        (Err(_), Ok(())) => Ok(natural),
-        (Ok(()), Ok(())) => Err(refuse(
-            "the layers chain in the order of the file and in the order of their names alike",
+    let mut orders = orders(layers);
+    match (orders.found.len(), orders.gave_up) {
+        (1, false) => Ok(orders.found.remove(0)),
+        (0, false) => Err(refuse(chain(layers, &by_name(layers)).err().unwrap_or_else(|| {
+            "the numbers in the names contradict the only orders that the shapes allow".to_owned()
+        }))),
+        (0, true) => Err(refuse("there are too many ways in which the layers could follow")),
+        _ => Err(refuse(
+            "the layers chain in more than one order, and nothing in their shapes or in the \
+             numbers of their names tells which is right",
         )),
-        (Err(in_file), Err(by_name)) => {
-            Err(refuse(format!("in the order of the file {in_file}; by name {by_name}")))
-        }
     }
+}
+
+/// The order that the user names, of all layers once each.
+fn given_order(layers: &[Layer<'_>], names: &[String]) -> Result<Vec<usize>> {
+    let mut order = Vec::new();
+    for name in names {
+        let position = layers.iter().position(|layer| layer.name == name);
+        let position = position.ok_or_else(|| {
+            let known: Vec<_> = layers.iter().map(|layer| layer.name).collect();
+            Error::invalid(format!("no layer {name:?}: there are {}", known.join(", ")))
+        })?;
+        if order.contains(&position) {
+            return Err(Error::invalid(format!("layer {name:?} is named twice")));
+        }
+        order.push(position);
+    }
+    if let Some(missing) = (0..layers.len()).find(|i| !order.contains(i)) {
+        let name = layers[missing].name;
+        return Err(Error::invalid(format!("the order lacks layer {name:?}")));
+    }
+    chain(layers, &order).map(|()| order).map_err(refuse)
 }
 
 /// Whether each layer takes what the one before gives.
 fn chain(layers: &[Layer<'_>], order: &[usize]) -> std::result::Result<(), String> {
     for pair in order.windows(2) {
         let (before, layer) = (&layers[pair[0]], &layers[pair[1]]);
-        let (given, taken) = (before.n_outputs(), layer.n_inputs());
-        let fits = match (before.is_dense(), layer.is_dense()) {
-            (false, true) => taken % given == 0,
-            (true, false) => false,
-            _ => taken == given,
-        };
-        if !fits {
+        if !before.can_precede(layer) {
+            let (given, taken) = (before.n_outputs(), layer.n_inputs());
             let kind = |layer: &Layer<'_>| if layer.is_dense() { "dense" } else { "convolution" };
             return Err(format!(
                 "{:?} ({}) takes {taken} inputs and cannot follow {:?} ({}), which gives {given}",
@@ -199,24 +254,8 @@ fn chain(layers: &[Layer<'_>], order: &[usize]) -> std::result::Result<(), Strin
     Ok(())
 }
 
-/// Text and numbers in turn; a number is compared by its digits without leading zeros.
-fn natural_key(name: &str) -> Vec<(String, usize, String)> {
-    let mut parts = Vec::new();
-    let mut rest = name;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let (text, after) = rest.split_at(end);
-        let end = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
-        let (digits, after) = after.split_at(end);
-        let digits = digits.trim_start_matches('0');
-        parts.push((text.to_owned(), digits.len(), digits.to_owned()));
-        rest = after;
-    }
-    parts
-}
-
 /// An identifier made of a layer's name, different from those of the groups so far.
-fn group_name(layer: &str, groups: &[Group]) -> String {
+pub(super) fn group_name(layer: &str, groups: &[Group]) -> String {
     let word = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
     let mut name: String = layer.chars().take(200).map(word).collect();
     if name.starts_with(|c: char| c.is_ascii_digit()) || name.is_empty() {

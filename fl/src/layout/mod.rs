@@ -2,10 +2,13 @@
 
 mod axis;
 mod infer;
+mod known;
+mod order;
 mod text;
 
 pub use axis::{Axis, Segment};
 pub use infer::Convention;
+pub use known::{Heads, Recognized};
 
 use crate::{Error, Parameter, Result, Selection};
 use serde::Deserialize;
@@ -139,18 +142,70 @@ impl Layout {
     ///
     /// A layer is `X.weight` (or `X.kernel`, or with a slash) of 2 or 4 dimensions and perhaps
     /// `X.bias`. Each takes what the one before gives, or, dense behind a convolution, a multiple
-    /// of it: the flattened image. Layers follow in the order of the file or, where that does not
-    /// chain, in the order of names with numbers counted (`conv2` before `conv10`). Outputs of every
-    /// layer but the last become a group named after the layer; parameters stay in the order given.
+    /// of it: the flattened image. The order needs evidence that no other order of the same shapes
+    /// has: layers whose names differ in numbers alone follow these (`conv2` before `conv10`), and
+    /// otherwise exactly one order must chain. The order of the list says nothing: safetensors sorts by
+    /// name. Outputs of every layer but the last become a group named after the layer; parameters stay
+    /// in the order given.
     ///
     /// Shapes do not show everything: a model with residual sums and without norms looks like a
-    /// sequence. Such a model needs a layout file.
+    /// sequence. Such a model needs a layout file, or one of the families that
+    /// [`recognize`](Self::recognize) knows.
     ///
     /// # Errors
     /// `InvalidArgument` that says why, for anything else: norms, embeddings, branches, grouped
-    /// convolutions, two orders that both chain.
+    /// convolutions, adapters, two orders that both chain ([`candidates`](Self::candidates) names them).
     pub fn infer(shapes: &[(String, Vec<usize>)], convention: Convention) -> Result<Self> {
-        infer::infer(shapes, convention)
+        infer::infer(shapes, convention, None)
+    }
+
+    /// Like [`infer`](Self::infer), in the order in which the user names the layers, from the input
+    /// to the output.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where they do not chain so, or the names are not those of the layers.
+    pub fn infer_in_order(
+        shapes: &[(String, Vec<usize>)],
+        convention: Convention,
+        order: &[String],
+    ) -> Result<Self> {
+        infer::infer(shapes, convention, Some(order))
+    }
+
+    /// The orders of layers, as [`infer_in_order`](Self::infer_in_order) takes them, that shapes and
+    /// names allow: a few at most, none where it is no chain.
+    pub fn candidates(shapes: &[(String, Vec<usize>)], convention: Convention) -> Vec<Vec<String>> {
+        infer::candidates(shapes, convention)
+    }
+
+    /// The layout of a model of a family that is known by its names: torchvision's ResNets (ResNeXt, wide)
+    /// and MobileNets (EfficientNet), transformers with the names of BERT, ViT, GPT-2, GPT-NeoX, Llama, T5
+    /// and their kin, and LoRA adapters, alone or on any of these; weights as torch stores them. Shapes
+    /// verify every tensor that is taken for one of the family.
+    ///
+    /// Units are the channels within and between the blocks of convolutional networks, the hidden units
+    /// of MLPs and, where `heads` or a tensor tell their number, heads (with grouped queries, heads of
+    /// keys with all of their queries), and the rank of adapters. All else is whole; what could be units
+    /// if more were known is told in [`Recognized::notes`]. `None` for a family that is not known.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where the names are those of a family and the shapes are not.
+    pub fn recognize(shapes: &[(String, Vec<usize>)], heads: Heads) -> Result<Option<Recognized>> {
+        known::recognize(shapes, heads)
+    }
+
+    /// A layout of which nothing is ever dropped: the text to start from where nothing can be inferred.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for no tensors at all, a name that is taken, or one without values.
+    pub fn whole(shapes: &[(String, Vec<usize>)]) -> Result<Self> {
+        let param = |(name, shape): &(String, Vec<usize>)| ParamLayout {
+            name: name.clone(),
+            role: Role::Weight,
+            axes: shape.iter().copied().map(Axis::whole).collect(),
+            inputs: Vec::new(),
+        };
+        Self::new(Vec::new(), shapes.iter().map(param).collect())
     }
 
     /// The groups, in the order of masks in a [`Selection`].
