@@ -138,9 +138,14 @@ fn by_quantizer() -> Result<()> {
     );
     println!("{:8} {:24} {:>18} {:>18} {:>18} {:>18}", "", "", "1", "2", "3", "4");
     for (name, x) in vectors() {
-        for pipeline in
-            ["hadamard|q=", "rotation|q=", "hadamard|lm=", "rotation,levels=2|lm=", "rotation|lm="]
-        {
+        for pipeline in [
+            "hadamard|q=",
+            "rotation|q=",
+            "hadamard|lm=",
+            "rotation,levels=2|lm=",
+            "rotation|lm=",
+            "rotation|trellis=",
+        ] {
             print!("{name:8} {pipeline:24}");
             for q in [1, 2, 3, 4] {
                 let (bits, nmse) = measure(&format!("{pipeline}{q}"), &x)?;

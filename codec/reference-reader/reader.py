@@ -36,10 +36,11 @@ BITS = dict(DTYPES.values())
 LARGEST = {"F32": np.float32(float.fromhex("0x1.fffffep127")), "F16": np.float32(65504),
            "BF16": np.float32(float.fromhex("0x1.fep127"))}    # finite ones of the lossy types
 HADAMARD, KASHIN, ROTATION, SUBSAMPLE = 0x01, 0x02, 0x03, 0x10
-UNIFORM, LLOYD_MAX, SHUFFLE, ZSTD = 0x20, 0x21, 0x30, 0x31
+UNIFORM, LLOYD_MAX, TRELLIS, SHUFFLE, ZSTD = 0x20, 0x21, 0x23, 0x30, 0x31
 STAGES = {HADAMARD: [("B", 8, 15)],                            # 5; parameters: code, least, most
           KASHIN: [("B", 8, 15), ("B", 0, 1), ("f", 1, 2)],
           ROTATION: [("B", 2, 3)], LLOYD_MAX: [("B", 1, 8)],
+          TRELLIS: [("H", 100, 12000), ("B", 0, 1)],
           SUBSAMPLE: [("f", 2.0 ** -149, 1)],                  # from the least f32 above 0
           UNIFORM: [("B", 1, 16), ("B", 0, 1), ("B", 8, 21)], SHUFFLE: [], ZSTD: [("b", -7, 22)]}
 CRC_TABLE = list(range(256))
@@ -166,11 +167,93 @@ def levels(q):
     return np.concatenate((-positive[::-1], positive))
 
 
+def gaussian(w, g, r):
+    """7.5: for each of 4096 slots the token, its frequency, and how far the slot is from its start."""
+    text = (Path(__file__).parent.parent / "FORMAT.md").read_text(encoding="utf-8")
+    text = text[text.index("**gaussian**"):text.index("## 8.")]
+    normal = [int(n) for row in re.findall(r"^\| \d+\.\. \| ([0-9, ]+) \|$", text, re.MULTILINE)
+              for n in row.split(",")]
+    normal += [1 << 30] * (129 - len(normal))
+    v = int(re.search(r"^V_0 to V_7: ([0-9, ]+)\.$", text, re.MULTILINE)[1].split(",")[w % 8])
+
+    def below(a):
+        u = abs(a) * v >> 2 + w // 8
+        j, part = u >> 16, u & 0xFFFF
+        p = normal[j] + ((normal[j + 1] - normal[j]) * part >> 16) if j < 128 else 1 << 30
+        return (1 << 30) - p if a < 0 else p
+
+    masses = [below((2 * h + 2 << r) + g - 1) - below((2 * h << r) + g - 1)
+              for h in range(-112, 112)]
+    table = [(m * 4095 + (1 << 29) >> 30) or int(m >= 1 << 15) for m in masses] + [0] * 31 + [1]
+    table[masses.index(max(masses))] += 4096 - sum(table)
+    return [(token, f, i) for token, f in enumerate(table) for i in range(f)]
+
+
+def escapes(codes, tables, r):
+    """7.5: takes the numbers of tables and yields integers; for None, where the bits begin."""
+    at, word, filled = len(codes), 0, 0
+    table = yield
+    while True:
+        if table is None:
+            require(word == 0, "The bits behind the last escape are not zeros.")
+            yield at
+        taken = []
+        for width in 5, None:
+            width = max(taken[0] - 1, 0) if width is None else width
+            while filled < width:
+                require(at > 0, "An escape is not there.")
+                at, word, filled = at - 1, word | codes[at - 1] << filled, filled + 8
+            taken.append(word & (1 << width) - 1)
+            word, filled = word >> width, filled - width
+        z = (1 << taken[0] - 1) + taken[1] if taken[0] else 0
+        h = -(z + 1) // 2 if z % 2 else z // 2
+        held = any(token == h + 112 for token, _, _ in tables[table])
+        require(not held and abs(h) <= 1 << 22 >> r, f"The escape {h} needs none or is too large.")
+        table = yield h
+
+
+def trellis_values(codes, w, r, coded):
+    """7, 7.4 and 7.5: the x of K coefficients."""
+    plane = (coded * r + 7) // 8
+    require(len(codes) >= plane, "Low parts are missing.")
+    low = code_numbers(codes[:plane], coded, r) if r else [0] * coded
+    lanes = 1 << min(6, max(1, coded // 4096).bit_length() - 1)
+    codes = codes[plane:]
+    require(len(codes) >= 4 * lanes, "States of rANS are missing.")
+    states = list(struct.unpack_from(f"<{lanes}I", codes))
+    require(min(states) >= 1 << 16, "A state of rANS is below 2^16.")
+    tables, at, width = [gaussian(w, g, r) for g in (0, 1)], 4 * lanes, max(16, lanes)
+    others = escapes(codes, tables, r)
+    next(others)
+    walk, x = [0] * width, np.empty(coded, np.float32)
+    for i in range(coded):
+        if i % (1024 * width) == 0:
+            walk = [0] * width
+        s = walk[i % width]
+        state, g = states[i % lanes], s & 1
+        token, f, distance = tables[g][state & 4095]
+        state = f * (state >> 12) + distance
+        if state < 1 << 16:
+            require(at + 2 <= len(codes), "A word of rANS is missing.")
+            state, at = state << 16 | codes[at] | codes[at + 1] << 8, at + 2
+        states[i % lanes] = state
+        h = others.send(g) if token == 255 else token - 112
+        k = (h << r) + int(low[i])
+        walk[i % width] = s >> 1 ^ 5 * g ^ 2 * (k & 1)
+        x[i] = 2 * k + g
+    require(set(states) == {1 << 16}, "A state of rANS does not end at 2^16.")
+    require(others.send(None) == at, "Words and escapes do not meet.")
+    return x
+
+
 def unzstd(payload, length):
-    """The `length` bytes that exactly one zstd frame decompresses to."""
+    """The bytes, at most `length` or exactly, that exactly one zstd frame decompresses to."""
     import zstandard
+    exactly = not isinstance(length, range)
+    valid = (-1, length) if exactly else (-1, *length)
+    length = length if exactly else length[-1]
     try:
-        require(zstandard.frame_content_size(payload) in (-1, length), "Wrong zstd content size.")
+        require(zstandard.frame_content_size(payload) in valid, "Wrong zstd content size.")
         return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompress(
             payload, max_output_size=length, read_across_frames=False, allow_extra_data=False)
     except zstandard.ZstdError as error:
@@ -205,6 +288,16 @@ def coded_coefficients(pipeline, p, coded):
         q, scale = pipeline[LLOYD_MAX][0], np.frombuffer(p, "<f4", 1)
         require(0 <= scale[0] <= 2.0 ** 77, "The scale of a group is NaN, negative or above 2^77.")
         return (levels(q) * scale)[code_numbers(p[4:], coded, q)]
+    if TRELLIS in pipeline:
+        require(len(p) >= 4, "The scale of a group is missing.")
+        scale, = struct.unpack_from("<f", p)
+        valid = 0 <= scale <= 2.0 ** 55 and math.copysign(1, scale) > 0
+        require(valid, "The scale of a group is NaN, negative or above 2^55.")
+        if scale == 0:
+            require(len(p) == 4, "Something stands behind the scale of zeros.")
+            return np.zeros(coded, np.float32)
+        require(len(p) >= 6 and p[4] < 128 and p[5] <= 6, "Reserved width or number of low bits.")
+        return trellis_values(p[6:], p[4], p[5], coded) * np.float32(scale)
     if UNIFORM not in pipeline:
         x = np.frombuffer(p, "<f4").copy()
         require(np.all(np.abs(x) <= bound), "A coefficient is NaN or above 2^80.")
@@ -232,7 +325,7 @@ class Tensor:
     data: bytes | None = None        # little-endian elements in C order; None if unsupported
 
     def sizes(self, pipeline, n):
-        """N coefficients, K' and K coded ones, and the length of P, for n values."""
+        """N coefficients, K' and K coded ones, and the length of P, or its lengths, for n values."""
         if n == 0 or not lossy(pipeline):
             return n, n, n, (n * BITS[self.dtype] + 7) // 8
         total = some = coded = math.floor(pipeline.get(KASHIN, (0, 0, 1))[2] * n + 0.5)     # f64
@@ -241,6 +334,9 @@ class Tensor:
             coded = some + total % 64
         if LLOYD_MAX in pipeline:
             return total, some, coded, 5 + (coded * pipeline[LLOYD_MAX][0] + 7) // 8
+        if TRELLIS in pipeline:
+            lanes = 1 << min(6, max(1, coded // 4096).bit_length() - 1)
+            return total, some, coded, range(5, 1 + 6 + 4 * lanes + 4 * coded + 1)
         if UNIFORM not in pipeline:
             return total, some, coded, 1 + 4 * coded
         q, _, b = pipeline[UNIFORM]
@@ -250,10 +346,13 @@ class Tensor:
     def decode(self, pipeline, group, n, payload, stored):
         """The element bytes of one group, which decodes alone."""
         total, some, coded, length = self.sizes(pipeline, n)
+        lengths = length if isinstance(length, range) else [length]
         if ZSTD in pipeline and not stored:
-            require(len(payload) < length, "A zstd payload is not shorter than its content.")
-            payload = unzstd(payload, length)
-        require(len(payload) == length, f"A payload has {len(payload)} bytes instead of {length}.")
+            frame = payload
+            require(len(frame) < lengths[-1], "A zstd payload is not shorter than its content.")
+            payload = unzstd(frame, length)
+            require(len(frame) < len(payload), "A zstd payload is not shorter than its content.")
+        require(len(payload) in lengths, f"A payload has {len(payload)} bytes instead of {length}.")
         if SHUFFLE in pipeline and n and BITS[self.dtype] % 8 == 0:
             return np.frombuffer(payload, "u1").reshape(-1, n).T.tobytes()
         if n == 0 or not lossy(pipeline):

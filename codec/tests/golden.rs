@@ -70,6 +70,23 @@ fn large_group(name: &'static str, spec: &'static str, n: usize) -> Case {
     Case { group_log2: 16, ..f32_case(name, spec, n) }
 }
 
+/// As many values as fill 64 lanes, and some more; of two bytes, for the size of the file.
+fn many_lanes(name: &'static str, spec: &'static str) -> Case {
+    let x = values(6, (1 << 18) + 100).into_iter();
+    let data = x.flat_map(|v| ((v.to_bits() >> 16) as u16).to_le_bytes()).collect();
+    let desc = TensorDesc::new("half", DType::BF16, &[(1 << 18) + 100]);
+    Case { group_log2: 20, tensors: vec![(desc, spec, data)], ..f32_case(name, spec, 0) }
+}
+
+/// A few values far from all others.
+fn heavy_tail(name: &'static str, spec: &'static str) -> Case {
+    let mut case = f32_case(name, spec, 5000);
+    let mut x = values(7, 5000);
+    x.iter_mut().step_by(97).for_each(|v| *v *= 1e4);
+    case.tensors[0].2 = f32_bytes(&x);
+    case
+}
+
 /// Values whose magnitude or range leaves what f32 sums can hold.
 fn extreme_case(name: &'static str, spec: &'static str, scale: f32) -> Case {
     let mut case = f32_case(name, spec, 1500);
@@ -233,6 +250,16 @@ fn cases() -> Vec<Case> {
         f32_case("hadamard_lm", "hadamard|lm=5", 5000),
         f32_case("identity_lm_subsampled", "identity|subsample=0.5|lm=7", 2000),
         f32_case("kashin_lm", "kashin|lm=8", 1300),
+        f32_case("trellis_one_lane", "rotation|trellis=2", 5000),
+        large_group("trellis_restarts", "identity|trellis=0.5", 16 * 1024 + 103),
+        f32_case("trellis_small", "rotation|trellis=3,biased", 37),
+        f32_case("trellis_low_bits", "hadamard|trellis=7|zstd", 6000),
+        large_group("trellis_sixteen_lanes", "rotation|trellis=0.25", 70_001),
+        many_lanes("trellis_many_lanes", "rotation|trellis=1"),
+        extreme_case("trellis_zeros", "rotation|trellis=2", 0.0),
+        extreme_case("trellis_huge", "rotation|trellis=1", 1.7e38),
+        halves("trellis_bf16", DType::BF16, "rotation|trellis=4"),
+        heavy_tail("trellis_escapes", "identity|trellis=5"),
     ]);
     const WIDTHS: [(&str, &str); 16] = [
         ("q01", "hadamard|q=1"),

@@ -500,6 +500,9 @@ fn what_is_said_to_be_needed_is_enough_and_is_not_exceeded() {
             "hadamard|subsample=1",
             "rotation|lm=2",
             "identity|lm=8",
+            "rotation|trellis=0.5",
+            "rotation|trellis=7",
+            "identity|trellis=12",
         ];
         for text in texts {
             let bytes = fedpress::encode(&[view], &spec(text), &options()).unwrap();

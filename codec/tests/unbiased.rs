@@ -144,6 +144,8 @@ fn what_is_said_to_be_biased_fails_the_same_check() {
         "hadamard|q=1,nearest",
         "identity|q=4,nearest",
         "identity|lm=2",
+        "identity|trellis=1",
+        "rotation|trellis=0.5,biased",
         "kashin,clip",
         "kashin,clip|q=4",
     ] {

@@ -1,13 +1,18 @@
 //! Coders: coefficients to codes and back. Numbers 0x20..=0x2f on the wire.
 
+mod escapes;
+mod frequencies;
 mod lloyd_max;
 mod pack;
 mod raw;
+mod trellis;
+mod trellis_setting;
 mod uniform;
 
 pub use lloyd_max::LloydMax;
 pub(crate) use pack::packed_len;
 pub use raw::Raw;
+pub use trellis::Trellis;
 pub use uniform::Uniform;
 
 use crate::flow::{Sink, Source};
@@ -17,7 +22,7 @@ use crate::{Error, Result};
 
 registry! {
     /// How coefficients become codes.
-    code::Quantizer by with_coder { Raw, Uniform, LloydMax } $
+    code::Quantizer by with_coder { Raw, Uniform, LloydMax, Trellis } $
 }
 
 /// A quantizer as something that numbers flow through.

@@ -99,6 +99,8 @@ pub(crate) struct Work {
     pub(crate) run: Aligned,
     /// Those of a group.
     pub(crate) whole: Aligned,
+    /// What is coded of them.
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Worker {

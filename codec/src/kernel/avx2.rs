@@ -223,8 +223,108 @@ impl Lanes for Avx2 {
         unsafe { each!(a, b => _mm256_add_epi32(a, b)) }
     }
     #[inline(always)]
+    fn sub_u(self, a: Self::U, b: Self::U) -> Self::U {
+        unsafe { each!(a, b => _mm256_sub_epi32(a, b)) }
+    }
+    #[inline(always)]
+    fn mul_u(self, a: Self::U, b: Self::U) -> Self::U {
+        unsafe { each!(a, b => _mm256_mullo_epi32(a, b)) }
+    }
+    #[inline(always)]
+    fn min_u(self, a: Self::U, b: Self::U) -> Self::U {
+        unsafe { each!(a, b => _mm256_min_epu32(a, b)) }
+    }
+    #[inline(always)]
+    fn and_u(self, a: Self::U, b: Self::U) -> Self::U {
+        unsafe { each!(a, b => _mm256_and_si256(a, b)) }
+    }
+    #[inline(always)]
+    fn or_u(self, a: Self::U, b: Self::U) -> Self::U {
+        unsafe { each!(a, b => _mm256_or_si256(a, b)) }
+    }
+    #[inline(always)]
+    fn xor_u(self, a: Self::U, b: Self::U) -> Self::U {
+        unsafe { each!(a, b => _mm256_xor_si256(a, b)) }
+    }
+    #[inline(always)]
     fn shift_right<const BITS: u32>(self, v: Self::U) -> Self::U {
         unsafe { each!(v => _mm256_srl_epi32(v, _mm_cvtsi32_si128(BITS as i32))) }
+    }
+    #[inline(always)]
+    fn shift_left<const BITS: u32>(self, v: Self::U) -> Self::U {
+        unsafe { each!(v => _mm256_sll_epi32(v, _mm_cvtsi32_si128(BITS as i32))) }
+    }
+    #[inline(always)]
+    fn shift_right_by(self, v: Self::U, counts: Self::U) -> Self::U {
+        unsafe { each!(v, counts => _mm256_srlv_epi32(v, counts)) }
+    }
+    #[inline(always)]
+    fn divide(self, a: Self::U, b: Self::U) -> Self::U {
+        // A quotient of integers below 2^32 that is no integer is further from one than its double
+        // is from it.
+        unsafe {
+            each!(a, b => {
+                let low = _mm256_div_pd(
+                    doubles(_mm256_castsi256_si128(a)),
+                    doubles(_mm256_castsi256_si128(b)),
+                );
+                let high = _mm256_div_pd(
+                    doubles(_mm256_extracti128_si256::<1>(a)),
+                    doubles(_mm256_extracti128_si256::<1>(b)),
+                );
+                _mm256_set_m128i(integers(high), integers(low))
+            })
+        }
+    }
+    #[inline(always)]
+    fn where_less(self, a: Self::F, b: Self::F, bits: Self::U) -> Self::U {
+        unsafe {
+            each!(a, b, bits => {
+                let mask = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_LT_OQ>(a, b));
+                _mm256_and_si256(mask, bits)
+            })
+        }
+    }
+    #[inline(always)]
+    fn zeros(self, v: Self::U) -> u32 {
+        let [low, high] =
+            unsafe { each!(v => bits_of(_mm256_cmpeq_epi32(v, _mm256_setzero_si256()))) };
+        low | high << 8
+    }
+    #[inline(always)]
+    fn gather(self, table: &[u32], places: Self::U) -> Self::U {
+        assert!(table.len().is_power_of_two());
+        // In bounds: what is masked is below the length.
+        unsafe {
+            each!(places => {
+                let places = _mm256_and_si256(places, _mm256_set1_epi32(table.len() as i32 - 1));
+                _mm256_i32gather_epi32::<4>(table.as_ptr().cast(), places)
+            })
+        }
+    }
+    #[inline(always)]
+    fn refill(self, states: Self::U, words: &[u8; 2 * LANES]) -> (Self::U, usize) {
+        let (low, first) = refill_eight(states[0], words, 0);
+        let (high, second) = refill_eight(states[1], words, first);
+        ([low, high], first + second)
+    }
+    #[inline(always)]
+    fn emit(
+        self,
+        states: Self::U,
+        frequencies: Self::U,
+        out: &mut [u8],
+        end: usize,
+    ) -> (Self::U, usize) {
+        let (high, middle) = emit_eight(states[1], frequencies[1], out, end);
+        let (low, at) = emit_eight(states[0], frequencies[0], out, middle);
+        ([low, high], at)
+    }
+    #[inline(always)]
+    fn round(self, t: Self::F) -> Self::F {
+        unsafe {
+            each!(t => _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(t))
+        }
     }
     #[inline(always)]
     fn round_nearest(self, t: Self::F) -> Self::U {
@@ -330,4 +430,108 @@ pub(super) const fn shifts_of_codes(q: u32) -> [u32; 8] {
         i += 1;
     }
     shifts
+}
+
+/// A bit for each of eight lanes: its sign.
+#[inline(always)]
+fn bits_of(mask: __m256i) -> u32 {
+    // SAFETY: AVX, which every caller has.
+    unsafe { _mm256_movemask_ps(_mm256_castsi256_ps(mask)) as u32 }
+}
+
+/// Unsigned integers as doubles: below 2^52 in the mantissa of 2^52.
+#[inline(always)]
+fn doubles(v: __m128i) -> __m256d {
+    // SAFETY: AVX2, which every caller has.
+    unsafe {
+        let magic = _mm256_set1_epi64x(0x4330_0000_0000_0000);
+        let sum = _mm256_castsi256_pd(_mm256_or_si256(_mm256_cvtepu32_epi64(v), magic));
+        _mm256_sub_pd(sum, _mm256_castsi256_pd(magic))
+    }
+}
+
+/// Doubles below 2^32 as unsigned integers, rounded down.
+#[inline(always)]
+fn integers(v: __m256d) -> __m128i {
+    // SAFETY: AVX2, which every caller has.
+    unsafe {
+        let magic = _mm256_castsi256_pd(_mm256_set1_epi64x(0x4330_0000_0000_0000));
+        let sum = _mm256_castpd_si256(_mm256_add_pd(_mm256_floor_pd(v), magic));
+        let low = _mm256_permutevar8x32_epi32(sum, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6));
+        _mm256_castsi256_si128(low)
+    }
+}
+
+/// For each set of lanes the place of the word that a lane takes: the number of lanes of the set before
+/// it.
+const TAKEN: [[u8; 8]; 256] = {
+    let mut places = [[0; 8]; 256];
+    let mut set = 0;
+    while set < 256 {
+        let (mut lane, mut place) = (0, 0);
+        while lane < 8 {
+            places[set][lane] = place;
+            place += (set >> lane & 1) as u8;
+            lane += 1;
+        }
+        set += 1;
+    }
+    places
+};
+
+/// For each set of lanes which lane gives the word of a place, where the last place belongs to the last
+/// lane of the set.
+const GIVEN: [[u8; 8]; 256] = {
+    let mut lanes = [[0; 8]; 256];
+    let mut set = 0;
+    while set < 256 {
+        let (mut lane, mut place) = (8, 8);
+        while lane > 0 {
+            lane -= 1;
+            if set >> lane & 1 == 1 {
+                place -= 1;
+                lanes[set][place] = lane as u8;
+            }
+        }
+        set += 1;
+    }
+    lanes
+};
+
+#[inline(always)]
+fn refill_eight(states: __m256i, words: &[u8; 2 * LANES], from: usize) -> (__m256i, usize) {
+    let words = &words[2 * from..][..16];
+    // SAFETY: AVX2, which every caller has; loads stay inside references.
+    unsafe {
+        let low = _mm256_cmpeq_epi32(_mm256_srli_epi32::<16>(states), _mm256_setzero_si256());
+        let set = bits_of(low);
+        let places = _mm256_cvtepu8_epi32(_mm_loadl_epi64(TAKEN[set as usize].as_ptr().cast()));
+        let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(words.as_ptr().cast()));
+        let taken = _mm256_permutevar8x32_epi32(words, places);
+        let filled = _mm256_or_si256(_mm256_slli_epi32::<16>(states), taken);
+        (_mm256_blendv_epi8(states, filled, low), set.count_ones() as usize)
+    }
+}
+
+#[inline(always)]
+fn emit_eight(
+    states: __m256i,
+    frequencies: __m256i,
+    out: &mut [u8],
+    end: usize,
+) -> (__m256i, usize) {
+    let room = &mut out[end - 16..end];
+    // SAFETY: AVX2, which every caller has; loads and stores stay inside references.
+    unsafe {
+        // Both are far below 2^31, so signed is unsigned.
+        let keeps = _mm256_cmpgt_epi32(frequencies, _mm256_srli_epi32::<20>(states));
+        let set = !bits_of(keeps) & 0xff;
+        let lanes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(GIVEN[set as usize].as_ptr().cast()));
+        let given =
+            _mm256_and_si256(_mm256_permutevar8x32_epi32(states, lanes), _mm256_set1_epi32(0xffff));
+        let pairs = _mm256_permute4x64_epi64::<0xD8>(_mm256_packus_epi32(given, given));
+        _mm_storeu_si128(room.as_mut_ptr().cast(), _mm256_castsi256_si128(pairs));
+        let states = _mm256_blendv_epi8(_mm256_srli_epi32::<16>(states), states, keeps);
+        (states, end - 2 * set.count_ones() as usize)
+    }
 }

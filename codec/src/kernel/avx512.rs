@@ -167,8 +167,111 @@ impl Lanes for Avx512 {
         unsafe { _mm512_add_epi32(a, b) }
     }
     #[inline(always)]
+    fn sub_u(self, a: Self::U, b: Self::U) -> Self::U {
+        unsafe { _mm512_sub_epi32(a, b) }
+    }
+    #[inline(always)]
+    fn mul_u(self, a: Self::U, b: Self::U) -> Self::U {
+        unsafe { _mm512_mullo_epi32(a, b) }
+    }
+    #[inline(always)]
+    fn min_u(self, a: Self::U, b: Self::U) -> Self::U {
+        unsafe { _mm512_min_epu32(a, b) }
+    }
+    #[inline(always)]
+    fn and_u(self, a: Self::U, b: Self::U) -> Self::U {
+        unsafe { _mm512_and_si512(a, b) }
+    }
+    #[inline(always)]
+    fn or_u(self, a: Self::U, b: Self::U) -> Self::U {
+        unsafe { _mm512_or_si512(a, b) }
+    }
+    #[inline(always)]
+    fn xor_u(self, a: Self::U, b: Self::U) -> Self::U {
+        unsafe { _mm512_xor_si512(a, b) }
+    }
+    #[inline(always)]
     fn shift_right<const BITS: u32>(self, v: Self::U) -> Self::U {
         unsafe { _mm512_srl_epi32(v, _mm_cvtsi32_si128(BITS as i32)) }
+    }
+    #[inline(always)]
+    fn shift_left<const BITS: u32>(self, v: Self::U) -> Self::U {
+        unsafe { _mm512_sll_epi32(v, _mm_cvtsi32_si128(BITS as i32)) }
+    }
+    #[inline(always)]
+    fn shift_right_by(self, v: Self::U, counts: Self::U) -> Self::U {
+        unsafe { _mm512_srlv_epi32(v, counts) }
+    }
+    #[inline(always)]
+    fn divide(self, a: Self::U, b: Self::U) -> Self::U {
+        // A quotient of integers below 2^32 that is no integer is further from one than its double
+        // is from it.
+        unsafe {
+            let low = _mm512_div_pd(
+                _mm512_cvtepu32_pd(_mm512_castsi512_si256(a)),
+                _mm512_cvtepu32_pd(_mm512_castsi512_si256(b)),
+            );
+            let high = _mm512_div_pd(
+                _mm512_cvtepu32_pd(_mm512_extracti64x4_epi64::<1>(a)),
+                _mm512_cvtepu32_pd(_mm512_extracti64x4_epi64::<1>(b)),
+            );
+            let low = _mm512_castsi256_si512(_mm512_cvttpd_epu32(low));
+            _mm512_inserti64x4::<1>(low, _mm512_cvttpd_epu32(high))
+        }
+    }
+    #[inline(always)]
+    fn where_less(self, a: Self::F, b: Self::F, bits: Self::U) -> Self::U {
+        unsafe { _mm512_maskz_mov_epi32(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), bits) }
+    }
+    #[inline(always)]
+    fn zeros(self, v: Self::U) -> u32 {
+        unsafe { _mm512_testn_epi32_mask(v, v).into() }
+    }
+    #[inline(always)]
+    fn gather(self, table: &[u32], places: Self::U) -> Self::U {
+        assert!(table.len().is_power_of_two());
+        // In bounds: what is masked is below the length.
+        unsafe {
+            let places = _mm512_and_si512(places, _mm512_set1_epi32(table.len() as i32 - 1));
+            _mm512_i32gather_epi32::<4>(places, table.as_ptr().cast())
+        }
+    }
+    #[inline(always)]
+    fn refill(self, states: Self::U, words: &[u8; 2 * LANES]) -> (Self::U, usize) {
+        unsafe {
+            let words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(words.as_ptr().cast()));
+            let low = _mm512_cmplt_epu32_mask(states, _mm512_set1_epi32(1 << 16));
+            let taken = _mm512_maskz_expand_epi32(low, words);
+            let shifted = _mm512_slli_epi32::<16>(states);
+            (_mm512_mask_or_epi32(states, low, shifted, taken), low.count_ones() as usize)
+        }
+    }
+    #[inline(always)]
+    fn emit(
+        self,
+        states: Self::U,
+        frequencies: Self::U,
+        out: &mut [u8],
+        end: usize,
+    ) -> (Self::U, usize) {
+        let room: &mut [u8] = &mut out[end - 2 * LANES..end];
+        unsafe {
+            let full = _mm512_cmpge_epu32_mask(_mm512_srli_epi32::<20>(states), frequencies);
+            let n = full.count_ones();
+            // The words of the lanes go to the last places.
+            let first = _mm512_maskz_compress_epi32(full, states);
+            let places = _mm512_add_epi32(
+                _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+                _mm512_set1_epi32(n as i32),
+            );
+            let last = _mm512_permutexvar_epi32(places, first);
+            _mm256_storeu_si256(room.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(last));
+            (_mm512_mask_srli_epi32::<16>(states, full, states), end - 2 * n as usize)
+        }
+    }
+    #[inline(always)]
+    fn round(self, t: Self::F) -> Self::F {
+        unsafe { _mm512_roundscale_ps::<_MM_FROUND_TO_NEAREST_INT>(t) }
     }
     #[inline(always)]
     fn round_nearest(self, t: Self::F) -> Self::U {

@@ -46,11 +46,45 @@ pub(super) trait Lanes: Copy {
     /// `first .. first + 8` of `key`, low half before high half.
     fn draws(self, key: u64, first: u32) -> Self::U;
     fn add_u(self, a: Self::U, b: Self::U) -> Self::U;
+    fn sub_u(self, a: Self::U, b: Self::U) -> Self::U;
+    /// The lower half of the product.
+    fn mul_u(self, a: Self::U, b: Self::U) -> Self::U;
+    fn min_u(self, a: Self::U, b: Self::U) -> Self::U;
+    fn and_u(self, a: Self::U, b: Self::U) -> Self::U;
+    fn or_u(self, a: Self::U, b: Self::U) -> Self::U;
+    fn xor_u(self, a: Self::U, b: Self::U) -> Self::U;
     /// Shifts right, zeros from above.
     fn shift_right<const BITS: u32>(self, v: Self::U) -> Self::U;
-    /// Rounds values in [0, 2^31) to the nearest integer, ties to even.
+    /// Shifts left, zeros from below.
+    fn shift_left<const BITS: u32>(self, v: Self::U) -> Self::U;
+    /// Shifts each lane right by its own count, below 32.
+    fn shift_right_by(self, v: Self::U, counts: Self::U) -> Self::U;
+    /// Quotients, rounded down; no divisor is 0.
+    fn divide(self, a: Self::U, b: Self::U) -> Self::U;
+    /// `bits` where `a < b`, else 0.
+    fn where_less(self, a: Self::F, b: Self::F, bits: Self::U) -> Self::U;
+    /// Bit i of the result where lane i is 0.
+    fn zeros(self, v: Self::U) -> u32;
+    /// The entries of a table, whose length is a power of two, at the lowest bits of `places`.
+    fn gather(self, table: &[u32], places: Self::U) -> Self::U;
+    /// States of rANS below 2^16 take a word of 16 bits each, in the order of lanes; says how many
+    /// did.
+    fn refill(self, states: Self::U, words: &[u8; 2 * LANES]) -> (Self::U, usize);
+    /// States of rANS of at least `2^20 * frequency` give up their lower 16 bits, in the order of
+    /// lanes, to what ends at `end` and begins where the result says. What stands up to 32 bytes
+    /// before `end` may be overwritten.
+    fn emit(
+        self,
+        states: Self::U,
+        frequencies: Self::U,
+        out: &mut [u8],
+        end: usize,
+    ) -> (Self::U, usize);
+    /// Rounds to the nearest integer, ties to even.
+    fn round(self, t: Self::F) -> Self::F;
+    /// Rounds values in (-2^31, 2^31) to the nearest integer, ties to even.
     fn round_nearest(self, t: Self::F) -> Self::U;
-    /// Converts integers below 2^24.
+    /// Converts signed integers below 2^24 in magnitude.
     fn to_float(self, v: Self::U) -> Self::F;
     /// Packs sixteen codes of Q <= 16 bits into the 2Q bytes at the head of `out`; the 16 bytes
     /// behind them may be overwritten.
@@ -181,8 +215,91 @@ impl Lanes for Portable {
         map2(a, b, u32::wrapping_add)
     }
     #[inline(always)]
+    fn sub_u(self, a: Self::U, b: Self::U) -> Self::U {
+        map2(a, b, u32::wrapping_sub)
+    }
+    #[inline(always)]
+    fn mul_u(self, a: Self::U, b: Self::U) -> Self::U {
+        map2(a, b, u32::wrapping_mul)
+    }
+    #[inline(always)]
+    fn min_u(self, a: Self::U, b: Self::U) -> Self::U {
+        map2(a, b, u32::min)
+    }
+    #[inline(always)]
+    fn and_u(self, a: Self::U, b: Self::U) -> Self::U {
+        map2(a, b, |a, b| a & b)
+    }
+    #[inline(always)]
+    fn or_u(self, a: Self::U, b: Self::U) -> Self::U {
+        map2(a, b, |a, b| a | b)
+    }
+    #[inline(always)]
+    fn xor_u(self, a: Self::U, b: Self::U) -> Self::U {
+        map2(a, b, |a, b| a ^ b)
+    }
+    #[inline(always)]
     fn shift_right<const BITS: u32>(self, v: Self::U) -> Self::U {
         v.map(|v| v >> BITS)
+    }
+    #[inline(always)]
+    fn shift_left<const BITS: u32>(self, v: Self::U) -> Self::U {
+        v.map(|v| v << BITS)
+    }
+    #[inline(always)]
+    fn shift_right_by(self, v: Self::U, counts: Self::U) -> Self::U {
+        map2(v, counts, |v, count| v >> (count & 31))
+    }
+    #[inline(always)]
+    fn divide(self, a: Self::U, b: Self::U) -> Self::U {
+        map2(a, b, |a, b| a / b.max(1))
+    }
+    #[inline(always)]
+    fn where_less(self, a: Self::F, b: Self::F, bits: Self::U) -> Self::U {
+        std::array::from_fn(|i| if a[i] < b[i] { bits[i] } else { 0 })
+    }
+    #[inline(always)]
+    fn zeros(self, v: Self::U) -> u32 {
+        (0..LANES).fold(0, |mask, i| mask | u32::from(v[i] == 0) << i)
+    }
+    #[inline(always)]
+    fn gather(self, table: &[u32], places: Self::U) -> Self::U {
+        places.map(|place| table[place as usize & (table.len() - 1)])
+    }
+    #[inline(always)]
+    fn refill(self, states: Self::U, words: &[u8; 2 * LANES]) -> (Self::U, usize) {
+        let mut taken = 0;
+        let states = states.map(|state| {
+            if state >> 16 != 0 {
+                return state;
+            }
+            taken += 1;
+            let word = [words[2 * taken - 2], words[2 * taken - 1]];
+            state << 16 | u32::from(u16::from_le_bytes(word))
+        });
+        (states, taken)
+    }
+    #[inline(always)]
+    fn emit(
+        self,
+        mut states: Self::U,
+        frequencies: Self::U,
+        out: &mut [u8],
+        end: usize,
+    ) -> (Self::U, usize) {
+        let mut at = end;
+        for (state, frequency) in states.iter_mut().zip(frequencies).rev() {
+            if *state >> 20 >= frequency {
+                at -= 2;
+                out[at..at + 2].copy_from_slice(&(*state as u16).to_le_bytes());
+                *state >>= 16;
+            }
+        }
+        (states, at)
+    }
+    #[inline(always)]
+    fn round(self, t: Self::F) -> Self::F {
+        t.map(f32::round_ties_even)
     }
     #[inline(always)]
     fn round_nearest(self, t: Self::F) -> Self::U {

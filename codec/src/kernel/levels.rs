@@ -146,6 +146,44 @@ impl super::uniform::Meaning for Table<'_> {
     }
 }
 
+/// The lowest bits of integers, behind those that `shift` takes away.
+pub(super) struct PackLow<'a> {
+    pub x: &'a [f32],
+    pub shift: u32,
+    pub q: u32,
+    pub out: &'a mut [u8],
+}
+
+impl Operation for PackLow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Self { x, shift, q, out } = self;
+        with_bits!(q, pack_low, l, x, shift, out)
+    }
+}
+
+#[inline(always)]
+fn pack_low<L: Lanes, const Q: u32>(l: L, x: &[f32], shift: u32, out: &mut [u8]) {
+    let width = 2 * Q as usize; // bytes that a row takes
+    let (rows, tail) = arrays::split::<_, LANES>(x);
+    let mask = l.splat_u((1 << Q) - 1);
+    for (i, row) in rows.iter().enumerate() {
+        let moved = l.shift_right_by(l.round_nearest(l.load(row)), l.splat_u(shift));
+        l.pack::<Q>(l.and_u(moved, mask), &mut out[i * width..][..width + 16]);
+    }
+    if !tail.is_empty() {
+        let mut row = [0.0; LANES];
+        row[..tail.len()].copy_from_slice(tail);
+        let moved = l.shift_right_by(l.round_nearest(l.load(&row)), l.splat_u(shift));
+        let mut packed = [0; 2 * 16 + 16];
+        l.pack::<Q>(l.and_u(moved, mask), &mut packed);
+        let n = packed_len(tail.len(), Q);
+        out[rows.len() * width..][..n].copy_from_slice(&packed[..n]);
+    }
+}
+
 /// The sum of `a[i] * b[i]` in f64, in the order of FORMAT.md, section 9: sixteen sums, of the products
 /// whose number is i modulo 16, each from the first on; then these in their order. Every product is
 /// exact.

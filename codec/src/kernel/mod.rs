@@ -15,13 +15,16 @@ mod avx512;
 mod hadamard;
 mod lanes;
 mod levels;
+pub(crate) mod rans;
 mod scan;
+pub(crate) mod trellis;
 mod uniform;
 
 use lanes::{Lanes, Portable};
 
 pub(crate) use hadamard::Range;
 pub(crate) use levels::sum_of_products;
+pub(crate) use trellis::{Found, Penalty};
 pub(crate) use uniform::{Grid, Rounding};
 
 /// Which instruction set to use. Bytes never depend on it; it exists for tests and benches.
@@ -137,6 +140,50 @@ impl Kernel {
     /// The entries of a table that packed codes of `q` bits, at most 8, stand for.
     pub(crate) fn look_up(self, packed: &[u8], q: u32, table: &[f32; 256], out: &mut [f32]) {
         self.run(levels::LookUp { packed, q, table, out });
+    }
+
+    /// Puts the values of the cheapest path through a trellis in the place of numbers, times `factor`.
+    /// There are 16 times `width` trellises, and numbers for at most [`trellis::STEPS`] steps.
+    pub(crate) fn search_trellis(
+        self,
+        y: &mut [f32],
+        factor: f32,
+        width: usize,
+        penalty: Option<&Penalty>,
+    ) -> Found {
+        self.run(trellis::Search { y, factor, width, penalty })
+    }
+
+    /// The lowest `q` bits, at most 8, of integers, packed as codes of [`quantize`](Self::quantize)
+    /// are; a value of a trellis is an integer times two and a bit.
+    pub(crate) fn pack_low(self, x: &[f32], shift: u32, q: u32, out: &mut [u8]) {
+        self.run(levels::PackLow { x, shift, q, out });
+    }
+
+    /// Encodes values of a trellis by the two `tables`; where in `out` that starts.
+    pub(crate) fn encode_values(
+        self,
+        x: &[f32],
+        tables: &[u32],
+        low: u32,
+        lanes: usize,
+        out: &mut [u8],
+        escaped: &mut Vec<u32>,
+    ) -> usize {
+        self.run(rans::Encode { x, contexts: rans::Parity, tables, low, lanes, out, escaped })
+    }
+
+    /// Decodes values of a trellis; where the words end, or `None` if they are not valid.
+    pub(crate) fn decode_values(
+        self,
+        tables: &[u32],
+        low: u32,
+        lanes: usize,
+        words: &[u8],
+        elsewhere: &mut impl rans::Elsewhere,
+        out: &mut [f32],
+    ) -> Option<usize> {
+        self.run(rans::Decode { tables, walk: rans::Parity, low, lanes, words, elsewhere, out })
     }
 
     /// Values of the packed codes in `packed`: `lo + code * step`.

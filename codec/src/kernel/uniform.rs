@@ -20,6 +20,11 @@ pub(crate) struct Grid {
 pub(crate) const SMALLEST_RANGE: f32 = f32::from_bits((127 - 96) << 23);
 
 impl Grid {
+    /// Codes of `q` bits as they are.
+    pub(crate) fn integers(q: u32) -> Self {
+        Self { lo: 0.0, step: 1.0, inverse: 1.0, q }
+    }
+
     /// Levels from `lo` to `hi`, both finite; one level when they are (almost) equal.
     pub(crate) fn cover(lo: f32, hi: f32, q: u32) -> Self {
         let range = hi - lo;

@@ -1,0 +1,439 @@
+//! Trellis-coded quantization with entropy coding (Marcellin & Fischer 1990; Fischer & Wang 1992) of
+//! Gaussian numbers, with the scale of EDEN (Vargaftik et al. 2022): within .08 bit of Shannon's bound
+//! at any rate.
+//!
+//! The quantizer has the integers for levels, in units of a step that the rate decides. Which half of
+//! them, the even or the odd ones, a number may become follows from the numbers before it, by a
+//! trellis of eight states: so the levels are twice as dense as what an index of that rate can tell
+//! apart. The encoder finds the nearest path, the decoder walks it.
+
+use super::escapes::{Reader, Writer};
+use super::frequencies::{self, Frequencies, MOST_LOW, WIDTHS};
+use super::trellis_setting::{LEAST_RATE, MOST_RATE, Setting, width};
+use super::{Coder, packed_len};
+use crate::flow::{Run, Sink, Source, run_len};
+use crate::group::{Job, Work};
+use crate::kernel::rans::{MOST_LANES, SLACK};
+use crate::kernel::{Found, Grid, Kernel, Simd, sum_of_products, trellis};
+use crate::stage::{Options, Stage};
+use crate::wire::bytes::Cursor;
+use crate::{Error, Result};
+use std::fmt;
+
+/// Quantization to a rate in bits a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trellis {
+    /// In thousandths of a bit.
+    rate: u16,
+    biased: bool,
+}
+
+/// Bytes before the low bits: the scale, the width of the tables, the number of low bits.
+const HEAD: usize = 6;
+/// Bytes of a scale; codes of zeros are no more than that.
+const SCALE_BYTES: usize = 4;
+/// No scale is larger: times a value of less than 2^24 it stays in range.
+const LARGEST_SCALE: f32 = f32::from_bits((127 + 55) << 23);
+/// Most bytes that a coefficient takes, the states of rANS aside.
+const BYTES_PER_VALUE: usize = 4;
+const RUN: usize = 1 << 12;
+/// Coefficients that share a state of rANS, where there are as many.
+const VALUES_PER_LANE: usize = 1 << 12;
+/// What the encoder of words may overwrite before them.
+const ROOM: usize = 32;
+
+impl Trellis {
+    /// Bits a value, from .1 to 12, headers aside, that Gaussian numbers take.
+    pub fn rate(&self) -> f64 {
+        f64::from(self.rate) / 1000.0
+    }
+
+    /// Whether the scale is that of the least error, and not the one that is right in the mean.
+    pub fn biased(&self) -> bool {
+        self.biased
+    }
+
+    fn checked(self) -> Result<Self> {
+        if (LEAST_RATE..=MOST_RATE).contains(&self.rate) {
+            return Ok(self);
+        }
+        Err(Error::invalid(format!(
+            "trellis: expected a rate from {} to {} bits, found {}",
+            f64::from(LEAST_RATE) / 1000.0,
+            f64::from(MOST_RATE) / 1000.0,
+            self.rate()
+        )))
+    }
+
+    /// What the values of a path are decoded with.
+    fn scale(&self, energy: f64, found: Found) -> f32 {
+        let scale = match self.biased {
+            true => found.product / found.energy,
+            false => energy / found.product,
+        };
+        (scale as f32).min(LARGEST_SCALE)
+    }
+}
+
+/// How many states of rANS code `n` coefficients: one for each 4096, a power of two from 1 to 64.
+fn lanes(n: usize) -> usize {
+    1 << (n / VALUES_PER_LANE).max(1).ilog2().min(MOST_LANES.ilog2())
+}
+
+/// Puts the values of the nearest path in the place of the numbers.
+pub(super) fn search(kernel: Kernel, numbers: &mut [f32], rms: f64, setting: &Setting) -> Found {
+    let factor = (1.0 / (rms * f64::from(setting.step))) as f32;
+    // Vectors of sixteen trellises: as many trellises as states, and never fewer than a vector has.
+    let width = lanes(numbers.len()).div_ceil(16);
+    let mut found = Found::default();
+    for unit in numbers.chunks_mut(width * 16 * trellis::STEPS) {
+        let sums = kernel.search_trellis(unit, factor, width, setting.penalty.as_ref());
+        found.product += sums.product / f64::from(factor);
+        found.energy += sums.energy;
+    }
+    found
+}
+
+/// The tables for even and for odd values.
+fn tables(width: u8, low: u8) -> [Frequencies; 2] {
+    [false, true].map(|odd| frequencies::gaussian(width, odd, low))
+}
+
+/// What stands before the codes of values that are not all zeros.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head {
+    pub(super) scale: f32,
+    /// Of the tables.
+    pub(super) width: u8,
+    /// Low bits of an index that are not coded by tables.
+    pub(super) low: u8,
+}
+
+impl Head {
+    fn write_to(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.scale.to_le_bytes());
+        out.extend([self.width, self.low]);
+    }
+
+    /// The head, or `None` for zeros, and what stands behind it.
+    fn read(codes: &[u8]) -> Result<(Option<Self>, &[u8])> {
+        let mut cursor = Cursor::new(codes);
+        let scale = cursor.f32("scale of a group")?;
+        // Written so that NaN fails.
+        if !(0.0..=LARGEST_SCALE).contains(&scale) || scale.is_sign_negative() {
+            return Err(Error::corrupt(format!("scale of a group: {scale} is out of range")));
+        }
+        if scale == 0.0 {
+            cursor.end("trellis")?;
+            return Ok((None, &[]));
+        }
+        let (width, low) = (cursor.u8("width of tables")?, cursor.u8("number of low bits")?);
+        if width >= WIDTHS || low > MOST_LOW {
+            return Err(Error::corrupt(format!(
+                "codes of a group: expected a width below {WIDTHS} and at most {MOST_LOW} low bits, found {width} and {low}"
+            )));
+        }
+        Ok((Some(Self { scale, width, low }), cursor.rest()))
+    }
+}
+
+/// Appends the codes of values of a trellis.
+pub(super) fn put_values(
+    kernel: Kernel,
+    values: &[f32],
+    head: Head,
+    words: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) {
+    head.write_to(out);
+    let (n, low) = (values.len(), u32::from(head.low));
+    if low > 0 {
+        let (at, len) = (out.len(), packed_len(n, low));
+        out.resize(at + len + 16, 0);
+        kernel.pack_low(values, 1, low, &mut out[at..]);
+        out.truncate(at + len);
+    }
+    let mut starts = Vec::with_capacity(512);
+    tables(head.width, head.low).iter().for_each(|t| frequencies::put_starts(t, &mut starts));
+    let room = ROOM + size_of::<u32>() * MOST_LANES + size_of::<u16>() * n;
+    if words.len() < room {
+        words.resize(room, 0);
+    }
+    let (words, mut escaped) = (&mut words[..room], Vec::new());
+    let start = kernel.encode_values(values, &starts, low, lanes(n), words, &mut escaped);
+    out.extend_from_slice(&words[start..]);
+    let mut escapes = Writer::default();
+    for at in escaped.iter().rev() {
+        escapes.put_escaped(values[*at as usize] as i32 >> (1 + low));
+    }
+    escapes.finish(out);
+}
+
+/// The values that codes stand for, not scaled.
+fn get_values(
+    kernel: Kernel,
+    head: Head,
+    codes: &[u8],
+    bytes: &mut Vec<u8>,
+    out: &mut [f32],
+) -> Result<()> {
+    let low = u32::from(head.low);
+    let plane = packed_len(out.len(), low);
+    let Some((plane, coded)) = codes.split_at_checked(plane) else {
+        return Err(Error::corrupt(format!(
+            "codes of a group: expected {plane} bytes of low bits, found {}",
+            codes.len()
+        )));
+    };
+    if low > 0 {
+        kernel.dequantize(plane, &Grid::integers(low), out);
+    }
+    let tables = tables(head.width, head.low);
+    let mut slots = Vec::with_capacity(2 << 12);
+    tables.iter().for_each(|t| frequencies::put_slots(t, &mut slots));
+    bytes.clear();
+    bytes.extend_from_slice(coded);
+    bytes.extend([0; SLACK]);
+    let mut escapes = Reader::new(coded, &tables, low);
+    let end = kernel.decode_values(&slots, low, lanes(out.len()), bytes, &mut escapes, out);
+    let Some(end) = end else {
+        return Err(Error::corrupt("codes of a group: words of rANS that no encoder writes"));
+    };
+    escapes.finish(end)
+}
+
+impl Coder for Trellis {
+    fn bound(&self, n: usize) -> usize {
+        HEAD + size_of::<u32>() * lanes(n) + BYTES_PER_VALUE * n
+    }
+
+    fn bits(&self) -> f64 {
+        self.rate()
+    }
+
+    fn is_unbiased_if_mixed(&self) -> bool {
+        true
+    }
+
+    fn memory(&self, n: usize) -> usize {
+        // The numbers of a group, and its words.
+        n * size_of::<f32>() + self.bound(n) + SLACK
+    }
+
+    fn encoder<'a>(
+        &'a self,
+        job: &'a Job<'a>,
+        n: usize,
+        work: &'a mut Work,
+        out: &'a mut Vec<u8>,
+    ) -> impl Sink + 'a {
+        let Work { whole, bytes, .. } = work;
+        Encoder { stage: *self, job, numbers: whole.take(n), bytes, at: 0, out }
+    }
+
+    fn check(&self, n: usize, codes: &[u8]) -> Result<()> {
+        let (head, codes) = Head::read(codes)?;
+        let Some(head) = head else { return Ok(()) };
+        get_values(Kernel::new(Simd::Auto), head, codes, &mut Vec::new(), &mut vec![0.0; n])
+    }
+
+    fn decoder<'a>(
+        &'a self,
+        job: &'a Job<'a>,
+        n: usize,
+        codes: &'a [u8],
+        work: &'a mut Work,
+    ) -> Result<impl Source + 'a> {
+        let Work { whole, bytes, .. } = work;
+        let values = whole.take(n);
+        let (head, codes) = Head::read(codes)?;
+        let scale = match head {
+            Some(head) => {
+                get_values(job.kernel, head, codes, bytes, values)?;
+                head.scale
+            }
+            None => {
+                values.fill(0.0);
+                0.0
+            }
+        };
+        Ok(Decoder { values, scale, at: 0 })
+    }
+}
+
+/// Collects the numbers of a group: the step follows from their root mean square.
+struct Encoder<'a> {
+    stage: Trellis,
+    job: &'a Job<'a>,
+    numbers: &'a mut [f32],
+    bytes: &'a mut Vec<u8>,
+    at: usize,
+    out: &'a mut Vec<u8>,
+}
+
+impl Sink for Encoder<'_> {
+    fn unit(&self) -> usize {
+        RUN
+    }
+
+    fn put(&mut self, run: Run<'_>) -> Result<()> {
+        self.numbers[self.at..self.at + run.values.len()].copy_from_slice(run.values);
+        self.at += run.values.len();
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        let Self { stage, job, numbers, bytes, out, .. } = self;
+        let energy = sum_of_products(numbers, numbers);
+        let rms = (energy / numbers.len() as f64).sqrt();
+        let setting = Setting::of(stage.rate);
+        let found = match rms > 0.0 {
+            true => search(job.kernel, numbers, rms, &setting),
+            false => Found::default(),
+        };
+        if found.product <= 0.0 {
+            out.extend([0; SCALE_BYTES]);
+            return Ok(());
+        }
+        let scale = stage.scale(energy, found);
+        let width = width(found.energy / numbers.len() as f64);
+        put_values(job.kernel, numbers, Head { scale, width, low: setting.low }, bytes, out);
+        Ok(())
+    }
+}
+
+struct Decoder<'a> {
+    values: &'a mut [f32],
+    scale: f32,
+    at: usize,
+}
+
+impl Source for Decoder<'_> {
+    fn unit(&self) -> usize {
+        RUN
+    }
+
+    fn next(&mut self, len: usize) -> Result<Option<Run<'_>>> {
+        let n = run_len(self.values.len() - self.at, len);
+        if n == 0 {
+            return Ok(None);
+        }
+        let values = &mut self.values[self.at..self.at + n];
+        values.iter_mut().for_each(|v| *v *= self.scale);
+        self.at += n;
+        Ok(Some(Run { values, range: None }))
+    }
+}
+
+impl Stage for Trellis {
+    const ID: u8 = 0x23;
+    const NAME: &'static str = "trellis";
+    const EXAMPLES: &'static [&'static str] =
+        &["trellis=2", "trellis=0.25", "trellis=1", "trellis=3.5", "trellis=7", "trellis=2,biased"];
+
+    fn is_biased(&self) -> bool {
+        self.biased
+    }
+
+    fn parse(options: &mut Options<'_>) -> Result<Self> {
+        let rate: f64 = options
+            .value()?
+            .ok_or_else(|| Error::invalid("trellis needs bits a value, as in trellis=2.5"))?;
+        let biased = options.flag("biased")?;
+        options.end("biased")?;
+        // Saturates, and takes NaN for 0: both are out of range.
+        Self { rate: (rate * 1000.0).round_ties_even() as u16, biased }.checked()
+    }
+
+    fn print(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", Self::NAME, self.rate())?;
+        if self.biased {
+            f.write_str(",biased")?;
+        }
+        Ok(())
+    }
+
+    fn write_to(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.rate.to_le_bytes());
+        out.push(self.biased.into());
+    }
+
+    fn read_from(cursor: &mut Cursor<'_>) -> Result<Self> {
+        let (low, high) = (cursor.u8("rate of trellis")?, cursor.u8("rate of trellis")?);
+        let flags = cursor.u8("flags of trellis")?;
+        if flags > 1 {
+            return Err(Error::corrupt(format!("flags of trellis: {flags:#04x} is reserved")));
+        }
+        Self { rate: u16::from_le_bytes([low, high]), biased: flags == 1 }
+            .checked()
+            .map_err(|e| Error::corrupt(e.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::word;
+
+    /// Numbers like Gaussian ones, some of them far away, and hardly any in the last third.
+    fn numbers(n: usize) -> Vec<f32> {
+        let unit = |i: usize, j: u64| (word(j, i as u64) >> 40) as f32 / (1 << 24) as f32;
+        let sum = |i| (0..12).map(|j| unit(i, j)).sum::<f32>() - 6.0;
+        let scale = |i: usize| if i % 211 == 0 { 400.0 } else { 1.0 } * if 3 * i > 2 * n { 0.01 } else { 1.0 };
+        (0..n).map(|i| sum(i) * scale(i)).collect()
+    }
+
+    #[test]
+    fn every_instruction_set_finds_the_same_path_and_writes_and_reads_the_same_bytes() {
+        let kernels = [Simd::Scalar, Simd::Avx2, Simd::Auto].map(Kernel::new);
+        for n in [1, 15, 16, 17, 300, 5000, 40_003, 131_072 + 77, 262_144 + 1000] {
+            for rate in [200, 500, 1000, 3100, 6000, 12_000] {
+                let (y, setting) = (numbers(n), Setting::of(rate));
+                let energy = sum_of_products(&y, &y);
+                let results = kernels.map(|kernel| {
+                    let mut x = y.clone();
+                    let found = search(kernel, &mut x, (energy / n as f64).sqrt(), &setting);
+                    let head = Head {
+                        scale: 1.0,
+                        width: width(found.energy / n as f64),
+                        low: setting.low,
+                    };
+                    let (mut words, mut bytes, mut codes) = (Vec::new(), Vec::new(), Vec::new());
+                    put_values(kernel, &x, head, &mut words, &mut codes);
+                    let mut back = vec![f32::NAN; n];
+                    get_values(kernel, head, &codes[HEAD..], &mut bytes, &mut back).unwrap();
+                    assert!(back == x, "{n} values at {rate}");
+                    (x, codes, found.product.to_bits(), found.energy.to_bits())
+                });
+                assert!(results[0] == results[1], "{n} values at {rate}");
+                assert!(results[0] == results[2], "{n} values at {rate}");
+                let bound = Trellis { rate, biased: false }.bound(n);
+                assert!(results[0].1.len() <= bound, "{n} values at {rate}");
+            }
+        }
+    }
+
+    #[test]
+    fn codes_with_any_byte_changed_or_missing_are_refused_or_decode_to_something() {
+        let n = 5000;
+        let (y, setting) = (numbers(n), Setting::of(1500));
+        let kernel = Kernel::new(Simd::Auto);
+        let mut x = y.clone();
+        let found = search(kernel, &mut x, 1.0, &setting);
+        let head = Head { scale: 1.0, width: width(found.energy / n as f64), low: setting.low };
+        let (mut codes, mut bytes, mut out) = (Vec::new(), Vec::new(), vec![0.0; n]);
+        put_values(kernel, &x, head, &mut Vec::new(), &mut codes);
+        let codes = &codes[HEAD..];
+        let mut refused = 0;
+        for i in 0..codes.len() {
+            let mut changed = codes.to_vec();
+            changed[i] ^= 1 << (i % 8);
+            refused += u32::from(get_values(kernel, head, &changed, &mut bytes, &mut out).is_err());
+            let cut = &codes[..i];
+            assert!(get_values(kernel, head, cut, &mut bytes, &mut out).is_err(), "{i} bytes");
+        }
+        // A state has to end at one of 2^32 numbers, and words and escapes have to meet; only what two
+        // changes of a state make up for goes on.
+        assert!(refused as usize * 100 > codes.len() * 99, "{refused} of {}", codes.len());
+    }
+}

@@ -1,0 +1,386 @@
+//! Interleaved rANS (Duda 2013; Giesen 2014) of integers in up to 64 lanes: FORMAT.md, section 7.5.
+//!
+//! Integer i belongs to state i modulo the number of lanes. Vectors of sixteen states go together; where
+//! there are fewer lanes, and at the ragged end, one integer goes after the other.
+
+use super::Operation;
+use super::lanes::{LANES, Lanes};
+use crate::arrays;
+
+/// Bits of a frequency: those of a table add up to `1 << PROBABILITY_BITS`.
+pub(crate) const PROBABILITY_BITS: u32 = 12;
+/// States between symbols are at least this; it is where they begin and end.
+pub(crate) const LOWEST_STATE: u32 = 1 << 16;
+/// Most lanes.
+pub(crate) const MOST_LANES: usize = 64;
+/// Tokens of small integers stand for themselves, less this.
+pub(crate) const MIDDLE: i32 = 112;
+/// First token that is not a small integer.
+pub(crate) const FIRST_WIDE: u32 = 224;
+/// What an integer has that no table holds.
+pub(crate) const NO_TOKEN: u32 = 254;
+/// The token before an integer that follows elsewhere.
+pub(crate) const ESCAPE: u32 = 255;
+/// Bytes behind the words that the decoder may read.
+pub(crate) const SLACK: usize = 2 * MOST_LANES;
+/// Added to signed integers, so that unsigned operations do.
+const BIAS: u32 = 1 << 24;
+
+/// Which table an integer of the coded sequence stands under, and what it is there.
+pub(super) trait Contexts: Copy {
+    /// Of sixteen neighbours from `at` on: their tables, and their integers plus [`BIAS`].
+    fn of<L: Lanes>(self, l: L, at: usize, x: L::U) -> (L::U, L::U);
+    /// Of one.
+    fn of_one(self, at: usize, x: i32) -> (u32, u32);
+}
+
+/// Values of a trellis: `2 k + table`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parity;
+
+impl Contexts for Parity {
+    #[inline(always)]
+    fn of<L: Lanes>(self, l: L, _: usize, x: L::U) -> (L::U, L::U) {
+        (l.and_u(x, l.splat_u(1)), l.shift_right::<1>(l.add_u(x, l.splat_u(2 * BIAS))))
+    }
+    fn of_one(self, _: usize, x: i32) -> (u32, u32) {
+        ((x & 1) as u32, ((x >> 1) + BIAS as i32) as u32)
+    }
+}
+
+/// Encodes integers, from the last to the first.
+pub(super) struct Encode<'a, C> {
+    /// The integers, as f32.
+    pub x: &'a [f32],
+    pub contexts: C,
+    /// For each table and token: where it starts, times 2^16, plus its frequency, 0 where it has none.
+    pub tables: &'a [u32],
+    /// Low bits of an integer that go elsewhere.
+    pub low: u32,
+    pub lanes: usize,
+    /// Ends with the words.
+    pub out: &'a mut [u8],
+    /// Places of integers without a token, in descending order.
+    pub escaped: &'a mut Vec<u32>,
+}
+
+impl<C: Contexts> Operation for Encode<'_, C> {
+    /// Where in `out` the states and words start.
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<L: Lanes>(mut self, l: L) -> usize {
+        let mut states = [LOWEST_STATE; MOST_LANES];
+        let n = self.x.len();
+        let whole = if self.lanes < LANES { 0 } else { n / self.lanes * self.lanes };
+        let mut end = self.out.len();
+        for at in (whole..n).rev() {
+            end = self.one(at, &mut states[at % self.lanes], end);
+        }
+        end = match self.lanes / LANES {
+            1 => self.rows::<L, 1>(l, &mut states, whole, end),
+            2 => self.rows::<L, 2>(l, &mut states, whole, end),
+            4 => self.rows::<L, 4>(l, &mut states, whole, end),
+            _ => end,
+        };
+        for state in states[..self.lanes].iter().rev() {
+            end -= 4;
+            self.out[end..end + 4].copy_from_slice(&state.to_le_bytes());
+        }
+        end
+    }
+}
+
+impl<C: Contexts> Encode<'_, C> {
+    fn one(&mut self, at: usize, state: &mut u32, mut end: usize) -> usize {
+        let (table, k) = self.contexts.of_one(at, self.x[at] as i32);
+        let token = token(k, self.low);
+        let mut entry = self.tables[(table << 8 | token) as usize];
+        if entry & 0xffff == 0 {
+            self.escaped.push(at as u32);
+            entry = self.tables[(table << 8 | ESCAPE) as usize];
+        }
+        let (start, frequency) = (entry >> 16, entry & 0xffff);
+        if *state >> (32 - PROBABILITY_BITS) >= frequency {
+            end -= 2;
+            self.out[end..end + 2].copy_from_slice(&(*state as u16).to_le_bytes());
+            *state >>= 16;
+        }
+        *state = ((*state / frequency) << PROBABILITY_BITS) + *state % frequency + start;
+        end
+    }
+
+    #[inline(always)]
+    fn rows<L: Lanes, const W: usize>(
+        &mut self,
+        l: L,
+        states: &mut [u32; MOST_LANES],
+        whole: usize,
+        mut end: usize,
+    ) -> usize {
+        let mut vectors = [l.splat_u(LOWEST_STATE); W];
+        let (states, _) = arrays::split_mut::<_, LANES>(states);
+        for w in 0..W {
+            vectors[w] = l.load_u(&states[w]);
+        }
+        for row in (0..whole / (W * LANES)).rev() {
+            for w in (0..W).rev() {
+                let at = (row * W + w) * LANES;
+                let entries = self.entries(l, at);
+                let frequencies = l.and_u(entries, l.splat_u(0xffff));
+                let state;
+                (state, end) = l.emit(vectors[w], frequencies, self.out, end);
+                let quotients = l.divide(state, frequencies);
+                let rest = l.sub_u(state, l.mul_u(quotients, frequencies));
+                let upper = l.shift_left::<PROBABILITY_BITS>(quotients);
+                vectors[w] = l.add_u(l.add_u(upper, rest), l.shift_right::<16>(entries));
+            }
+        }
+        for w in 0..W {
+            l.store_u(vectors[w], &mut states[w]);
+        }
+        end
+    }
+
+    /// The entries of sixteen integers from `at` on.
+    #[inline(always)]
+    fn entries<L: Lanes>(&mut self, l: L, at: usize) -> L::U {
+        let row = self.x[at..].first_chunk().unwrap_or(&[0.0; LANES]);
+        let (tables, k) = self.contexts.of(l, at, l.round_nearest(l.load(row)));
+        let first = (BIAS >> self.low) - MIDDLE as u32;
+        let token = l.sub_u(l.shift_right_by(k, l.splat_u(self.low)), l.splat_u(first));
+        // What is below the first token is above the last.
+        let inside = l.min_u(token, l.splat_u(NO_TOKEN));
+        let places = l.or_u(l.shift_left::<8>(tables), inside);
+        let entries = l.gather(self.tables, places);
+        let missing = l.zeros(l.and_u(entries, l.splat_u(0xffff)));
+        if missing == 0 {
+            return entries;
+        }
+        self.escape(l, at, missing, tables, entries)
+    }
+
+    #[cold]
+    fn escape<L: Lanes>(
+        &mut self,
+        l: L,
+        at: usize,
+        missing: u32,
+        tables: L::U,
+        entries: L::U,
+    ) -> L::U {
+        let (mut numbers, mut found) = ([0; LANES], [0; LANES]);
+        l.store_u(tables, &mut numbers);
+        l.store_u(entries, &mut found);
+        for lane in (0..LANES).rev().filter(|lane| missing >> lane & 1 == 1) {
+            self.escaped.push((at + lane) as u32);
+            found[lane] = self.tables[(numbers[lane] << 8 | ESCAPE) as usize];
+        }
+        l.load_u(&found)
+    }
+}
+
+/// The token of an integer plus [`BIAS`].
+pub(crate) fn token(k: u32, low: u32) -> u32 {
+    (k >> low).wrapping_sub((BIAS >> low) - MIDDLE as u32).min(NO_TOKEN)
+}
+
+/// How the table of an integer follows from those before it.
+pub(super) trait Walk: Copy {
+    /// The table for integers from `at` on.
+    fn table<L: Lanes>(self, l: L, at: usize, lane: L::U) -> L::U;
+    fn table_of_one(self, at: usize, lane: u32) -> u32;
+    /// What is decoded from the integer k, plus [`BIAS`], and the state of the lane behind it.
+    fn step<L: Lanes>(self, l: L, lane: L::U, k: L::U) -> (L::F, L::U);
+    fn step_one(self, lane: u32, k: i32) -> (f32, u32);
+    /// Integers of a lane after which it starts anew.
+    fn restart(self) -> usize;
+}
+
+impl Walk for Parity {
+    #[inline(always)]
+    fn table<L: Lanes>(self, l: L, _: usize, lane: L::U) -> L::U {
+        l.and_u(lane, l.splat_u(1))
+    }
+    fn table_of_one(self, _: usize, lane: u32) -> u32 {
+        lane & 1
+    }
+    #[inline(always)]
+    fn step<L: Lanes>(self, l: L, lane: L::U, k: L::U) -> (L::F, L::U) {
+        let odd = l.and_u(lane, l.splat_u(1));
+        let value = l.sub_u(l.add_u(l.shift_left::<1>(k), odd), l.splat_u(2 * BIAS));
+        let branch = l.shift_left::<1>(l.and_u(k, l.splat_u(1)));
+        let five = l.or_u(odd, l.shift_left::<2>(odd));
+        let next = l.xor_u(l.xor_u(l.shift_right::<1>(lane), five), branch);
+        (l.to_float(value), next)
+    }
+    fn step_one(self, lane: u32, k: i32) -> (f32, u32) {
+        let odd = lane & 1;
+        ((2 * k + odd as i32) as f32, (lane >> 1) ^ (5 * odd) ^ (((k & 1) as u32) << 1))
+    }
+    fn restart(self) -> usize {
+        super::trellis::STEPS
+    }
+}
+
+/// Integers that follow elsewhere, in their order.
+pub(crate) trait Elsewhere {
+    /// The next one, of this token under this table; `None` where it is not valid.
+    fn next(&mut self, table: u32, token: u32) -> Option<i32>;
+}
+
+/// Decodes integers from the first on.
+pub(super) struct Decode<'a, W, E> {
+    /// For each table and each slot of 12 bits: the distance from the start of its token, the frequency
+    /// times 2^12, the token times 2^24.
+    pub tables: &'a [u32],
+    pub walk: W,
+    pub low: u32,
+    pub lanes: usize,
+    /// States and words, with [`SLACK`] behind them.
+    pub words: &'a [u8],
+    pub elsewhere: &'a mut E,
+    /// Holds the low bits of every integer, where there are any; what they become.
+    pub out: &'a mut [f32],
+}
+
+/// State of a decoder: of rANS, of the walk, and where the next word is.
+struct State {
+    rans: [u32; MOST_LANES],
+    walk: [u32; MOST_LANES],
+    at: usize,
+}
+
+impl<W: Walk, E: Elsewhere> Operation for Decode<'_, W, E> {
+    /// Where the words end; `None` where they are not valid.
+    type Output = Option<usize>;
+
+    #[inline(always)]
+    fn run<L: Lanes>(mut self, l: L) -> Option<usize> {
+        let mut state = State { rans: [0; MOST_LANES], walk: [0; MOST_LANES], at: 0 };
+        for rans in &mut state.rans[..self.lanes] {
+            let bytes = self.words.get(state.at..state.at + 4)?;
+            *rans = u32::from_le_bytes(bytes.try_into().ok()?);
+            state.at += 4;
+            if *rans < LOWEST_STATE {
+                return None;
+            }
+        }
+        // Lanes of the walk: as many, but never fewer than a vector has.
+        let unit = self.lanes.max(LANES) * self.walk.restart();
+        let mut from = 0;
+        while from < self.out.len() {
+            let to = self.out.len().min(from.saturating_add(unit));
+            state.walk = [0; MOST_LANES];
+            self.unit(l, &mut state, from, to)?;
+            from = to;
+        }
+        let ended = state.rans[..self.lanes].iter().all(|rans| *rans == LOWEST_STATE);
+        ended.then_some(state.at)
+    }
+}
+
+impl<W: Walk, E: Elsewhere> Decode<'_, W, E> {
+    /// What lies between two starts of the walk.
+    #[inline(always)]
+    fn unit<L: Lanes>(&mut self, l: L, state: &mut State, from: usize, to: usize) -> Option<()> {
+        let rows = (to - from) / self.lanes;
+        let whole = match self.lanes / LANES {
+            1 => self.rows::<L, 1>(l, state, from, rows),
+            2 => self.rows::<L, 2>(l, state, from, rows),
+            4 => self.rows::<L, 4>(l, state, from, rows),
+            _ => Some(0),
+        }?;
+        (from + whole..to).try_for_each(|at| self.one(state, from, at))
+    }
+
+    fn one(&mut self, state: &mut State, from: usize, at: usize) -> Option<()> {
+        let lane = &mut state.walk[(at - from) % self.lanes.max(LANES)];
+        let rans = &mut state.rans[at % self.lanes];
+        let table = self.walk.table_of_one(at, *lane);
+        let entry = *self.tables.get((table << PROBABILITY_BITS | *rans & 0xfff) as usize)?;
+        *rans = (entry >> 12 & 0xfff) * (*rans >> PROBABILITY_BITS) + (entry & 0xfff);
+        if *rans < LOWEST_STATE {
+            let bytes = self.words.get(state.at..state.at + 2)?;
+            *rans = *rans << 16 | u32::from(u16::from_le_bytes(bytes.try_into().ok()?));
+            state.at += 2;
+        }
+        let token = entry >> 24;
+        let upper = match token < FIRST_WIDE {
+            true => token as i32 - MIDDLE,
+            false => self.elsewhere.next(table, token)?,
+        };
+        let low = if self.low > 0 { self.out[at] as i32 } else { 0 };
+        (self.out[at], *lane) = self.walk.step_one(*lane, (upper << self.low) + low);
+        Some(())
+    }
+
+    /// Rows of W vectors; says how many integers those were.
+    #[inline(always)]
+    fn rows<L: Lanes, const V: usize>(
+        &mut self,
+        l: L,
+        state: &mut State,
+        from: usize,
+        rows: usize,
+    ) -> Option<usize> {
+        let mut rans = [l.splat_u(0); V];
+        let mut lane = [l.splat_u(0); V];
+        for v in 0..V {
+            rans[v] = l.load_u(state.rans[v * LANES..].first_chunk()?);
+            lane[v] = l.load_u(state.walk[v * LANES..].first_chunk()?);
+        }
+        let mut next = state.at;
+        let one = l.splat_u(1 << self.low);
+        let bias = l.splat_u(BIAS - ((MIDDLE as u32) << self.low));
+        for row in 0..rows {
+            for v in 0..V {
+                let at = from + (row * V + v) * LANES;
+                let table = self.walk.table(l, at, lane[v]);
+                let slot = l.and_u(rans[v], l.splat_u(0xfff));
+                let place = l.or_u(l.shift_left::<PROBABILITY_BITS>(table), slot);
+                let entry = l.gather(self.tables, place);
+                let frequency = l.and_u(l.shift_right::<12>(entry), l.splat_u(0xfff));
+                let upper = l.mul_u(frequency, l.shift_right::<PROBABILITY_BITS>(rans[v]));
+                let low = l.add_u(upper, l.and_u(entry, l.splat_u(0xfff)));
+                let words = self.words.get(next..)?.first_chunk()?;
+                let taken;
+                (rans[v], taken) = l.refill(low, words);
+                next += 2 * taken;
+                let mut token = l.shift_right::<24>(entry);
+                if l.zeros(l.xor_u(l.shift_right::<5>(token), l.splat_u(7))) != 0 {
+                    token = self.wide(l, table, token)?;
+                }
+                let out = self.out[at..].first_chunk_mut()?;
+                let mut k = l.add_u(token, bias);
+                if self.low > 0 {
+                    let low = l.round_nearest(l.load(out));
+                    k = l.add_u(l.add_u(l.mul_u(token, one), low), bias);
+                }
+                let value;
+                (value, lane[v]) = self.walk.step(l, lane[v], k);
+                l.store(value, out);
+            }
+        }
+        for v in 0..V {
+            l.store_u(rans[v], state.rans[v * LANES..].first_chunk_mut()?);
+            l.store_u(lane[v], state.walk[v * LANES..].first_chunk_mut()?);
+        }
+        state.at = next;
+        Some(rows * V * LANES)
+    }
+
+    /// The tokens of sixteen integers some of which follow elsewhere, as if they had tokens, too.
+    #[cold]
+    fn wide<L: Lanes>(&mut self, l: L, tables: L::U, tokens: L::U) -> Option<L::U> {
+        let (mut numbers, mut found) = ([0; LANES], [0; LANES]);
+        l.store_u(tables, &mut numbers);
+        l.store_u(tokens, &mut found);
+        for (token, table) in found.iter_mut().zip(numbers) {
+            if *token >= FIRST_WIDE {
+                *token = (self.elsewhere.next(table, *token)? + MIDDLE) as u32;
+            }
+        }
+        Some(l.load_u(&found))
+    }
+}
