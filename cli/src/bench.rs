@@ -14,6 +14,7 @@ use crate::exit::{Outcome, refused};
 use crate::files::{Input, Source, open_source};
 use crate::help;
 use crate::measure::{Measured, Sample};
+use crate::phrase::{bytes, counted};
 use crate::seeds::SeedArguments;
 use crate::stream;
 use crate::table::{Table, visible};
@@ -30,7 +31,7 @@ pub struct Arguments {
     #[arg(value_name = "FILE")]
     input: PathBuf,
     /// A pipeline to measure; repeatable [default: the presets and some more]
-    #[arg(short, long = "spec", value_name = "SPEC")]
+    #[arg(short, long = "spec", value_name = "SPEC", value_parser = crate::spec_argument::parse)]
     specs: Vec<Spec>,
     /// How often to encode and decode; the best time counts
     #[arg(long, value_name = "N", default_value_t = 3)]
@@ -120,11 +121,11 @@ fn text(report: &Report) -> String {
         add(&mut table, measured.spec.clone(), measured);
     }
     format!(
-        "{}: {} tensors, {} values, {} bytes; copying {:.2} GB/s\n{table}",
+        "{}: {}, {}, {}; copying {:.2} GB/s\n{table}",
         visible(&report.file),
-        report.tensors,
-        report.values,
-        report.bytes,
+        counted(report.tensors, "tensor"),
+        counted(report.values, "value"),
+        bytes(report.bytes as u64),
         report.memcpy_gbs
     )
 }

@@ -39,6 +39,11 @@ impl Console {
         self.quiet > 0
     }
 
+    /// Whether everything is to be known.
+    pub fn is_verbose(&self) -> bool {
+        self.verbose
+    }
+
     /// A result; ends with a line end of its own if it needs one.
     pub fn print(&self, text: &str) -> Result<()> {
         let mut stdout = io::stdout().lock();

@@ -18,6 +18,7 @@ use crate::device::DeviceArgument;
 use crate::exit::{Outcome, Usage, unfit};
 use crate::files::{Format, Input, Sink, TensorInfo, byte_len, create_sink};
 use crate::help;
+use crate::phrase::{self, counted};
 use crate::stream::{self, Stream};
 use crate::table::printable;
 
@@ -116,7 +117,8 @@ fn tell(job: Job<'_>, console: &Console) -> Result<()> {
         console.detail(|| format!("{}: {dtype} {shape:?}", printable(name)));
     }
     let Report { input, output, tensors, bytes, .. } = &report;
-    let summary = format!("{input} -> {output}: {} tensors, {bytes} bytes", tensors.len());
+    let (tensors, bytes) = (counted(tensors.len(), "tensor"), phrase::bytes(*bytes));
+    let summary = format!("{input} -> {output}: {tensors}, {bytes}");
     match job.destination {
         Destination::Path(_) => console.note(&summary),
         Destination::Stdout => console.detail(|| summary),

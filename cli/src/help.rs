@@ -115,7 +115,8 @@ Stages, in this order, each optional, joined by | (so put them in quotes):
   rotation[,levels=3]          random rotation of up to a million values at once, in 2 or 3 passes
   subsample=S                  send the fraction S of the values
   q=Q[,nearest,block=4096]     Q bits per value, 1 to 16; nearest: no random rounding, which is \
-more exact for one client and biased in the average of many
+more exact for one client and BIASED: in the average of many clients its errors add up instead of \
+cancelling, so it is for what is sent once (features, a model), not for updates
   lm=Q                         Q bits per value, 1 to 8, for use behind rotation
   trellis=R[,biased]           R bits per value, 0.1 to 12, for use behind rotation; biased: the \
 least error for one client, but not right in the average of many
@@ -125,8 +126,13 @@ least error for one client, but not right in the average of many
 
 Rules:
   --rule 'bn*=lossless' --rule 'fc*.weight=hadamard|q=2' --spec careful
-  The first rule whose pattern matches the name of a tensor decides; --spec applies to the rest. \
-Patterns know *, ? and [a-z].";
+  The first rule whose pattern matches the name of a tensor, or parts of it that follow each other, \
+decides; --spec applies to the rest. Patterns know *, ? and [a-z]; parts end at a dot or a slash, so \
+that bn* matches layer4.0.bn3.weight; after ^ a pattern matches whole names only.
+
+What is asked and not done is said, in one line each: f64 under a lossy pipeline (--f64), rules \
+without effect, tensors that are spared or that would be smaller without loss. -q silences it, \
+--strict makes errors of it, --json has it under remarks. --dry-run says all of it and writes nothing.";
 
 const FILES: &str = "\
 Files and pipes:

@@ -13,8 +13,9 @@ use crate::console::Console;
 use crate::exit::Outcome;
 use crate::files::{Input, byte_len};
 use crate::help;
+use crate::phrase::{change, counted};
 use crate::stream::{self, Stream};
-use crate::table::{Table, visible};
+use crate::table::{Table, shape, visible};
 
 /// Show what is in a stream, from its headers alone
 #[derive(Debug, Args)]
@@ -143,11 +144,10 @@ fn text(report: &Report) -> String {
     let heads = ["tensor", "dtype", "shape", "spec", "seed", "round", "chunks", "bytes", "ratio"];
     let mut table = Table::new(4, heads);
     for t in &report.tensors {
-        let shape: Vec<_> = t.shape.iter().map(u64::to_string).collect();
         table.row([
             t.name.clone(),
             t.dtype.clone(),
-            format!("[{}]", shape.join(",")),
+            shape(&t.shape),
             t.spec.clone(),
             t.seed.clone().unwrap_or_else(|| "-".into()),
             t.round.map_or("-".into(), |r| r.to_string()),
@@ -158,11 +158,10 @@ fn text(report: &Report) -> String {
     }
     let total = &report.total;
     text + &format!(
-        "{table}total    {} tensors, {} values, {} -> {} bytes, ratio {:.2}, {:.3} bits per value\n",
-        total.tensors,
-        total.values,
-        total.original_bytes,
-        total.bytes,
+        "{table}total    {}, {}, {}, ratio {:.2}, {:.3} bits per value\n",
+        counted(total.tensors, "tensor"),
+        counted(total.values as usize, "value"),
+        change(total.original_bytes, total.bytes),
         total.ratio,
         total.bits_per_value
     )

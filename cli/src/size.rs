@@ -23,7 +23,6 @@ pub fn parse(text: &str) -> Result<u64, String> {
 }
 
 /// A number of bytes for the eye, in powers of 1000.
-#[cfg(feature = "train")]
 pub fn human(bytes: u64) -> String {
     let power = (bytes.max(1).ilog10() / 3).min(4);
     let unit = ["B", "kB", "MB", "GB", "TB"][power as usize];

@@ -21,6 +21,12 @@ impl Table {
     }
 }
 
+/// Dimensions as a cell: `[64,3,3]`.
+pub fn shape(dims: &[u64]) -> String {
+    let dims: Vec<_> = dims.iter().map(u64::to_string).collect();
+    format!("[{}]", dims.join(","))
+}
+
 /// The text, quoted and escaped if it has blanks or could play tricks with a terminal: names come
 /// from files of strangers.
 pub fn printable(text: &str) -> String {

@@ -1,42 +1,47 @@
 //! From a source of tensors to a stream, piece by piece.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 use anyhow::Result;
-use fedpress::{
-    EncodeOptions, ErrorKind, Spare, SpareRule, Spec, TensorDesc, Writer, effective_spec, spared,
-};
+use fedpress::{EncodeOptions, ErrorKind, Spare, TensorDesc, Writer};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::Pipeline;
+use super::plan::{Planned, Reason};
+use super::sample::Sampler;
 use crate::console::Console;
-use crate::files::{Output, Source, TensorInfo, byte_len};
+use crate::files::{Narrow, Output, Source};
 use crate::piece::{PIECE, fill};
-use crate::rules::Rules;
 use crate::table::printable;
 
 /// What became of a tensor.
 #[derive(Debug, Serialize)]
 pub struct Encoded {
-    name: String,
-    dtype: &'static str,
-    spec: String,
+    pub name: String,
+    pub dtype: &'static str,
+    pub shape: Vec<u64>,
+    pub spec: String,
     pub original_bytes: u64,
     pub bytes: u64,
+    /// Normalized mean squared error of a part of it, where it was measured.
+    pub nmse: Option<f64>,
+    /// Why it is lossless although a lossy pipeline was asked for.
+    pub reason: Option<String>,
     /// Why it was spared what was asked for.
     pub spared: Option<&'static str>,
     /// About how many bytes that cost.
     pub spared_bytes: u64,
+    /// Whether it would take fewer bytes without loss.
+    pub larger: bool,
 }
 
 /// Tensors on their way into a stream.
 pub struct Job<'a> {
     options: EncodeOptions,
     source: Box<dyn Source>,
-    rules: Rules<'a>,
+    plan: Vec<Planned<'a>>,
+    pub sampler: Sampler,
     progress: ProgressBar,
-    console: &'a Console,
     piece: Vec<u8>,
 }
 
@@ -45,47 +50,35 @@ impl<'a> Job<'a> {
     pub fn new(
         options: EncodeOptions,
         source: Box<dyn Source>,
-        pipeline: &'a Pipeline,
-        console: &'a Console,
+        plan: Vec<Planned<'a>>,
+        sampler: Sampler,
+        console: &Console,
     ) -> Self {
-        let sizes = source.tensors().iter().map(|info| match info.open {
-            true => None,
-            false => byte_len(info.dtype, &info.shape),
-        });
-        let several = source.tensors().len() > 1;
-        Self {
-            progress: console.progress(sizes.reduce(add).flatten()),
-            options: options.with_several(several),
-            source,
-            rules: Rules::new(&pipeline.rules, &pipeline.spec),
-            console,
-            piece: vec![0; PIECE],
-        }
+        let sizes = plan.iter().map(|t| (!t.desc.open).then(|| size_of_all(&t.desc)).flatten());
+        let progress = console.progress(sizes.reduce(add).flatten());
+        Self { options, source, plan, sampler, progress, piece: vec![0; PIECE] }
     }
 
     /// Writes the whole stream; returns what became of each tensor, and the bytes of it all.
-    pub fn run(mut self, manifest: bool, output: Output<'_>) -> Result<(Vec<Encoded>, u64)> {
-        // What is spared is decided here, where rules are known.
+    pub fn run(&mut self, manifest: bool, output: Output<'_>) -> Result<(Vec<Encoded>, u64)> {
+        // What is spared was decided by the plan, where rules are known.
         let options = self.options.clone().with_spare(Spare::Nothing);
         let mut writer = Writer::new(Counting { inner: output, n: 0 }, options)?;
         if !self.source.metadata().is_empty() {
             writer.metadata(self.source.metadata())?;
         }
-        let infos = self.source.tensors().to_vec();
-        let descs: Vec<_> = infos.iter().map(desc_of).collect();
+        let plan = std::mem::take(&mut self.plan);
         if manifest {
+            let descs: Vec<_> = plan.iter().map(|planned| planned.desc.clone()).collect();
             writer.manifest(&descs)?;
         }
         let mut tensors = Vec::new();
-        for (index, desc) in descs.iter().enumerate() {
-            self.progress.set_message(printable(&desc.name));
-            tensors.push(self.tensor(&mut writer, index, desc)?);
+        for (index, planned) in plan.iter().enumerate() {
+            self.progress.set_message(printable(&planned.desc.name));
+            tensors.push(self.tensor(&mut writer, index, planned)?);
         }
         let counting = writer.finish()?;
         self.progress.finish_and_clear();
-        for pattern in self.rules.unused() {
-            self.console.note(&format!("no tensor was encoded by the rule for {pattern:?}"));
-        }
         Ok((tensors, counting.n))
     }
 
@@ -93,66 +86,103 @@ impl<'a> Job<'a> {
         &mut self,
         writer: &mut Writer<Counting<Output<'_>>>,
         index: usize,
-        desc: &TensorDesc,
+        planned: &Planned<'_>,
     ) -> Result<Encoded> {
-        let (spec, spared) = self.spec_for(desc);
+        let Planned { desc, spec, .. } = planned;
         let start = writer.bytes_written();
-        writer.begin(desc, &spec)?;
-        let mut original_bytes = 0;
+        writer.begin(desc, spec)?;
         let mut elements = self.source.read(index)?;
-        loop {
-            let n = fill(&mut elements, &mut self.piece)?;
-            writer.push(&self.piece[..n]).map_err(blame_non_finite)?;
-            original_bytes += n as u64;
-            self.progress.inc(n as u64);
-            if n < PIECE {
-                break;
-            }
+        if planned.narrowed {
+            elements = Box::new(Narrow::new(elements));
         }
+        let (n_bytes, last, nmse) = push_all(
+            writer,
+            &mut *elements,
+            planned,
+            &mut self.piece,
+            &mut self.sampler,
+            &self.progress,
+        )?;
+        drop(elements);
         writer.end().map_err(blame_non_finite)?;
-        let encoded = Encoded {
+        let bytes = writer.bytes_written() - start;
+        let larger = self.is_larger(planned, n_bytes, bytes, last)?;
+        let spared = match planned.reason {
+            Some(Reason::Spared(rule)) => Some(rule.what),
+            _ => None,
+        };
+        Ok(Encoded {
             name: desc.name.clone(),
             dtype: desc.dtype.name(),
+            shape: desc.shape.clone(),
             spec: spec.to_string(),
-            original_bytes,
-            bytes: writer.bytes_written() - start,
-            spared: spared.as_ref().map(|(rule, _)| rule.what),
-            spared_bytes: spared.map_or(0, |(_, asked)| {
-                // The ratio is that to f32.
-                let values = original_bytes as f64 * 8.0 / desc.dtype.bits() as f64;
-                let asked = 4.0 * values / asked.formula_ratio();
-                (writer.bytes_written() - start).saturating_sub(asked as u64)
+            original_bytes: if planned.narrowed { 2 * n_bytes } else { n_bytes },
+            bytes,
+            nmse,
+            reason: planned.reason.map(Reason::sentence).or_else(|| {
+                (nmse == Some(0.0)).then(|| "exact: no larger without loss".to_owned())
             }),
-        };
-        self.console.detail(|| {
-            let Encoded { name, spec, bytes, spared, .. } = &encoded;
-            let why = spared.map_or(String::new(), |what| format!(" (spared: {what})"));
-            format!("{}: {spec}{why}, {original_bytes} -> {bytes} bytes", printable(name))
-        });
-        Ok(encoded)
+            spared,
+            spared_bytes: spared.map_or(0, |_| bytes.saturating_sub(asked_bytes(planned, n_bytes))),
+            larger,
+        })
     }
 
-    /// The pipeline of a tensor, after the rules, its size and type; and where it is spared what was
-    /// asked for, by which line of the table, and what that was. A rule of the user's goes before.
-    fn spec_for(&mut self, desc: &TensorDesc) -> (Spec, Option<(&'static SpareRule, &'a Spec)>) {
-        let (asked, by_rule) = self.rules.spec_for(&desc.name);
-        let without = self.options.clone().with_spare(Spare::Nothing);
-        let spec = effective_spec(desc, asked, &without);
-        match spared(desc, &self.options).filter(|_| spec.is_lossy() && !by_rule) {
-            Some(rule) => (Spec::lossless(), Some((rule, asked))),
-            None => (spec, None),
+    /// Whether a tensor would take fewer bytes without loss, by its last piece, which is all of a
+    /// small tensor; looked at only where so many bytes are left that it can be.
+    fn is_larger(&self, planned: &Planned<'_>, all: u64, coded: u64, last: usize) -> Result<bool> {
+        if !planned.spec.is_lossy() || 2 * coded < all || last == 0 {
+            return Ok(false);
+        }
+        let lossless = self.sampler.lossless_len(&planned.desc, &self.piece[..last])?;
+        let lossless = all as f64 * lossless as f64 / last as f64;
+        Ok(coded as f64 > 1.02 * lossless)
+    }
+}
+
+/// All elements of a tensor into the stream; returns how many bytes, how many of the piece are of this
+/// tensor, and the error of the first piece where that is measured.
+fn push_all(
+    writer: &mut Writer<Counting<Output<'_>>>,
+    elements: &mut dyn Read,
+    planned: &Planned<'_>,
+    piece: &mut [u8],
+    sampler: &mut Sampler,
+    progress: &ProgressBar,
+) -> Result<(u64, usize, Option<f64>)> {
+    let (mut n_bytes, mut last, mut nmse) = (0, 0, None);
+    let mut elements = elements;
+    loop {
+        let n = fill(&mut elements, piece)?;
+        if n > 0 {
+            last = n;
+        }
+        if n_bytes == 0 {
+            nmse = sampler.measure(&planned.desc, &planned.spec, &piece[..n])?;
+        }
+        writer.push(&piece[..n]).map_err(blame_non_finite)?;
+        n_bytes += n as u64;
+        progress.inc(n as u64);
+        if n < piece.len() {
+            return Ok((n_bytes, last, nmse));
         }
     }
+}
+
+/// About how many bytes the pipeline that was asked for would make.
+fn asked_bytes(planned: &Planned<'_>, n_bytes: u64) -> u64 {
+    let values = n_bytes as f64 * 8.0 / planned.desc.dtype.bits() as f64;
+    // The ratio is that to f32.
+    (4.0 * values / planned.asked.formula_ratio()) as u64
+}
+
+fn size_of_all(desc: &TensorDesc) -> Option<u64> {
+    crate::files::byte_len(desc.dtype, &desc.shape)
 }
 
 /// A hostile directory may claim any sizes.
 fn add(a: Option<u64>, b: Option<u64>) -> Option<u64> {
     a?.checked_add(b?)
-}
-
-fn desc_of(info: &TensorInfo) -> TensorDesc {
-    let TensorInfo { name, dtype, shape, open } = info.clone();
-    TensorDesc { name, dtype, shape, open }
 }
 
 /// Sources deliver what they promise, so what the encoder can object to is NaN and infinity.

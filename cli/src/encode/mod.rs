@@ -1,6 +1,10 @@
 //! `fedpress encode`: tensor file in, stream out, in memory bounded by a few chunks.
 
 mod job;
+mod plan;
+mod remark;
+mod sample;
+mod tell;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,19 +12,19 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use fedpress::{EncodeOptions, NonFinite, Seeds, Spare, Spec};
-use serde::Serialize;
 
 use crate::args::{Place, TensorFile, Threads};
 use crate::console::Console;
 use crate::destination::{Destination, Opened};
 use crate::device::DeviceArgument;
 use crate::exit::{Outcome, Usage, refused};
-use crate::files::{Format, Input, open_source};
-use crate::rules::Rule;
+use crate::files::{Format, Input, Output, open_source};
+use crate::rules::{Rule, Rules};
 use crate::seeds::SeedArguments;
-use crate::stream;
-use crate::{help, size};
-use job::{Encoded, Job};
+use crate::{help, size, spec_argument, stream};
+use job::Job;
+use sample::Sampler;
+use tell::Report;
 
 /// Compress tensors into a stream
 #[derive(Debug, Args)]
@@ -32,6 +36,9 @@ pub struct Arguments {
     input: PathBuf,
     #[command(flatten)]
     place: Place,
+    /// Encode and report, and write nothing
+    #[arg(long, help_heading = "Output", conflicts_with_all = ["output", "stdout"])]
+    dry_run: bool,
     #[command(flatten)]
     pipeline: Pipeline,
     #[command(flatten)]
@@ -49,10 +56,10 @@ pub struct Arguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Pipeline")]
 struct Pipeline {
-    /// What to do with each tensor: a preset, or stages joined by |
-    #[arg(short, long, value_name = "SPEC", default_value = "careful")]
-    spec: Spec,
-    /// Another pipeline for tensors whose name matches; repeatable, the first match wins
+    /// What to do with each tensor: a preset, or stages joined by | [default: careful]
+    #[arg(short, long, value_name = "SPEC", value_parser = spec_argument::parse)]
+    spec: Option<Spec>,
+    /// Another pipeline for tensors whose name, or parts of it, match; repeatable, the first match wins
     #[arg(long = "rule", value_name = "GLOB=SPEC")]
     rules: Vec<Rule>,
     /// NaN and infinity have no place in a lossy pipeline: refuse them, or send the groups of values
@@ -66,6 +73,14 @@ struct Pipeline {
     /// none
     #[arg(long, value_name = "WHICH", value_enum, default_value = "listed")]
     spare: OnSpare,
+    /// Tensors of f64 under a lossy pipeline: travel losslessly, or become f32, which the pipeline
+    /// applies to
+    #[arg(long = "f64", value_name = "HOW", value_enum, default_value = "lossless")]
+    on_f64: OnF64,
+    /// Make errors of what would be said about things that were asked for and are not done: f64 left
+    /// lossless, rules without effect, spared tensors, tensors that are smaller without loss
+    #[arg(long)]
+    strict: bool,
 }
 
 #[derive(Debug, Args)]
@@ -89,51 +104,70 @@ enum OnNonFinite {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnF64 {
+    Lossless,
+    AsF32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OnSpare {
     Listed,
     Nothing,
 }
 
-/// What `--json` prints.
-#[derive(Debug, Serialize)]
-struct Report {
-    input: String,
-    output: String,
-    /// Decimal text: a u64 does not survive every JSON parser.
-    seed: String,
-    private_seed: String,
-    round: u64,
-    client_id: u64,
-    original_bytes: u64,
-    bytes: u64,
-    ratio: f64,
-    /// Tensors that were spared what was asked for, and about how many bytes that cost.
-    spared: usize,
-    spared_bytes: u64,
-    tensors: Vec<Encoded>,
-}
+/// What is taken where no `--spec` says otherwise.
+const DEFAULT: &str = "careful";
 
 /// Runs the command.
 pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
     let input = Input::from(args.input.clone());
     let raw = args.file.options(&input)?;
-    let destination = args.place.destination(|| Ok(default_destination(&input)))?;
-    if console.json && destination == Destination::Stdout {
+    let destination = match args.dry_run {
+        true => None,
+        false => Some(args.place.destination(|| Ok(default_destination(&input)))?),
+    };
+    if console.json && destination == Some(Destination::Stdout) {
         Err(Usage::new("--json and the stream cannot both go to standard output; give -o FILE"))?;
     }
     let seeds = args.seeds.seeds()?;
     let source = open_source(input.clone(), &raw).map_err(refused)?;
-    let opened = Opened::open(&destination, args.place.force, Some(&input))?;
-    let mut options = options(args, seeds);
+    let several = source.tensors().len() > 1;
+    let mut options = options(args, seeds).with_several(several);
+    let spec = args.pipeline.spec.clone().map_or_else(|| DEFAULT.parse(), Ok)?;
+    let mut rules = Rules::new(&args.pipeline.rules, &spec);
+    let plan = plan::plan(source.tensors(), &mut rules, &options, args.pipeline.on_f64);
+    let mut remarks = remark::before(&plan, &rules);
+    if args.pipeline.strict {
+        remark::strictly(&remarks)?;
+    }
     options.device = args.device.open(console)?;
-    let job = Job::new(options, source, &args.pipeline, console);
-    let (tensors, bytes) = job.run(args.layout.manifest, opened.output()?)?;
-    opened.commit()?;
-
+    let is_default = args.pipeline.spec.is_none() && args.pipeline.rules.is_empty();
+    let measured = is_default || console.json || console.is_verbose() || args.dry_run;
+    let sampler = Sampler::new(&options, measured.then(|| console.is_verbose()));
+    let mut job = Job::new(options, source, plan, sampler, console);
+    let manifest = args.layout.manifest;
+    let (tensors, bytes) = match &destination {
+        None => job.run(manifest, Output::stream(std::io::sink()))?,
+        Some(destination) => {
+            let opened = Opened::open(destination, args.place.force, Some(&input))?;
+            let done = job.run(manifest, opened.output()?)?;
+            if args.pipeline.strict {
+                remark::strictly(&tell::after(&done.0))?;
+            }
+            opened.commit()?;
+            done
+        }
+    };
+    remarks.extend(tell::after(&tensors));
+    if args.pipeline.strict {
+        remark::strictly(&remarks)?;
+    }
     let original_bytes = tensors.iter().map(|t| t.original_bytes).sum();
     let report = Report {
         input: stream::name_of(&input),
-        output: destination.name(),
+        output: destination.as_ref().map(Destination::name),
+        spec: spec.to_string(),
+        is_default,
         seed: seeds.shared.to_string(),
         private_seed: seeds.private.to_string(),
         round: seeds.round,
@@ -141,40 +175,14 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
         original_bytes,
         bytes,
         ratio: original_bytes as f64 / bytes as f64,
+        nmse: job.sampler.mean(),
         spared: tensors.iter().filter(|t| t.spared.is_some()).count(),
         spared_bytes: tensors.iter().map(|t| t.spared_bytes).sum(),
+        remarks,
         tensors,
     };
-    tell(report, &destination, console)?;
+    report.tell(destination.as_ref(), console)?;
     Ok(Outcome::Done)
-}
-
-fn tell(report: Report, destination: &Destination, console: &Console) -> Result<()> {
-    console.detail(|| format!("private seed {}", report.private_seed));
-    if console.json {
-        return console.print_json("encode", report);
-    }
-    let summary = format!(
-        "{} -> {}: {} tensors, {} -> {} bytes, ratio {:.2}",
-        report.input,
-        report.output,
-        report.tensors.len(),
-        report.original_bytes,
-        report.bytes,
-        report.ratio
-    );
-    let spared = format!(
-        "{} tensors were spared (-v says which, --spare nothing does not), about {} bytes",
-        report.spared, report.spared_bytes
-    );
-    if report.spared > 0 {
-        console.note(&spared);
-    }
-    match destination {
-        Destination::Path(_) => console.note(&summary),
-        Destination::Stdout => console.detail(|| summary),
-    }
-    Ok(())
 }
 
 fn options(args: &Arguments, seeds: Seeds) -> EncodeOptions {

@@ -2,6 +2,7 @@
 
 mod format;
 mod input;
+mod narrow;
 mod npy;
 mod npy_header;
 mod npz;
@@ -20,6 +21,7 @@ use fedpress::DType;
 
 pub use format::Format;
 pub use input::{Bytes, Input};
+pub use narrow::Narrow;
 pub use output::Output;
 pub use raw::{RawOptions, Shape};
 

@@ -20,6 +20,8 @@ mod pipelines;
 #[cfg(test)]
 mod pipes;
 #[cfg(test)]
+mod remarks;
+#[cfg(test)]
 mod reports;
 #[cfg(test)]
 mod room;

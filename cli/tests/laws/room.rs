@@ -120,6 +120,7 @@ pub fn file_of(tensors: &[(&str, DType, &[usize], &[u8])]) -> Vec<u8> {
     let views = tensors.iter().map(|(name, dtype, shape, data)| {
         let dtype = match dtype {
             DType::F32 => safetensors::Dtype::F32,
+            DType::F64 => safetensors::Dtype::F64,
             DType::I64 => safetensors::Dtype::I64,
             DType::BF16 => safetensors::Dtype::BF16,
             other => panic!("no tests with {other}"),
