@@ -105,10 +105,10 @@ fn load(source: &mut dyn Source) -> Result<Vec<Tensor>> {
     for (index, info) in infos.into_iter().enumerate() {
         let mut data = Vec::new();
         source.read(index)?.read_to_end(&mut data)?;
-        let mut shape = info.shape;
+        let mut shape: Vec<_> = info.shape.iter().map(|n| *n as usize).collect();
         if info.open {
-            let row: u64 = shape.iter().skip(1).product();
-            shape[0] = 8 * data.len() as u64 / info.dtype.bits() as u64 / row;
+            let row: usize = shape.iter().skip(1).product();
+            shape[0] = 8 * data.len() / info.dtype.bits() / row;
         }
         tensors.push(Tensor { name: info.name, dtype: info.dtype, shape, data });
     }

@@ -4,8 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use fedpress::{
-    Comparison, DecodeOptions, EncodeOptions, Reader, Spec, Tensor, TensorDesc, Writer,
-    effective_spec,
+    Comparison, DecodeOptions, EncodeOptions, Reader, Spec, Tensor, Writer, effective_spec,
 };
 use serde::Serialize;
 
@@ -140,7 +139,7 @@ impl Sample {
 
 /// Whether the pipeline changes the values of that tensor.
 pub fn is_lossy(tensor: &Tensor, spec: &Spec, options: &EncodeOptions) -> bool {
-    let desc = TensorDesc::new(&*tensor.name, tensor.dtype, &tensor.shape);
+    let desc = tensor.view().desc();
     effective_spec(&desc, spec, options).is_lossy()
         && fedpress::first_non_finite(tensor.dtype, &tensor.data).is_none()
 }

@@ -24,7 +24,7 @@ fn encode(x: &[f32], spec: &Spec, simd: Simd, threads: usize) -> Encoder {
     options.simd = simd;
     options.threads = threads;
     let mut encoder = Encoder::new(options).unwrap();
-    encoder.tensor(&TensorView::f32("x", &[x.len() as u64], x), spec).unwrap();
+    encoder.tensor(&TensorView::f32("x", &[x.len()], x), spec).unwrap();
     encoder.finish().unwrap();
     encoder
 }

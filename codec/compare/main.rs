@@ -16,7 +16,7 @@ macro_rules! common {
         fn encode<T>(x: &[f32], spec: &str, then: impl FnOnce(&[u8]) -> T) -> T {
             let spec: $krate::Spec = spec.parse().unwrap();
             let mut encoder = $krate::Encoder::new($options).unwrap();
-            let shape = [x.len() as u64];
+            let shape = [x.len() as _];
             encoder.tensor(&$krate::TensorView::f32("x", &shape, x), &spec).unwrap();
             encoder.finish().unwrap();
             then(encoder.output())

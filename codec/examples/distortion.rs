@@ -50,7 +50,7 @@ fn vectors() -> Vec<(&'static str, Vec<f32>)> {
 /// Bits per value of the whole stream, and NMSE.
 fn measure(spec: &str, x: &[f32]) -> Result<(f64, f64)> {
     let spec: Spec = spec.parse()?;
-    let shape = [x.len() as u64];
+    let shape = [x.len()];
     let (mut bits, mut nmse) = (0.0, 0.0);
     for repeat in 0..REPEATS {
         let seeds = Seeds::new(7, 99).in_round(repeat);
@@ -69,7 +69,7 @@ fn measure(spec: &str, x: &[f32]) -> Result<(f64, f64)> {
 /// chunk is a 7-byte header, a head of 5 bytes (group 0, flags, three bytes of 2^16), an exponent, and
 /// f32 coefficients (FORMAT.md, sections 3, 6 and 7).
 fn peak_to_rms(transform: &str, x: &[f32]) -> Result<f64> {
-    let shape = [x.len() as u64];
+    let shape = [x.len()];
     let seeds = Seeds::new(7, 99);
     let view = TensorView::f32("x", &shape, x);
     let mut options = EncodeOptions::new(seeds);

@@ -2,7 +2,9 @@
 //! unbiased quantization into a versioned streaming format.
 //!
 //! # Which API
-//! - [`encode()`] and [`decode()`]: everything in memory, one call, on all threads asked for.
+//! - [`encode()`] and [`decode()`]: everything in memory, one call, on all threads asked for;
+//!   [`encode_into`] and [`max_encoded_len`] for buffers of one's own. They take whatever
+//!   [looks like a tensor](AsTensor).
 //! - [`Writer`] and [`Reader`]: over `std::io`, tensor by tensor, in memory bounded by a few chunks.
 //! - [`TensorReader::add_into`]: decode and add, for a server that sums updates.
 //! - [`Encoder`] and [`Decoder`]: the same without I/O, for everything else.
@@ -78,6 +80,7 @@
 
 mod aligned;
 mod arrays;
+mod as_tensor;
 mod basis;
 mod blocks;
 mod code;
@@ -105,12 +108,13 @@ mod tensor;
 mod wire;
 mod write;
 
+pub use as_tensor::{AsTensor, Element, NamedTensor};
 pub use basis::{Hadamard, Kashin, Rotation as GroupRotation};
 pub use code::{LloydMax, Uniform};
 pub use compare::Comparison;
 pub use decode::{ChunkDecoder, DecodeOptions, Decoder, EncodedChunk, Event};
 pub use device::Device;
-pub use encode::Encoder;
+pub use encode::{Encoder, max_encoded_len, max_tensor_len};
 pub use error::{Error, ErrorKind, Result};
 pub use group::first_non_finite;
 pub use kernel::Simd;
@@ -139,12 +143,45 @@ pub use write::Writer;
 /// assert!(bytes.len() * 7 < weights.len() * 4);
 /// # Ok::<(), fedpress::Error>(())
 /// ```
-pub fn encode(tensors: &[TensorView<'_>], spec: &Spec, options: &EncodeOptions) -> Result<Vec<u8>> {
-    let several = options.several || tensors.len() > 1;
-    let mut writer = Writer::new(Vec::new(), options.clone().with_several(several))?;
-    let tensors: Vec<_> = tensors.iter().map(|tensor| (*tensor, spec)).collect();
-    writer.tensors(&tensors)?;
-    writer.finish()
+pub fn encode<T: NamedTensor>(
+    tensors: &[T],
+    spec: &Spec,
+    options: &EncodeOptions,
+) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    encode_into(tensors, spec, options, &mut out).map(|()| out)
+}
+
+/// The same, behind what `out` holds; after an error that is all it holds.
+///
+/// ```
+/// # use fedpress::{EncodeOptions, Seeds, Spec};
+/// let (spec, options) = (Spec::lossless(), EncodeOptions::new(Seeds::new(7, 0x1f3a_9c55)));
+/// let mut message = Vec::new();
+/// for round in 1..=3 {
+///     message.clear();
+///     fedpress::encode_into(&[("steps", [round])], &spec, &options, &mut message)?;
+/// }
+/// # Ok::<(), fedpress::Error>(())
+/// ```
+pub fn encode_into<T: NamedTensor>(
+    tensors: &[T],
+    spec: &Spec,
+    options: &EncodeOptions,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let parts: Vec<_> = tensors.iter().map(as_tensor::Parts::of).collect();
+    let tensors: Vec<_> = parts.iter().map(|tensor| (tensor.view(), spec)).collect();
+    options.check()?;
+    let (several, start) = (options.several || tensors.len() > 1, out.len());
+    let options = options.clone().with_several(several);
+    let mut encoder = Encoder::with_output(options, std::mem::take(out))?;
+    let result = encoder.tensors(&tensors).and_then(|()| encoder.finish());
+    *out = encoder.into_output();
+    if result.is_err() {
+        out.truncate(start);
+    }
+    result
 }
 
 /// Decodes all tensors of one or more concatenated streams.

@@ -95,6 +95,21 @@ impl EncodeOptions {
         Self { several, ..self }
     }
 
+    /// With groups that travel losslessly where that takes no more bytes, or without that.
+    pub fn with_smaller(self, smaller: bool) -> Self {
+        Self { smaller, ..self }
+    }
+
+    /// With so many values a chunk, as a power of two: 12 to 20.
+    pub fn with_group_log2(self, group_log2: u8) -> Self {
+        Self { group_log2, ..self }
+    }
+
+    /// With another instruction set; for tests and benches.
+    pub fn with_simd(self, simd: Simd) -> Self {
+        Self { simd, ..self }
+    }
+
     /// With an index at the end.
     pub fn with_index(self, index: bool) -> Self {
         Self { index, ..self }

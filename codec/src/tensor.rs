@@ -1,6 +1,7 @@
 //! Element types, shapes, and tensors as bytes (little-endian, C order).
 
-use crate::{Error, Result};
+use crate::wire::TensorDesc;
+use crate::{Element, Error, Result};
 
 /// Element types, with their number on the wire (FORMAT.md, "Element types").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -163,6 +164,14 @@ pub(crate) fn element_count(shape: &[u64]) -> Result<u64> {
         .ok_or_else(|| Error::invalid(format!("shape {shape:?} has more than 2^63 elements")))
 }
 
+/// The dimensions of a tensor that is in memory. Only where one dimension is 0 can others be beyond it.
+pub(crate) fn in_memory(shape: &[u64]) -> Result<Vec<usize>> {
+    let fits = |n: &u64| {
+        usize::try_from(*n).map_err(|_| Error::limit("a dimension", usize::MAX as u64, *n))
+    };
+    shape.iter().map(fits).collect()
+}
+
 /// A borrowed tensor: what [`crate::encode()`] takes.
 #[derive(Debug, Clone, Copy)]
 pub struct TensorView<'a> {
@@ -171,7 +180,7 @@ pub struct TensorView<'a> {
     /// Element type.
     pub dtype: DType,
     /// Dimensions, outermost first; empty for a scalar.
-    pub shape: &'a [u64],
+    pub shape: &'a [usize],
     /// The elements, little-endian, C order: [`DType::byte_len`] of the product of `shape`.
     pub data: &'a [u8],
 }
@@ -185,8 +194,26 @@ impl<'a> TensorView<'a> {
     /// assert_eq!(view.data.len(), 12);
     /// ```
     #[cfg(target_endian = "little")]
-    pub fn f32(name: &'a str, shape: &'a [u64], values: &'a [f32]) -> Self {
+    pub fn f32(name: &'a str, shape: &'a [usize], values: &'a [f32]) -> Self {
         Self { name, dtype: DType::F32, shape, data: bytemuck::cast_slice(values) }
+    }
+
+    /// A view of values of any type (likewise).
+    ///
+    /// ```
+    /// let steps = [7i64];
+    /// let view = fedpress::TensorView::of("steps", &[], &steps);
+    /// assert_eq!((view.dtype, view.data.len()), (fedpress::DType::I64, 8));
+    /// ```
+    #[cfg(target_endian = "little")]
+    pub fn of<T: Element>(name: &'a str, shape: &'a [usize], values: &'a [T]) -> Self {
+        Self { name, dtype: T::DTYPE, shape, data: bytemuck::cast_slice(values) }
+    }
+
+    /// Its name, element type and shape.
+    pub fn desc(&self) -> TensorDesc {
+        let shape = self.shape.iter().map(|n| *n as u64).collect();
+        TensorDesc { name: self.name.to_owned(), dtype: self.dtype, shape, open: false }
     }
 }
 
@@ -198,7 +225,7 @@ pub struct Tensor {
     /// Element type.
     pub dtype: DType,
     /// Dimensions, outermost first; empty for a scalar.
-    pub shape: Vec<u64>,
+    pub shape: Vec<usize>,
     /// The elements, little-endian, C order.
     pub data: Vec<u8>,
 }

@@ -1,9 +1,10 @@
 //! [`Writer`]: the encoder over `std::io::Write`.
 
+use crate::as_tensor::Parts;
 use crate::encode::Encoder;
 use crate::options::EncodeOptions;
 use crate::wire::TensorDesc;
-use crate::{Error, Result, Spec, TensorView};
+use crate::{Error, NamedTensor, Result, Spec, TensorView};
 use std::collections::BTreeMap;
 use std::io::Write;
 
@@ -96,8 +97,8 @@ impl<W: Write> Writer<W> {
     }
 
     /// See [`Encoder::tensor`]; writes as it goes.
-    pub fn tensor(&mut self, view: &TensorView<'_>, spec: &Spec) -> Result<()> {
-        self.tensors(&[(*view, spec)])
+    pub fn tensor(&mut self, tensor: &impl NamedTensor, spec: &Spec) -> Result<()> {
+        self.tensors(&[(Parts::of(tensor).view(), spec)])
     }
 
     /// See [`Encoder::tensors`]; writes as it goes.

@@ -13,7 +13,7 @@ const GROUP: usize = 4096;
 
 fn stream(dtype: DType, text: &str) -> Vec<u8> {
     let data = elements(dtype, N, 4);
-    let view = TensorView { name: "w", dtype, shape: &[N as u64], data: &data };
+    let view = TensorView { name: "w", dtype, shape: &[N], data: &data };
     fedpress::encode(&[view], &spec(text), &small_groups()).unwrap()
 }
 
@@ -193,7 +193,7 @@ fn nothing_of_a_chunk_with_a_corrupt_payload_is_added() {
 fn tensors_follow_each_other_whether_they_were_added_read_or_passed_over() {
     let x = gaussian(N, 1);
     let names = ["a", "b", "c", "d"];
-    let views = names.map(|name| TensorView::f32(name, &[N as u64], &x));
+    let views = names.map(|name| TensorView::f32(name, &[N], &x));
     let bytes = fedpress::encode(&views, &spec("hadamard|q=4"), &small_groups()).unwrap();
     let expected = decode(&bytes).unwrap();
     let mut reader = Reader::new(&bytes[..], DecodeOptions::default());

@@ -22,7 +22,7 @@ fn values() -> Vec<f32> {
 }
 
 fn encode(spec: &Spec, options: &EncodeOptions) -> fedpress::Result<Vec<u8>> {
-    fedpress::encode(&[TensorView::f32("w", &[N as u64], &values())], spec, options)
+    fedpress::encode(&[TensorView::f32("w", &[N], &values())], spec, options)
 }
 
 /// P of every chunk.

@@ -320,7 +320,8 @@ fn encode_once(case: &Case, threads: usize, simd: Simd) -> Vec<u8> {
             writer.push(data).unwrap();
             writer.end().unwrap();
         } else {
-            let view = TensorView { name: &desc.name, dtype: desc.dtype, shape: &desc.shape, data };
+            let shape: Vec<_> = desc.shape.iter().map(|n| *n as usize).collect();
+            let view = TensorView { name: &desc.name, dtype: desc.dtype, shape: &shape, data };
             writer.tensor(&view, &spec).unwrap();
         }
     }

@@ -158,7 +158,7 @@ fn a_tensor_that_does_not_fit_the_limit_is_refused_when_read_whole() {
     let _turn = turn();
     // A real one: 64 MiB of zeros, a few kilobytes of stream.
     let zeros = vec![0u8; 64 * MIB];
-    let n = zeros.len() as u64;
+    let n = zeros.len();
     let view = TensorView { name: "w", dtype: DType::U8, shape: &[n], data: &zeros };
     let bytes = fedpress::encode(&[view], &spec("zstd"), &options()).unwrap();
     drop(zeros);
@@ -445,7 +445,7 @@ fn tensors_that_were_read_and_dropped_do_not_add_up() {
     let names: Vec<String> = (0..10).map(|i| i.to_string()).collect();
     let views: Vec<_> = names
         .iter()
-        .map(|name| TensorView { name, dtype: DType::U8, shape: &[MIB as u64], data: &data })
+        .map(|name| TensorView { name, dtype: DType::U8, shape: &[MIB], data: &data })
         .collect();
     let bytes = fedpress::encode(&views, &spec("none"), &options()).unwrap();
     let mut reader = Reader::new(&bytes[..], limited(5 * MIB));
@@ -491,7 +491,7 @@ fn what_is_said_to_be_needed_is_enough_and_is_not_exceeded() {
     let n = (1 << 20) + 4096;
     for dtype in [DType::F32, DType::BF16] {
         let data = elements(dtype, n, 1);
-        let view = TensorView { name: "w", dtype, shape: &[n as u64], data: &data };
+        let view = TensorView { name: "w", dtype, shape: &[n], data: &data };
         let texts = [
             "none",
             "lossless",
@@ -518,7 +518,7 @@ fn what_is_said_to_be_needed_is_enough_for_subsampled_halves_in_parallel() {
     let _turn = turn();
     let n = 4 << 20;
     let data = elements(DType::BF16, n, 1);
-    let view = TensorView { name: "w", dtype: DType::BF16, shape: &[n as u64], data: &data };
+    let view = TensorView { name: "w", dtype: DType::BF16, shape: &[n], data: &data };
     let bytes = fedpress::encode(&[view], &spec("kashin,lambda=2|subsample=1|q=1"), &options());
     assert_what_is_needed_is_enough("one tensor", &bytes.unwrap(), 4);
 }
@@ -570,7 +570,7 @@ fn earlier_content_of_a_buffer_never_shows() {
         for text in specs {
             for n in [1, 17, 4097, 9000] {
                 let data = elements(dtype, n, 1);
-                let view = TensorView { name: "w", dtype, shape: &[n as u64], data: &data };
+                let view = TensorView { name: "w", dtype, shape: &[n], data: &data };
                 let bytes = fedpress::encode(&[view], &spec(text), &small_groups()).unwrap();
                 let mut decoder = Decoder::new(DecodeOptions::default());
                 // This one has decoded other things before.

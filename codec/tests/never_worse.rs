@@ -14,7 +14,7 @@ fn defaults() -> EncodeOptions {
     EncodeOptions::new(SEEDS)
 }
 
-fn view<'a>(name: &'a str, shape: &'a [u64], data: &'a [u8]) -> TensorView<'a> {
+fn view<'a>(name: &'a str, shape: &'a [usize], data: &'a [u8]) -> TensorView<'a> {
     TensorView { name, dtype: DType::F32, shape, data }
 }
 
@@ -107,7 +107,7 @@ fn sixteen_bit_values_fall_back_where_their_own_bits_are_fewer() {
     let n = 1 << 16;
     for dtype in [DType::F16, DType::BF16] {
         let data = elements(dtype, n, 1);
-        let view = TensorView { name: "w", dtype, shape: &[n as u64], data: &data };
+        let view = TensorView { name: "w", dtype, shape: &[n], data: &data };
         // Raw coefficients take 32 bits a value.
         for (text, exact) in [("hadamard", true), ("hadamard|q=16", true), ("hadamard|q=4", false)]
         {
@@ -148,7 +148,7 @@ fn what_a_model_must_not_lose_is_spared() {
     let positive: Vec<u8> = le_bytes(&gaussian(n, 1).iter().map(|v| v.abs()).collect::<Vec<_>>());
     let square: Vec<u8> = le_bytes(&gaussian(n, 2));
     let tensors = [
-        ("bn.running_var", vec![2048u64], true),
+        ("bn.running_var", vec![2048usize], true),
         ("bn1.running_mean", vec![32, 64], true),
         ("state.3.exp_avg_sq", vec![32, 64], true),
         ("layer.weight_mask", vec![32, 64], true),
@@ -170,7 +170,7 @@ fn what_a_model_must_not_lose_is_spared() {
     let options = defaults().with_several(true);
     let rules: Vec<_> = tensors
         .iter()
-        .filter_map(|(name, shape, _)| spared(&TensorDesc::new(*name, DType::F32, shape), &options))
+        .filter_map(|(name, shape, _)| spared(&view(name, shape, &[]).desc(), &options))
         .collect();
     assert!(SPARED.iter().all(|rule| rules.contains(&rule)));
     let nothing = defaults().with_spare(Spare::Nothing);

@@ -68,7 +68,7 @@ fn a_stream_of_one_value_costs_96_bytes_and_its_name() {
 
 #[test]
 fn an_empty_stream_costs_32_bytes() {
-    let bytes = fedpress::encode(&[], &spec("none"), &options()).unwrap();
+    let bytes = fedpress::encode::<TensorView<'_>>(&[], &spec("none"), &options()).unwrap();
     assert!(bytes.len() <= 32, "{}", bytes.len());
 }
 
@@ -79,7 +79,7 @@ fn each_further_tensor_costs_72_bytes_and_its_name() {
         for text in specs() {
             for n in [0, 1, 2, 100] {
                 let names: Vec<String> = (0..50).map(|i| format!("layer.{i}.weight")).collect();
-                let shape = [n as u64];
+                let shape = [n];
                 let views: Vec<_> =
                     names.iter().map(|name| TensorView::f32(name, &shape, &x[..n])).collect();
                 let sizes = [10, 50].map(|count| {

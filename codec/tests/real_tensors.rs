@@ -135,11 +135,11 @@ fn load(name: &str) -> Option<(Vec<Tensor>, usize)> {
         let tensor = Tensor {
             name: name.clone(),
             dtype: DType::from_name(dtype).unwrap_or_else(|| panic!("{dtype}")),
-            shape: entry.get("shape").numbers(),
+            shape: entry.get("shape").numbers().iter().map(|n| *n as usize).collect(),
             data: data[range[0] as usize..range[1] as usize].to_vec(),
         };
-        let n: u64 = tensor.shape.iter().product();
-        assert_eq!(tensor.data.len(), tensor.dtype.byte_len(n as usize), "{name}");
+        let n: usize = tensor.shape.iter().product();
+        assert_eq!(tensor.data.len(), tensor.dtype.byte_len(n), "{name}");
         tensors.push((range[0], tensor));
     }
     tensors.sort_by_key(|(at, tensor)| (*at, tensor.data.len()));
@@ -239,8 +239,8 @@ fn every_preset_takes_every_finite_tensor() {
                 for (a, b) in tensors.iter().zip(&decoded) {
                     assert_eq!((&a.name, a.dtype, &a.shape), (&b.name, b.dtype, &b.shape));
                     assert_eq!(first_non_finite(b.dtype, &b.data), None, "{}", b.name);
-                    let n: u64 = a.shape.iter().product();
-                    if !a.dtype.is_lossy_capable() || n < min_values {
+                    let n: usize = a.shape.iter().product();
+                    if !a.dtype.is_lossy_capable() || (n as u64) < min_values {
                         assert!(a.data == b.data, "{}", a.name);
                     }
                 }

@@ -179,9 +179,10 @@ proptest! {
             let bytes = writer.finish().unwrap();
             (decode(&bytes).unwrap().remove(0), effective_spec(&desc, &spec, &options))
         } else {
-            let view = TensorView { name: "w", dtype, shape: &shape, data: &data };
+            let sizes: Vec<_> = shape.iter().map(|n| *n as usize).collect();
+            let view = TensorView { name: "w", dtype, shape: &sizes, data: &data };
             let (tensor, sent) = round_trip(&view, &spec, &options);
-            let desc = TensorDesc::new("w", dtype, &shape);
+            let desc = view.desc();
             let expected = effective_spec(&desc, &spec, &options);
             prop_assert_eq!(sent.is_lossy(), expected.is_lossy());
             prop_assert_eq!(sent.is_unbiased(), expected.is_unbiased());
@@ -194,7 +195,7 @@ proptest! {
         };
         prop_assert_eq!(&tensor.name, "w");
         prop_assert_eq!(tensor.dtype, dtype);
-        prop_assert_eq!(&tensor.shape, &shape);
+        prop_assert_eq!(&tensor.view().desc().shape, &shape);
         prop_assert_eq!(tensor.data.len(), data.len());
         if sent.is_lossy() {
             prop_assert_eq!(fedpress::first_non_finite(dtype, &tensor.data), None);
@@ -213,7 +214,7 @@ fn lossless_returns_every_bit_pattern_even_of_nan() {
             ..=16 => all.clone(),
             _ => (0..5000).flat_map(|_| (rng.next() | 0x7f80_0000).to_le_bytes()).collect(),
         };
-        let n = (8 * data.len() / dtype.bits()) as u64;
+        let n = 8 * data.len() / dtype.bits();
         for text in ["none", "lossless", "shuffle", "zstd=-7"] {
             let view = TensorView { name: "w", dtype, shape: &[n], data: &data };
             assert!(round_trip(&view, &spec(text), &options()).0.data == data, "{dtype}, {text}");
@@ -228,7 +229,7 @@ fn small_tensors_and_other_element_types_travel_losslessly() {
         for dtype in DType::ALL {
             for n in [0, 1, 1023, 1024] {
                 let data = elements(dtype, n, 1);
-                let view = TensorView { name: "w", dtype, shape: &[n as u64], data: &data };
+                let view = TensorView { name: "w", dtype, shape: &[n], data: &data };
                 let (tensor, sent) = round_trip(&view, &spec(preset.name), &defaults);
                 let lossy = n >= 1024 && dtype.is_lossy_capable() && preset.name != "lossless";
                 assert_eq!(sent.is_lossy(), lossy, "{} {dtype} {n}", preset.name);
@@ -312,9 +313,9 @@ proptest! {
         let dtype = if bf16 { DType::BF16 } else { DType::F16 };
         let data = data(dtype, 0, n, seed);
         let flag = if nearest { ",nearest" } else { "" };
-        let view = TensorView { name: "w", dtype, shape: &[n as u64], data: &data };
+        let view = TensorView { name: "w", dtype, shape: &[n], data: &data };
         let original = Tensor {
-            name: String::new(), dtype, shape: vec![n as u64], data: data.clone(),
+            name: String::new(), dtype, shape: vec![n], data: data.clone(),
         };
         let (tensor, _) = round_trip(&view, &spec(&format!("identity|q={q}{flag}")), &small_groups());
         // Half a unit in the last place of 11 or 8 bits of significand.
@@ -719,7 +720,7 @@ fn tensors_that_are_refused_leave_an_encoder_that_goes_on() {
     encoder.tensor(&fine("a"), &Spec::none()).unwrap();
     let long = "a".repeat((1 << 16) + 1);
     for bad in
-        [fine("a"), fine("b\0"), fine(&long), TensorView { shape: &[u64::MAX, 2], ..fine("c") }]
+        [fine("a"), fine("b\0"), fine(&long), TensorView { shape: &[usize::MAX, 2], ..fine("c") }]
     {
         let error = encoder.tensor(&bad, &Spec::none()).unwrap_err();
         assert_eq!(*error.kind(), ErrorKind::InvalidArgument);

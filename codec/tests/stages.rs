@@ -6,7 +6,8 @@ mod common;
 
 use common::*;
 use fedpress::{
-    ChunkDecoder, DType, DecodeOptions, EncodeOptions, Event, Simd, Spec, StageEntry, TensorView,
+    ChunkDecoder, DType, DecodeOptions, EncodeOptions, Event, NonFinite, Simd, Spec, StageEntry,
+    TensorView,
 };
 use std::ops::Range;
 
@@ -89,7 +90,7 @@ fn every_pipeline_decodes_alike_into_elements_into_f32_and_into_sums() {
     let n = 4096 + 77;
     for dtype in [DType::F32, DType::F16, DType::BF16] {
         let data = elements(dtype, n, 3);
-        let view = TensorView { name: "w", dtype, shape: &[n as u64], data: &data };
+        let view = TensorView { name: "w", dtype, shape: &[n], data: &data };
         for text in pipelines() {
             let bytes = fedpress::encode(&[view], &spec(&text), &small_groups()).unwrap();
             let expected = decode(&bytes).unwrap()[0].to_f32().unwrap();
@@ -108,6 +109,39 @@ fn every_pipeline_decodes_alike_into_elements_into_f32_and_into_sums() {
             assert!(sums == expected, "{dtype}, {text}");
         }
     }
+}
+
+#[test]
+fn no_stream_is_longer_than_was_said() {
+    for text in pipelines().iter().flat_map(|text| [text.clone(), format!("{text}|zstd")]) {
+        let Ok(spec) = text.replace("none|", "").parse::<Spec>() else { panic!("{text}") };
+        for (dtype, n) in
+            [(DType::F32, 0), (DType::F32, 1), (DType::BF16, 4096), (DType::F16, 9001)]
+        {
+            for (kind, non_finite) in [(0, NonFinite::Refuse), (1, NonFinite::Lossless)] {
+                let mut data = elements(dtype, n, 3);
+                if kind == 1 && n > 0 {
+                    // In every group, and no two elements alike.
+                    data = Rng(5).bytes(data.len());
+                    let size = dtype.byte_len(1);
+                    data.chunks_mut(4096 * size).for_each(|group| group[..size].fill(0xff));
+                }
+                let view = TensorView { name: "w", dtype, shape: &[n], data: &data };
+                let options = small_groups().with_non_finite(non_finite).with_index(kind == 1);
+                let most = fedpress::max_encoded_len(&[view], &spec, &options).unwrap();
+                let found = fedpress::encode(&[view], &spec, &options).unwrap().len() as u64;
+                assert!(found <= most, "{text}, {n} of {dtype}: {found} and {most}");
+                // Nor much shorter, where nothing is compressed: a few bytes of each record.
+                let compressed = text.contains("zstd") || kind == 1;
+                assert!(
+                    compressed || most - found < 80 + 16 * (n as u64 / 4096 + 1),
+                    "{text}: {most}"
+                );
+            }
+        }
+    }
+    let open = fedpress::TensorDesc::open("w", DType::F32, &[2]);
+    assert!(fedpress::max_tensor_len(&open, &Spec::none(), &options()).is_err());
 }
 
 #[test]

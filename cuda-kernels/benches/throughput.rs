@@ -93,7 +93,7 @@ fn table(device: &Cuda) -> Result<()> {
 /// What a caller without device memory sees: both copies, and framing, beside the processor alone.
 fn host_to_host(device: Cuda) -> Result<()> {
     let values: Vec<f32> = (0..1u32 << 26).map(|i| (i % 1000) as f32 * 0.001 - 0.5).collect();
-    let shape = [values.len() as u64];
+    let shape = [values.len()];
     let run = |device: Option<Arc<dyn Device>>| -> std::result::Result<f64, fedpress::Error> {
         let mut options = options();
         options.device = device;

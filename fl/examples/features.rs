@@ -189,7 +189,7 @@ fn read(path: &str) -> Result<Set> {
             safetensors::Dtype::F16 => fedpress::DType::F16,
             _ => fedpress::DType::F32,
         };
-        let shape = tensor.shape().iter().map(|n| *n as u64).collect();
+        let shape = tensor.shape().to_vec();
         let data = tensor.data().to_vec();
         let tensor = fedpress::Tensor { name: name.into(), dtype, shape, data };
         tensor.to_f32().ok_or_else(|| "no floats".into())

@@ -69,8 +69,7 @@ impl Feedback {
     /// None that a layout does not exclude.
     pub fn save(&self) -> Result<Vec<u8>> {
         let seeds = Seeds::new(0, 0);
-        let dims: Vec<_> = self.0.iter().map(Parameter::dims).collect();
-        let views: Vec<_> = self.0.iter().zip(&dims).map(|(p, d)| p.view(d)).collect();
+        let views: Vec<_> = self.0.iter().map(Parameter::view).collect();
         Ok(fedpress::encode(&views, &Spec::lossless(), &EncodeOptions::new(seeds))?)
     }
 

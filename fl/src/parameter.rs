@@ -28,17 +28,11 @@ impl Parameter {
                 .in_parameter(&tensor.name)
         };
         let values = tensor.to_f32().ok_or_else(refused)?;
-        let shape = tensor.shape.iter().map(|n| *n as usize).collect();
-        Ok(Self { name: tensor.name.clone(), shape, values })
+        Ok(Self { name: tensor.name.clone(), shape: tensor.shape.clone(), values })
     }
 
-    /// The dimensions as the codec wants them.
-    pub fn dims(&self) -> Vec<u64> {
-        self.shape.iter().map(|n| *n as u64).collect()
-    }
-
-    /// What the codec encodes; `dims` are those of [`dims`](Self::dims).
-    pub fn view<'a>(&'a self, dims: &'a [u64]) -> TensorView<'a> {
-        TensorView::f32(&self.name, dims, &self.values)
+    /// What the codec encodes.
+    pub fn view(&self) -> TensorView<'_> {
+        TensorView::f32(&self.name, &self.shape, &self.values)
     }
 }

@@ -209,7 +209,8 @@ fn small_chunks_are_as_good_as_large_ones() {
     options.group_log2 = 12;
     let mut encoder = fedpress::Encoder::new(options).unwrap();
     encoder.record(0xA0, &update_header(RUN, ROUND, 1, download.digest, 2)).unwrap();
-    encoder.tensor(&delta[0].view(&[9000]), &lossless()).unwrap();
+    let flat = fedpress::TensorView { shape: &[9000], ..delta[0].view() };
+    encoder.tensor(&flat, &lossless()).unwrap();
     encoder.finish().unwrap();
     let states = [&large[..], encoder.output()].map(|update| {
         let mut one = Aggregator::new(layout.clone(), RUN, ROUND, Default::default()).unwrap();

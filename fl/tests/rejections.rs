@@ -119,7 +119,7 @@ fn what_is_not_one_update_is_malformed() {
     let (client, reason) = (peer.id, Reason::Late);
     let message = Rejection { run: RUN, round: ROUND, client, reason, detail: "no".into() };
     let mut late = Encoder::new(EncodeOptions::new(seeds())).unwrap();
-    late.tensor(&tensors[0].view(&tensors[0].dims()), &lossless()).unwrap();
+    late.tensor(&tensors[0].view(), &lossless()).unwrap();
     late.record(0xA0, &header.1).unwrap();
     late.finish().unwrap();
     let long = [&header.1[..], &[0]].concat();
@@ -194,11 +194,11 @@ fn a_true_manifest_is_welcome() {
     let peer = &PEERS[1];
     let tensors = delta(peer);
     let mut encoder = Encoder::new(EncodeOptions::new(seeds())).unwrap();
-    let desc = |t: &Parameter| TensorDesc::new(t.name.clone(), DType::F32, &t.dims());
+    let desc = |t: &Parameter| t.view().desc();
     encoder.manifest(&tensors.iter().map(desc).collect::<Vec<_>>()).unwrap();
     encoder.record(0xA0, &own_header(peer)).unwrap();
     for tensor in &tensors {
-        encoder.tensor(&tensor.view(&tensor.dims()), &lossless()).unwrap();
+        encoder.tensor(&tensor.view(), &lossless()).unwrap();
     }
     encoder.finish().unwrap();
     let mut aggregator = begun();

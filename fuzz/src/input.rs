@@ -74,11 +74,11 @@ impl<'a> Input<'a> {
             _ => self.below(9000),
         };
         let shape = match self.below(3) {
-            0 => vec![n as u64],
-            1 => vec![1, n as u64, 1],
-            _ => vec![n as u64 / 2, 2],
+            0 => vec![n],
+            1 => vec![1, n, 1],
+            _ => vec![n / 2, 2],
         };
-        let n = shape.iter().product::<u64>() as usize;
+        let n = shape.iter().product();
         // A pattern that repeats what bytes there are, so that large tensors need few of them.
         let length = self.below(64).min(self.0.len());
         let pattern = match self.0.bytes(length).ok()? {

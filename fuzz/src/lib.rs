@@ -17,7 +17,7 @@ pub mod seeds;
 pub use exchange::exchange;
 use fedpress::{
     Comparison, DecodeOptions, Decoder, EncodeOptions, ErrorKind, Event, NonFinite, Reader, Simd,
-    Spec, Tensor, TensorDesc, Writer,
+    Spec, Tensor, Writer,
 };
 use input::Input;
 pub use message::message;
@@ -52,7 +52,7 @@ pub fn decode(data: &[u8]) {
     let decoded = fedpress::decode(data, &options(Simd::Auto));
     let summary = fedpress::summarize(&mut std::io::Cursor::new(data), &options(Simd::Auto));
     if let Ok(tensors) = &decoded {
-        let names = |t: &Tensor| (t.name.clone(), t.dtype, t.shape.clone());
+        let names = |t: &Tensor| (t.name.clone(), t.dtype, t.view().desc().shape);
         let summary = summary.unwrap();
         let listed = summary.tensors.iter();
         let listed: Vec<_> =
@@ -97,7 +97,7 @@ pub fn round_trip(data: &[u8]) {
 }
 
 fn check_law(tensor: &Tensor, decoded: &Tensor, spec: &Spec, options: &EncodeOptions) {
-    let desc = TensorDesc::new(&tensor.name, tensor.dtype, &tensor.shape);
+    let desc = tensor.view().desc();
     let finite = fedpress::first_non_finite(tensor.dtype, &tensor.data).is_none();
     // Of a tensor with NaN or infinity the groups that hold them are exact.
     if !fedpress::effective_spec(&desc, spec, options).is_lossy() {

@@ -72,7 +72,7 @@ mod tests {
 
     fn tensor(values: &[f32]) -> Tensor {
         let data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let shape = vec![values.len() as u64];
+        let shape = vec![values.len()];
         Tensor { name: "w".into(), dtype: DType::F32, shape, data }
     }
 

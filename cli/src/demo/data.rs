@@ -51,8 +51,8 @@ pub fn tensors() -> Vec<Tensor> {
 }
 
 /// Weights: normal, every row with a scale of its own.
-fn weights(name: &str, shape: &[u64]) -> Tensor {
-    let row: u64 = shape.iter().skip(1).product();
+fn weights(name: &str, shape: &[usize]) -> Tensor {
+    let row = shape.iter().skip(1).product::<usize>() as u64;
     let mut scale = 0.0;
     let deviation = (2.0 / row as f64).sqrt();
     floats(name, shape, |i, random| {
@@ -64,16 +64,16 @@ fn weights(name: &str, shape: &[u64]) -> Tensor {
 }
 
 /// A gradient: most values tiny, a few very large.
-fn gradient(name: &str, shape: &[u64]) -> Tensor {
+fn gradient(name: &str, shape: &[usize]) -> Tensor {
     floats(name, shape, |_, random| 1e-4 * random.normal() * (1.5 * random.normal()).exp())
 }
 
 /// What a layer sends on after ReLU: about two thirds zeros.
-fn features(name: &str, shape: &[u64]) -> Tensor {
+fn features(name: &str, shape: &[usize]) -> Tensor {
     floats(name, shape, |_, random| (random.normal() - 0.4).max(0.0))
 }
 
-fn near_zero(name: &str, n: u64) -> Tensor {
+fn near_zero(name: &str, n: usize) -> Tensor {
     floats(name, &[n], |_, random| 0.01 * random.normal())
 }
 
@@ -82,9 +82,9 @@ fn counter(name: &str, value: i64) -> Tensor {
     Tensor { name: name.into(), dtype: DType::I64, shape: Vec::new(), data }
 }
 
-fn floats(name: &str, shape: &[u64], mut value: impl FnMut(u64, &mut Random) -> f64) -> Tensor {
+fn floats(name: &str, shape: &[usize], mut value: impl FnMut(u64, &mut Random) -> f64) -> Tensor {
     let mut random = Random(name.bytes().fold(7, |h, b| 31 * (h % (1 << 56)) + u64::from(b)));
-    let n = shape.iter().product();
+    let n = shape.iter().product::<usize>() as u64;
     let data = (0..n).flat_map(|i| (value(i, &mut random) as f32).to_le_bytes()).collect();
     Tensor { name: name.into(), dtype: DType::F32, shape: shape.to_vec(), data }
 }

@@ -62,8 +62,7 @@ impl Folder {
         }
         replace(&self.0.join("log.jsonl"), log.as_bytes())?;
         let parameters = training.parameters();
-        let dims: Vec<_> = parameters.iter().map(|p| p.dims()).collect();
-        let views: Vec<_> = parameters.iter().zip(&dims).map(|(p, d)| p.view(d)).collect();
+        let views: Vec<_> = parameters.iter().map(|p| p.view()).collect();
         // Lossless: nothing is drawn.
         let seeds = Seeds::new(0, 0);
         let model = fedpress::encode(&views, &Spec::lossless(), &EncodeOptions::new(seeds))?;

@@ -62,6 +62,11 @@ impl DecodeOptions {
         Self { threads, ..self }
     }
 
+    /// With another instruction set; for tests and benches.
+    pub fn with_simd(self, simd: Simd) -> Self {
+        Self { simd, ..self }
+    }
+
     /// With a device.
     pub fn with_device(self, device: Arc<dyn Device>) -> Self {
         Self { device: Some(device), ..self }

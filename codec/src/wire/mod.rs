@@ -10,6 +10,7 @@ pub(crate) mod record;
 mod tensor;
 mod version;
 
+pub(crate) use bytes::varint_len;
 pub(crate) use chunk::ChunkHeader;
 pub use directory::IndexEntry;
 pub(crate) use directory::{read_index, write_index};

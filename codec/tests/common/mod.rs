@@ -92,7 +92,7 @@ pub fn small_groups() -> EncodeOptions {
 
 /// One tensor called "w".
 pub fn encode_f32(values: &[f32], spec: &Spec, options: &EncodeOptions) -> Vec<u8> {
-    let shape = [values.len() as u64];
+    let shape = [values.len()];
     fedpress::encode(&[TensorView::f32("w", &shape, values)], spec, options).unwrap()
 }
 
@@ -351,7 +351,7 @@ pub fn every_dtype_and_shape(spec: &Spec, options: EncodeOptions) -> Vec<u8> {
         let view = TensorView { name: dtype.name(), dtype, shape: &[2, 3], data: &data };
         encoder.tensor(&view, spec).unwrap();
     }
-    let shapes: [&[u64]; 4] = [&[], &[0], &[3, 0, 2], &[0, u64::MAX, u64::MAX]];
+    let shapes: [&[usize]; 4] = [&[], &[0], &[3, 0, 2], &[0, usize::MAX, usize::MAX]];
     for (i, shape) in shapes.into_iter().enumerate() {
         let data = if shape.is_empty() { le_bytes(&[1.5]) } else { Vec::new() };
         let name = format!("shape {i}");
@@ -398,7 +398,10 @@ pub fn everything() -> Vec<u8> {
 pub fn zoo() -> Vec<Sample> {
     let values = gaussian(300, 1);
     let mut zoo = vec![
-        Sample::one("no tensor", fedpress::encode(&[], &Spec::none(), &options()).unwrap()),
+        Sample::one(
+            "no tensor",
+            fedpress::encode::<TensorView<'_>>(&[], &Spec::none(), &options()).unwrap(),
+        ),
         Sample::one("dtypes, none", every_dtype_and_shape(&Spec::none(), options())),
         Sample::one("dtypes, lossy", every_dtype_and_shape(&spec("hadamard|q=3"), options())),
         Sample::one("everything", everything()),
@@ -421,14 +424,14 @@ pub fn zoo() -> Vec<Sample> {
             DType::U8 => (0..n).map(|i| (i / 100) as u8).collect(),
             _ => elements(dtype, n, 5),
         };
-        let view = TensorView { name: "chunks", dtype, shape: &[n as u64], data: &data };
+        let view = TensorView { name: "chunks", dtype, shape: &[n], data: &data };
         let bytes = fedpress::encode(&[view], &spec(text), &small_groups()).unwrap();
         assert_eq!(records(&bytes).iter().filter(|r| r.0 == CHUNK).count(), 3);
         zoo.push(Sample::one(format!("three chunks of {dtype}"), bytes));
     }
     let parts = [
         encode_f32(&values[..40], &spec("hadamard|q=4"), &options()),
-        fedpress::encode(&[], &Spec::none(), &options()).unwrap(),
+        fedpress::encode::<TensorView<'_>>(&[], &Spec::none(), &options()).unwrap(),
         everything(),
     ];
     let ends = parts.iter().scan(0, |at, part| {

@@ -33,7 +33,7 @@ fn tensors() -> Vec<(String, DType, usize, Vec<u8>)> {
 fn encode(spec: &str, options: &EncodeOptions) -> Vec<u8> {
     let (tensors, spec) = (tensors(), spec.parse().unwrap());
     // Rows of one: a vector beside others would be spared.
-    let shapes: Vec<_> = tensors.iter().map(|(_, _, n, _)| [*n as u64, 1]).collect();
+    let shapes: Vec<_> = tensors.iter().map(|(_, _, n, _)| [*n, 1]).collect();
     let views = tensors.iter().zip(&shapes).map(|((name, dtype, _, data), shape)| {
         let (name, dtype, shape, data) = (&name[..], *dtype, &shape[..], &data[..]);
         TensorView { name, dtype, shape, data }

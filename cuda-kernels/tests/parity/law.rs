@@ -37,7 +37,7 @@ impl Case {
 
     fn encode(&self, device: Option<Arc<dyn Device>>) -> Vec<u8> {
         let data = elements(self.dtype, &values(self.kind, self.n, self.seed));
-        let shape = [self.n as u64];
+        let shape = [self.n];
         let view = TensorView { name: "w", dtype: self.dtype, shape: &shape, data: &data };
         let spec: Spec = self.spec.parse().unwrap();
         fedpress::encode(&[view], &spec, &self.options(device))

@@ -22,12 +22,12 @@ fn small_streams_from_device_memory() {
     let n = 3 * 4096 + 1000;
     let x = values(Kind::Plain, n, 9);
     let (options, spec) = (options(), "hadamard|q=4|zstd".parse().unwrap());
-    let shape = [n as u64];
+    let shape = [n];
     let expected = fedpress::encode(&[TensorView::f32("w", &shape, &x)], &spec, &options).unwrap();
 
     let stream = device.context().new_stream().unwrap();
     let on_device = stream.clone_htod(&x).unwrap();
-    let desc = TensorDesc::new("w", DType::F32, &shape);
+    let desc = TensorDesc::new("w", DType::F32, &[n as u64]);
     let plan = GroupPlan::new(&desc, &spec, &options).unwrap();
     let mut payloads = Vec::new();
     let peaks = device.encode_resident(&stream, &plan, 0, &on_device, &mut payloads).unwrap();
@@ -51,8 +51,7 @@ fn small_values_to_device_memory() {
     let n = 2 * 4096 + 300;
     let x = values(Kind::Plain, n, 10);
     let spec = "hadamard|q=4|zstd".parse().unwrap();
-    let bytes =
-        fedpress::encode(&[TensorView::f32("w", &[n as u64], &x)], &spec, &options()).unwrap();
+    let bytes = fedpress::encode(&[TensorView::f32("w", &[n], &x)], &spec, &options()).unwrap();
     let expected =
         fedpress::decode(&bytes, &DecodeOptions::default()).unwrap()[0].to_f32().unwrap();
 

@@ -28,10 +28,10 @@ impl Aggregator {
         writer.record(RECORD, &self.head())?;
         let lossless = Spec::lossless();
         for (parameter, sums) in self.layout.params().iter().zip(&self.sums) {
-            let n = sums.values.len() as u64;
+            let n = sums.values.len();
             let values: Vec<u8> = sums.values.iter().flat_map(|v| v.to_le_bytes()).collect();
             let weights: Vec<u8> = sums.weights.iter().flat_map(|w| w.to_le_bytes()).collect();
-            let mut put = |kind: &str, dtype, shape: &[u64], data: &[u8]| {
+            let mut put = |kind: &str, dtype, shape: &[usize], data: &[u8]| {
                 let name = format!("{kind}/{}", parameter.name);
                 writer.tensor(&TensorView { name: &name, dtype, shape, data }, &lossless)
             };
@@ -235,9 +235,9 @@ impl Aggregator {
 fn read_sums(pair: &[Tensor], name: &str, n: usize, most: u64) -> Result<Sums> {
     let [values, weights] = pair else { return Err(Error::corrupt("a sum without its weight")) };
     let fits = values.name == format!("sum/{name}")
-        && (values.dtype, &values.shape[..]) == (DType::U8, &[n as u64, 16])
+        && (values.dtype, &values.shape[..]) == (DType::U8, &[n, 16])
         && weights.name == format!("weight/{name}")
-        && (weights.dtype, &weights.shape[..]) == (DType::U64, &[n as u64]);
+        && (weights.dtype, &weights.shape[..]) == (DType::U64, &[n]);
     if !fits {
         let found = (&values.name, &values.shape, &weights.name, &weights.shape);
         return Err(Error::corrupt(format!("expected {n} sums and weights, found {found:?}")));

@@ -125,7 +125,7 @@ fn write_table<W: Write>(out: W, header: &Features, table: &Table) -> fedpress::
         table.logits.iter().flat_map(|v| v.to_le_bytes()).collect(),
         table.sums.iter().flat_map(|v| v.to_le_bytes()).collect(),
     ];
-    let columns = columns(table.ids.len() as u64, header.classes);
+    let columns = columns(table.ids.len(), header.classes);
     for ((name, dtype, shape), data) in columns.iter().zip(&bytes) {
         let view = TensorView { name, dtype: *dtype, shape, data };
         writer.tensor(&view, &Spec::lossless())?;
@@ -133,11 +133,11 @@ fn write_table<W: Write>(out: W, header: &Features, table: &Table) -> fedpress::
     writer.finish()
 }
 
-fn columns(n: u64, classes: usize) -> [(&'static str, DType, Vec<u64>); 4] {
+fn columns(n: usize, classes: usize) -> [(&'static str, DType, Vec<usize>); 4] {
     [
         (Part::Ids.name(), DType::U32, vec![n]),
         (Part::Labels.name(), DType::U16, vec![n]),
-        (Part::Logits.name(), DType::F32, vec![n, classes as u64]),
+        (Part::Logits.name(), DType::F32, vec![n, classes]),
         ("sums", DType::U64, vec![n]),
     ]
 }
@@ -216,7 +216,7 @@ fn read_table(tensors: &[fedpress::Tensor], options: &StoreOptions) -> Result<Ta
     if !found.eq(expected.iter().map(|(name, dtype, shape)| (*name, *dtype, shape))) {
         return Err(Error::corrupt("other columns than a table of samples has"));
     }
-    if n == 0 || n > u64::from(options.max_samples) {
+    if n == 0 || n as u64 > u64::from(options.max_samples) {
         let most = options.max_samples;
         return Err(Error::invalid(format!("{n} samples, 1 to {most} are allowed")));
     }

@@ -4,7 +4,7 @@ use super::batch::Part;
 use super::header::{Features, Logits, label_dtype, n_values};
 use crate::message::{Header, RECORD};
 use crate::{Error, Result};
-use fedpress::{DType, EncodeOptions, NonFinite, Seeds, Spec, TensorView, Writer};
+use fedpress::{DType, Element, EncodeOptions, NonFinite, Seeds, Spec, TensorView, Writer};
 use std::collections::BTreeSet;
 use std::io::Write;
 
@@ -96,7 +96,8 @@ impl<W: Write> Batched<W> {
 
     fn put(&mut self, part: Part, n: usize, data: &[u8], spec: &Spec) -> Result<()> {
         let desc = part.desc(self.batch, n as u64, &self.shape, self.classes);
-        let view = TensorView { name: &desc.name, dtype: desc.dtype, shape: &desc.shape, data };
+        let shape: Vec<_> = desc.shape.iter().map(|n| *n as usize).collect();
+        let view = TensorView { name: &desc.name, dtype: desc.dtype, shape: &shape, data };
         Ok(self.writer.tensor(&view, spec)?)
     }
 
@@ -106,9 +107,7 @@ impl<W: Write> Batched<W> {
     }
 
     fn put_f32(&mut self, part: Part, n: usize, values: &[f32], spec: &Spec) -> Result<()> {
-        let desc = part.desc(self.batch, n as u64, &self.shape, self.classes);
-        let view = TensorView::f32(&desc.name, &desc.shape, values);
-        Ok(self.writer.tensor(&view, spec)?)
+        self.put(part, n, &Element::bytes(values), spec)
     }
 }
 

@@ -35,9 +35,8 @@ fn encode(
     writer.record(RECORD, &header.to_bytes())?;
     let lossless = Spec::lossless();
     for parameter in parameters {
-        let dims = parameter.dims();
         let exact = exact.contains(&parameter.name);
-        writer.tensor(&parameter.view(&dims), if exact { &lossless } else { spec })?;
+        writer.tensor(&parameter.view(), if exact { &lossless } else { spec })?;
     }
     Ok(writer.finish()?)
 }

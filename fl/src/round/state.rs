@@ -23,8 +23,8 @@ impl Coordinator {
         let lossless = Spec::lossless();
         let mut put = |kind: &str, like: &Parameter, values: &[f32]| {
             let name = format!("{kind}/{}", like.name);
-            let dims = if values.is_empty() { vec![0] } else { like.dims() };
-            writer.tensor(&fedpress::TensorView::f32(&name, &dims, values), &lossless)
+            let shape = if values.is_empty() { &[0][..] } else { &like.shape };
+            writer.tensor(&fedpress::TensorView::f32(&name, shape, values), &lossless)
         };
         for (i, parameter) in self.model.iter().enumerate() {
             put("model", parameter, &parameter.values)?;

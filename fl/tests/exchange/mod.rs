@@ -181,7 +181,8 @@ pub fn stream(records: &[(u8, Vec<u8>)], tensors: &[Raw]) -> Vec<u8> {
     let mut encoder = Encoder::new(EncodeOptions::new(seeds)).unwrap();
     records.iter().for_each(|(kind, body)| encoder.record(*kind, body).unwrap());
     for Raw { name, dtype, shape, data } in tensors {
-        let view = TensorView { name, dtype: *dtype, shape, data };
+        let shape: Vec<_> = shape.iter().map(|n| *n as usize).collect();
+        let view = TensorView { name, dtype: *dtype, shape: &shape, data };
         encoder.tensor(&view, &Spec::lossless()).unwrap();
     }
     encoder.finish().unwrap();

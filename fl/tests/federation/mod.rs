@@ -203,7 +203,7 @@ pub fn stream(records: &[(u8, Vec<u8>)], tensors: &[Parameter]) -> Vec<u8> {
     let mut encoder = Encoder::new(EncodeOptions::new(seeds())).unwrap();
     records.iter().for_each(|(kind, body)| encoder.record(*kind, body).unwrap());
     for tensor in tensors {
-        encoder.tensor(&tensor.view(&tensor.dims()), &lossless()).unwrap();
+        encoder.tensor(&tensor.view(), &lossless()).unwrap();
     }
     encoder.finish().unwrap();
     encoder.output().to_vec()

@@ -60,8 +60,7 @@ impl Pair {
         let values = features.try_into_vec_as::<f32>().map_err(device_failed)?;
         // Draws are the same each time; nobody is to be kept from knowing them here.
         let seeds = Seeds::new(0, 0);
-        let dims = shape.map(|n| n as u64);
-        let view = TensorView::f32("features", &dims, &values);
+        let view = TensorView::f32("features", &shape, &values);
         let bytes = fedpress::encode(&[view], &self.spec, &EncodeOptions::new(seeds))?;
         let decoded = fedpress::decode(&bytes, &DecodeOptions::default())?;
         let values = decoded.iter().flat_map(|tensor| tensor.data.as_chunks::<4>().0);

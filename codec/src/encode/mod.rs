@@ -1,17 +1,22 @@
 //! The sans-IO encoder: element bytes in, stream bytes out.
 
-use crate::device::{EncodeJob, GroupPlan};
-use crate::group::{self, Choice, Job, TensorKeys, Worker};
+mod batch;
+mod bound;
+mod group;
+
+pub use bound::{max_encoded_len, max_tensor_len};
+
+use crate::device::GroupPlan;
+use crate::group::{Coded, TensorKeys, Worker, put_payload};
 use crate::kernel::Kernel;
 use crate::options::{EncodeOptions, effective_spec};
 use crate::random::name_key;
-use crate::schedule::in_parallel;
 use crate::wire::record::{kind, put_record};
 use crate::wire::{
-    ChunkHeader, End, IndexEntry, TensorDesc, TensorMeta, preamble, write_index, write_manifest,
-    write_metadata,
+    ChunkHeader, End, IndexEntry, TensorDesc, preamble, write_index, write_manifest, write_metadata,
 };
-use crate::{DType, Error, Result, Spec, TensorView};
+use crate::{DType, Error, Result, Spec};
+use group::Planned;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -40,13 +45,23 @@ pub struct Encoder {
     out: Vec<u8>,
     /// Bytes that went through `out` and were cleared.
     cleared: u64,
+    workers: Vec<Worker>,
+    stream: Stream,
+    state: State,
+}
+
+/// What the stream holds so far.
+#[derive(Default)]
+struct Stream {
+    /// Bytes that were there before it.
+    start: u64,
+    /// Whether its tensors are several.
+    several: bool,
     names: HashSet<String>,
     manifest: Option<Vec<TensorDesc>>,
     index: Vec<IndexEntry>,
     n_tensors: u64,
     n_chunks: u64,
-    workers: Vec<Worker>,
-    state: State,
 }
 
 enum State {
@@ -67,48 +82,65 @@ struct Open {
     buffer: Vec<u8>,
 }
 
-/// A tensor and what coding its groups takes.
-struct Planned {
-    meta: TensorMeta,
-    keys: TensorKeys,
-    /// Where a device codes its groups.
-    plan: Option<GroupPlan>,
-}
-
-/// What is put into the stream, in order.
-enum Item<'a> {
-    Tensor(Arc<Planned>),
-    Group(Group<'a>),
-}
-
-struct Group<'a> {
-    tensor: Arc<Planned>,
-    header: ChunkHeader,
-    elements: &'a [u8],
-}
-
-/// Groups that are coded side by side for each thread: enough that all are busy to the end.
-const GROUPS_PER_THREAD: usize = 8;
-/// Values of them beyond which no more are taken.
-const VALUES_PER_THREAD: usize = 1 << 20;
-
 impl Encoder {
     /// Starts a stream.
     pub fn new(options: EncodeOptions) -> Result<Self> {
+        Self::with_output(options, Vec::new())
+    }
+
+    /// Starts a stream behind what `out` holds, such as the room of one that was sent.
+    /// [`into_output`](Self::into_output) gives it back.
+    pub fn with_output(options: EncodeOptions, out: Vec<u8>) -> Result<Self> {
         options.check()?;
-        Ok(Self {
+        let mut encoder = Self {
             kernel: Kernel::new(options.simd),
             workers: (0..options.threads.max(1)).map(|_| Worker::default()).collect(),
             options,
-            out: preamble().to_vec(),
+            out,
             cleared: 0,
-            names: HashSet::new(),
-            manifest: None,
-            index: Vec::new(),
-            n_tensors: 0,
-            n_chunks: 0,
-            state: State::Head(0),
-        })
+            stream: Stream::default(),
+            state: State::Finished,
+        };
+        encoder.begin_stream();
+        Ok(encoder)
+    }
+
+    /// Starts another stream behind the one that is finished, or in place of one that failed, of which
+    /// the output may hold a part. What coding takes is there already, compression contexts and buffers: a
+    /// server that encodes a message each round keeps its encoder.
+    ///
+    /// ```
+    /// use fedpress::{EncodeOptions, Encoder, Seeds, Spec, TensorView};
+    /// let mut encoder = Encoder::new(EncodeOptions::new(Seeds::new(7, 0x5eed)))?;
+    /// for round in 1..=3 {
+    ///     let weights = vec![round as f32; 4096];
+    ///     encoder.clear_output();
+    ///     encoder.restart(Seeds::new(7, 0x5eed).in_round(round))?;
+    ///     encoder.tensor(&TensorView::f32("w", &[4096], &weights), &"hadamard|q=4".parse()?)?;
+    ///     encoder.finish()?;
+    ///     let back = fedpress::decode(encoder.output(), &Default::default())?;
+    ///     assert_eq!(back[0].shape, [4096]);
+    /// }
+    /// # Ok::<(), fedpress::Error>(())
+    /// ```
+    pub fn restart(&mut self, seeds: crate::Seeds) -> Result<()> {
+        let options = EncodeOptions { seeds, ..self.options.clone() };
+        options.check()?;
+        self.options = options;
+        self.begin_stream();
+        Ok(())
+    }
+
+    fn begin_stream(&mut self) {
+        let start = self.cleared + self.out.len() as u64;
+        self.stream = Stream { start, several: self.options.several, ..Stream::default() };
+        self.out.extend(preamble());
+        self.state = State::Head(0);
+    }
+
+    /// The output itself, all that was not cleared.
+    pub fn into_output(self) -> Vec<u8> {
+        self.out
     }
 
     /// Stream bytes made so far and not cleared.
@@ -124,7 +156,7 @@ impl Encoder {
 
     /// Bytes of stream so far.
     pub fn n_bytes(&self) -> u64 {
-        self.cleared + self.out.len() as u64
+        self.cleared + self.out.len() as u64 - self.stream.start
     }
 
     /// Says something about the stream; once, before everything else.
@@ -143,8 +175,8 @@ impl Encoder {
             write_manifest(tensors, out);
             Ok(())
         })?;
-        self.manifest = Some(tensors.to_vec());
-        self.options.several |= tensors.len() > 1;
+        self.stream.manifest = Some(tensors.to_vec());
+        self.stream.several |= tensors.len() > 1;
         self.state = State::Head(kind::MANIFEST);
         Ok(())
     }
@@ -212,7 +244,8 @@ impl Encoder {
     /// Decides how a tensor travels; its name is taken from then on.
     fn plan(&mut self, desc: &TensorDesc, spec: &Spec, key: Option<u64>) -> Result<Arc<Planned>> {
         self.check_tensor(desc, spec).map_err(|e| e.in_tensor(&desc.name))?;
-        let spec = effective_spec(desc, spec, &self.options);
+        let options = self.options.clone().with_several(self.stream.several);
+        let spec = effective_spec(desc, spec, &options);
         let meta = self.options.meta(desc, spec, name_key(&desc.name), key);
         let keys = TensorKeys::all(&meta, &self.options.seeds);
         let device = self.options.device.as_ref().filter(|_| meta.spec().is_lossy());
@@ -220,8 +253,8 @@ impl Encoder {
             let plan = GroupPlan::encoding(&meta, &self.options.seeds);
             device.supports(&plan).then_some(plan)
         });
-        self.names.insert(desc.name.clone());
-        self.n_tensors += 1;
+        self.stream.names.insert(desc.name.clone());
+        self.stream.n_tensors += 1;
         Ok(Arc::new(Planned { meta, keys, plan }))
     }
 
@@ -229,7 +262,7 @@ impl Encoder {
     fn put_tensor(&mut self, tensor: &Planned) -> Result<()> {
         if self.options.index {
             let offset = self.n_bytes();
-            self.index.push(IndexEntry { name_hash: tensor.meta.name_hash, offset });
+            self.stream.index.push(IndexEntry { name_hash: tensor.meta.name_hash, offset });
         }
         put_record(kind::TENSOR, &mut self.out, |out| {
             tensor.meta.write_to(out);
@@ -252,10 +285,11 @@ impl Encoder {
         if matches!(desc.dtype, DType::Unknown(_)) || spec.unknown.is_some() {
             return Err(Error::invalid(format!("{spec} of {}: not known here", desc.dtype)));
         }
-        if self.names.contains(&desc.name) {
+        if self.stream.names.contains(&desc.name) {
             return Err(Error::invalid("a second tensor of that name"));
         }
-        let announced = self.manifest.as_ref().map(|m| m.get(self.n_tensors as usize));
+        let announced =
+            self.stream.manifest.as_ref().map(|m| m.get(self.stream.n_tensors as usize));
         if announced.is_some_and(|announced| announced != Some(desc)) {
             return Err(Error::invalid("not the tensor that the manifest announces"));
         }
@@ -317,90 +351,39 @@ impl Encoder {
             return Err(Error::invalid("more coded groups than the shape has"));
         }
         let n_values = left.min(full) as usize;
-        let coded = group::Coded { spec: meta.spec(), dtype: meta.dtype(), n: n_values, payload };
+        let coded = Coded { spec: meta.spec(), dtype: meta.dtype(), n: n_values, payload };
         coded.check().map_err(|e| Error::invalid(format!("a coded group: {e}")))?;
         let mut header =
             ChunkHeader { group, last: left <= full, stored: false, pipeline: 0, n_values };
         let zstandard = &mut self.workers[0].zstandard;
         put_record(kind::CHUNK, &mut self.out, |out| {
-            group::put_payload(meta.spec(), &mut header, payload, zstandard, out)
+            put_payload(meta.spec(), &mut header, payload, zstandard, out)
         })?;
         open.pushed_bytes += meta.dtype().byte_len(n_values) as u64;
         open.n_groups += 1;
-        self.n_chunks += 1;
+        self.stream.n_chunks += 1;
         self.state = State::Open(open);
-        Ok(())
-    }
-
-    /// A whole tensor at once; reads `view` without copying it. After an error the stream cannot
-    /// go on, as after one in [`push`](Self::push) or [`end`](Self::end).
-    pub fn tensor(&mut self, view: &TensorView<'_>, spec: &Spec) -> Result<()> {
-        self.tensors(&[(*view, spec)])
-    }
-
-    /// Several tensors, each by its pipeline, on all threads whatever their sizes are.
-    pub fn tensors(&mut self, tensors: &[(TensorView<'_>, &Spec)]) -> Result<()> {
-        self.tensors_to(tensors, &mut |_| Ok(()))
-    }
-
-    /// The same; calls `flush` whenever there is output to be taken.
-    pub(crate) fn tensors_to(
-        &mut self,
-        tensors: &[(TensorView<'_>, &Spec)],
-        flush: &mut dyn FnMut(&mut Self) -> Result<()>,
-    ) -> Result<()> {
-        self.check_between()?;
-        if tensors.is_empty() {
-            return Ok(());
-        }
-        self.options.several |= tensors.len() > 1;
-        let mut batch = Vec::new();
-        let (mut n_groups, mut n_values) = (0, 0);
-        let most = self.batch_limits();
-        for (i, (view, spec)) in tensors.iter().enumerate() {
-            let desc = TensorDesc::new(view.name, view.dtype, view.shape);
-            let tensor = self.plan(&desc, spec, None)?;
-            if i == 0 {
-                // What was refused before anything was planned has changed nothing.
-                self.state = State::Poisoned;
-            }
-            check_length(&desc, view.data.len() as u64, true)?;
-            batch.push(Item::Tensor(tensor.clone()));
-            for group in groups_of(&tensor, 0, view.data, true) {
-                (n_groups, n_values) = (n_groups + 1, n_values + group.header.n_values);
-                batch.push(Item::Group(group));
-                if n_groups >= most.0 || n_values >= most.1 {
-                    self.put_all(&batch)?;
-                    flush(self)?;
-                    batch.clear();
-                    (n_groups, n_values) = (0, 0);
-                }
-            }
-        }
-        self.put_all(&batch)?;
-        flush(self)?;
-        self.state = State::Between;
         Ok(())
     }
 
     /// Ends the stream: index, if asked for, and end record.
     pub fn finish(&mut self) -> Result<()> {
         self.check_between()?;
-        if self.manifest.as_ref().is_some_and(|m| m.len() as u64 != self.n_tensors) {
+        if self.stream.manifest.as_ref().is_some_and(|m| m.len() as u64 != self.stream.n_tensors) {
             return Err(Error::invalid("fewer tensors than the manifest announces"));
         }
         self.state = State::Poisoned;
         let index_at = self.out.len();
         if self.options.index {
-            let entries = std::mem::take(&mut self.index);
+            let entries = std::mem::take(&mut self.stream.index);
             put_record(kind::INDEX, &mut self.out, |out| {
                 write_index(&entries, out);
                 Ok(())
             })?;
         }
         let end = End {
-            n_tensors: self.n_tensors,
-            n_chunks: self.n_chunks,
+            n_tensors: self.stream.n_tensors,
+            n_chunks: self.stream.n_chunks,
             index_distance: (self.out.len() - index_at) as u64,
             stream_bytes: self.n_bytes(),
         };
@@ -423,161 +406,6 @@ impl Encoder {
             }
         }
     }
-
-    /// Groups, and values of them, that are worth collecting.
-    fn batch_limits(&self) -> (usize, usize) {
-        let threads = self.workers.len();
-        let wanted = self.options.device.as_ref().map_or(0, |device| device.batch_values());
-        match threads.max(usize::from(wanted > 0)) {
-            // Nobody waits for anybody.
-            1 if wanted == 0 => (1, 1),
-            _ => {
-                let values = (threads * VALUES_PER_THREAD).max(wanted.min(1 << 28));
-                (threads.max(wanted >> 12) * GROUPS_PER_THREAD, values)
-            }
-        }
-    }
-
-    fn batch_bytes(&self, tensor: &Planned) -> usize {
-        let device = self.options.device.as_ref().filter(|_| tensor.plan.is_some());
-        // Of what a device wants to have at a time, no more than 2^28 values are collected.
-        let full = tensor.meta.group_values();
-        let wanted = device.map_or(0, |d| d.batch_values().min(1 << 28) / full);
-        tensor.meta.dtype().byte_len(full) * wanted.max(self.workers.len())
-    }
-
-    /// Codes whole groups of the open tensor and appends them.
-    fn put_groups(&mut self, open: &mut Open, elements: &[u8], last: bool) -> Result<()> {
-        let groups: Vec<_> =
-            groups_of(&open.tensor, open.n_groups, elements, last).map(Item::Group).collect();
-        open.n_groups += groups.len() as u64;
-        self.put_all(&groups)
-    }
-
-    /// Codes all groups, on the device or side by side if there are threads for it, and appends
-    /// everything in order.
-    fn put_all(&mut self, items: &[Item<'_>]) -> Result<()> {
-        let made = self.on_device(items)?;
-        let mut made = made.iter();
-        let groups = items.iter().filter_map(|item| match item {
-            Item::Group(group) => Some(group),
-            Item::Tensor(_) => None,
-        });
-        // With what the device made of those that it codes.
-        let jobs: Vec<_> =
-            groups.map(|group| (group, group.on_device().and_then(|_| made.next()))).collect();
-        let (kernel, choice) = (self.kernel, self.choice());
-        if self.workers.len() > 1 && jobs.len() > 1 {
-            let code = |worker: &mut Worker, (group, made): (&Group<'_>, Option<&_>)| {
-                let mut out = Vec::new();
-                group.put(kernel, choice, made, worker, &mut out).map(|()| out)
-            };
-            let mut records = in_parallel(&mut self.workers, jobs, code)?.into_iter();
-            for item in items {
-                match item {
-                    Item::Tensor(tensor) => self.put_tensor(tensor)?,
-                    Item::Group(_) => {
-                        self.out.extend_from_slice(&records.next().unwrap_or_default());
-                        self.n_chunks += 1;
-                    }
-                }
-            }
-            return Ok(());
-        }
-        let mut jobs = jobs.into_iter();
-        for item in items {
-            match item {
-                Item::Tensor(tensor) => self.put_tensor(tensor)?,
-                Item::Group(group) => {
-                    let made = jobs.next().and_then(|(_, made)| made);
-                    group.put(kernel, choice, made, &mut self.workers[0], &mut self.out)?;
-                    self.n_chunks += 1;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn choice(&self) -> Choice {
-        Choice { non_finite: self.options.non_finite, smaller: self.options.smaller }
-    }
-
-    /// What the device makes of the groups that it codes, in order.
-    fn on_device(&self, items: &[Item<'_>]) -> Result<Vec<crate::device::Made>> {
-        let jobs: Vec<_> = items
-            .iter()
-            .filter_map(|item| match item {
-                Item::Group(group) => group.on_device(),
-                Item::Tensor(_) => None,
-            })
-            .collect();
-        let Some(device) = self.options.device.as_ref().filter(|_| !jobs.is_empty()) else {
-            return Ok(Vec::new());
-        };
-        let made = device.encode(&jobs).map_err(Error::device)?;
-        if made.len() != jobs.len() {
-            let found = format!("{} groups of {}", made.len(), jobs.len());
-            return Err(Error::device(found.into()));
-        }
-        Ok(made)
-    }
-}
-
-impl Group<'_> {
-    fn on_device(&self) -> Option<EncodeJob<'_>> {
-        let plan = self.tensor.plan.as_ref().filter(|_| !self.elements.is_empty())?;
-        Some(EncodeJob { plan, group: self.header.group, elements: self.elements })
-    }
-
-    /// Appends the record.
-    fn put(
-        &self,
-        kernel: Kernel,
-        choice: Choice,
-        made: Option<&crate::device::Made>,
-        worker: &mut Worker,
-        out: &mut Vec<u8>,
-    ) -> Result<()> {
-        let Planned { meta, keys, .. } = &*self.tensor;
-        put_record(kind::CHUNK, out, |out| match made {
-            Some(made) => {
-                let coded = (&made.payload[..], made.peak);
-                group::put_coded(meta, choice, self.header, coded, self.elements, worker, out)
-            }
-            None => {
-                let job = Job { kernel, keys, group: self.header.group };
-                group::encode(&job, meta, choice, self.header, self.elements, worker, out)
-            }
-        })
-        .map_err(|e| e.in_tensor(meta.name()))
-    }
-}
-
-/// The groups of consecutive elements of a tensor, from group number `first` on; `ends` says whether
-/// they are the last.
-fn groups_of<'a>(
-    tensor: &Arc<Planned>,
-    first: u64,
-    elements: &'a [u8],
-    ends: bool,
-) -> impl Iterator<Item = Group<'a>> + use<'a> {
-    let (dtype, full) = (tensor.meta.dtype(), tensor.meta.group_values());
-    let total = tensor.meta.n_values();
-    let size = dtype.byte_len(full);
-    // An open tensor without rows has one group all the same.
-    let is_empty = elements.is_empty() && first == 0 && tensor.meta.desc.open && ends;
-    let n = elements.len().div_ceil(size).max(usize::from(is_empty));
-    let tensor = tensor.clone();
-    (0..n).map(move |i| {
-        let elements = &elements[i * size..elements.len().min((i + 1) * size)];
-        let group = first + i as u64;
-        // Of types of less than a byte the shape tells how many.
-        let left = total.map_or(u64::MAX, |total| total - group * full as u64);
-        let n_values = (dtype.n_values(elements.len()) as u64).min(left) as usize;
-        let last = ends && i + 1 == n;
-        let header = ChunkHeader { group, last, stored: false, pipeline: 0, n_values };
-        Group { tensor: tensor.clone(), header, elements }
-    })
 }
 
 /// A closed tensor takes exactly its bytes, an open one whole rows.

@@ -1,0 +1,131 @@
+//! Chunks of any tensors that wait to be decoded side by side.
+
+use super::Reader;
+use crate::decode::{EncodedChunk, decode_all};
+use crate::group::decode_memory;
+use crate::limits::Allowance;
+use crate::{Error, Result, Tensor};
+use std::collections::BTreeMap;
+
+/// Makes `data` longer by the values of a chunk. What it takes is charged first: all of a tensor of
+/// known size when its first chunk is there, else at least twice what there was, which is there as
+/// well until it has been copied.
+pub(super) fn grow(
+    data: &mut Vec<u8>,
+    chunk: &EncodedChunk,
+    allowance: &mut Allowance,
+) -> Result<()> {
+    let grown = data.len() + chunk.decoded_len();
+    if data.capacity() < grown {
+        let meta = chunk.meta();
+        let old = data.capacity() as u64;
+        let new = match meta.n_values() {
+            Some(n) => meta.dtype().byte_len_of(n).unwrap_or(u64::MAX),
+            None => (2 * old).max(grown as u64),
+        };
+        let charged = allowance.charge("a whole tensor", new);
+        charged.map_err(|e| e.in_tensor(meta.name()))?;
+        let refused = || Error::limit("a whole tensor", new, new).in_tensor(meta.name());
+        let room = usize::try_from(new).map_err(|_| refused())?;
+        data.try_reserve_exact(room - data.len()).map_err(|_| refused())?;
+        allowance.release(old);
+    }
+    data.resize(grown, 0);
+    Ok(())
+}
+
+/// Chunks of any tensors that are decoded side by side.
+#[derive(Default)]
+pub(super) struct Batch {
+    chunks: Vec<Pending>,
+    /// Values of all.
+    n_values: usize,
+    /// What was charged for keeping them, and for the workers that will decode them.
+    pub(super) charged: u64,
+    /// What one worker was charged for.
+    a_worker: u64,
+    /// What was charged for all tensors, their values apart.
+    pub(super) heads: u64,
+}
+
+struct Pending {
+    tensor: usize,
+    /// Where its values start in the data of the tensor.
+    at: usize,
+    chunk: EncodedChunk,
+}
+
+/// Chunks for each thread: enough that all are busy to the end.
+const CHUNKS_PER_THREAD: usize = 8;
+const VALUES_PER_THREAD: usize = 1 << 20;
+
+impl Batch {
+    pub(super) fn push<R>(
+        &mut self,
+        tensors: &mut [Tensor],
+        chunk: EncodedChunk,
+        reader: &mut Reader<R>,
+    ) -> Result<()> {
+        let tensor = tensors.len() - 1;
+        // One that is decoded at once is charged while its tensor is open. Where the limit leaves no
+        // room to wait, none does: what can be read does not depend on the number of threads.
+        let may_wait = reader.workers.len() > 1 && self.charge(&chunk, reader);
+        self.n_values += chunk.n_values();
+        self.chunks.push(Pending { tensor, at: 0, chunk });
+        match may_wait {
+            false => self.decode(tensors, reader),
+            true => Ok(()),
+        }
+    }
+
+    fn charge<R>(&mut self, chunk: &EncodedChunk, reader: &mut Reader<R>) -> bool {
+        let a_worker = decode_memory(chunk.meta()).max(self.a_worker);
+        let workers = (a_worker - self.a_worker) * reader.workers.len() as u64;
+        let kept = chunk.body_len() as u64 + workers;
+        let is_paid = reader.decoder.allowance().charge("chunks that wait", kept).is_ok();
+        if is_paid {
+            self.charged += kept;
+            self.a_worker = a_worker;
+        }
+        is_paid
+    }
+
+    pub(super) fn is_full(&self, threads: usize) -> bool {
+        self.chunks.len() >= threads * CHUNKS_PER_THREAD
+            || self.n_values >= threads * VALUES_PER_THREAD
+    }
+
+    /// Decodes all to the ends of the data of their tensors.
+    pub(super) fn decode<R>(
+        &mut self,
+        tensors: &mut [Tensor],
+        reader: &mut Reader<R>,
+    ) -> Result<()> {
+        if self.chunks.is_empty() {
+            return Ok(());
+        }
+        // Where each starts: its tensor's data ends with what is in the batch.
+        let mut ends: BTreeMap<usize, usize> = BTreeMap::new();
+        for pending in self.chunks.iter_mut().rev() {
+            let end = ends.entry(pending.tensor).or_insert(tensors[pending.tensor].data.len());
+            *end -= pending.chunk.decoded_len();
+            pending.at = *end;
+        }
+        let mut jobs = Vec::with_capacity(self.chunks.len());
+        let mut chunks = self.chunks.iter().peekable();
+        let first = chunks.peek().map_or(0, |pending| pending.tensor);
+        for (number, tensor) in tensors.iter_mut().enumerate().skip(first) {
+            let (mut rest, mut at) = (&mut tensor.data[..], 0);
+            while let Some(pending) = chunks.next_if(|pending| pending.tensor == number) {
+                let behind = rest.split_at_mut(pending.at - at).1;
+                let (place, behind) = behind.split_at_mut(pending.chunk.decoded_len());
+                jobs.push((&pending.chunk, place));
+                (rest, at) = (behind, pending.at + pending.chunk.decoded_len());
+            }
+        }
+        decode_all(jobs, &mut reader.workers).map_err(|e| reader.decoder.fail(e))?;
+        reader.decoder.allowance().release(self.charged);
+        *self = Self { heads: self.heads, ..Self::default() };
+        Ok(())
+    }
+}
