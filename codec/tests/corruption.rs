@@ -635,7 +635,7 @@ fn reserved_exponents_are_corrupt() {
 
 /// One zstd frame, one run of `n` bytes, content size not told: RFC 8878.
 fn zstd_run(byte: u8, mut n: usize) -> Vec<u8> {
-    let mut out = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58]; // 2 MiB window
+    let mut out = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x00]; // 1 KiB window
     while n > 0 {
         let size = n.min(1 << 17);
         n -= size;
@@ -693,7 +693,7 @@ fn padding_bits_behind_the_codes_do_not_change_values() {
 
 #[test]
 fn an_unknown_critical_record_is_unsupported() {
-    for kind in [0x00, 0x04, 0x05, 0x40, 0x7f] {
+    for kind in [0x00, 0x05, 0x40, 0x7f] {
         assert_unsupported(&Raw::new().record(kind, b"?").end(), "record kind");
         let inside = Raw::new().tensor(&plain()).record(kind, b"?").end();
         assert_unsupported(&inside, "record kind");

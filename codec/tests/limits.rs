@@ -153,6 +153,7 @@ fn a_group_that_does_not_fit_the_limit_is_refused_before_its_bytes() {
     assert_limit_exceeded(fedpress::decode(&stream, &options), 64 * MIB);
 }
 
+#[cfg(feature = "zstd")]
 #[test]
 fn a_tensor_that_does_not_fit_the_limit_is_refused_when_read_whole() {
     let _turn = turn();
@@ -310,6 +311,7 @@ fn a_chunk_longer_than_its_own_values_need_stays_within_the_limit() {
     assert!(result.is_err());
 }
 
+#[cfg(feature = "zstd")]
 #[test]
 fn a_zstd_frame_cannot_unfold_beyond_its_chunk() {
     let _turn = turn();
@@ -322,6 +324,7 @@ fn a_zstd_frame_cannot_unfold_beyond_its_chunk() {
     assert_eq!(*error.kind(), ErrorKind::Corrupt);
 }
 
+#[cfg(feature = "zstd")]
 #[test]
 fn a_zstd_window_of_terabytes_takes_no_memory() {
     let _turn = turn();

@@ -59,6 +59,7 @@ fn what_is_not_longer_without_loss_comes_back_exactly() {
 
 /// Where redundancy lies in places that a sample at equal distances would miss, and where no value occurs
 /// twice.
+#[cfg(feature = "zstd")]
 #[test]
 fn a_sample_finds_redundancy_wherever_it_lies() {
     let columns: Vec<f32> = gaussian(1 << 17, 5)

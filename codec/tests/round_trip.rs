@@ -672,6 +672,7 @@ fn subnormal_values_that_a_rotation_rounds_to_zero_are_scaled_up_first() {
     }
 }
 
+#[cfg(feature = "zstd")]
 #[test]
 fn a_zstd_frame_that_is_a_little_shorter_is_kept() {
     // 60 bytes of which zstd makes 52: fewer by less than what the library works with.

@@ -176,6 +176,9 @@ pub(crate) fn decode_memory(meta: &TensorMeta) -> u64 {
         false => 0,
     });
     let buffers = buffers.max().unwrap_or(0);
+    let frames = meta.pipelines.iter().filter(|spec| spec.lossless.zstd.is_some());
+    let frames = frames.map(|spec| Zstandard::memory(largest_payload(spec, meta.dtype(), n)));
+    let buffers = buffers + frames.max().unwrap_or(0);
     // A body, that of which it was copied when it grew, and P of the chunk before.
     (5 * max_body_len(meta) / 2 + elements + buffers) as u64
 }

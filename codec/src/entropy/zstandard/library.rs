@@ -1,5 +1,6 @@
-//! The zstd stage (RFC 8878): one frame a chunk, kept only where it is smaller.
+//! By the C library.
 
+use super::{not_one_frame, too_long};
 use crate::{Error, Result};
 
 /// Bytes that the library may want beyond its frame.
@@ -59,7 +60,7 @@ impl Zstandard {
         // One frame and nothing behind it; the library itself would go on to the next one.
         match zstd::zstd_safe::find_frame_compressed_size(frame) {
             Ok(length) if length == frame.len() => {}
-            _ => return Err(Error::corrupt("not exactly one zstd frame")),
+            _ => return Err(not_one_frame()),
         }
         out.clear();
         out.reserve_exact(bound);
@@ -69,9 +70,11 @@ impl Zstandard {
         if out.len() <= bound {
             return Ok(());
         }
-        Err(Error::corrupt(format!(
-            "zstd frame: at most {bound} bytes are possible, found {}",
-            out.len()
-        )))
+        Err(too_long(bound, out.len()))
+    }
+
+    /// Bytes that decoding takes beside its output.
+    pub(crate) fn memory(_: usize) -> usize {
+        0
     }
 }
