@@ -16,7 +16,7 @@ import re
 import struct
 import sys
 from collections import namedtuple
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,8 @@ import numpy as np
 Corrupt = type("Corrupt", (ValueError,), {})            # the input contradicts a rule of the format
 Truncated = type("Truncated", (ValueError,), {})        # it ends before an end record does
 Unsupported = type("Unsupported", (ValueError,), {})    # it needs a later reader
-KNOWN = TENSOR, CHUNK, END, METADATA, MANIFEST, INDEX = 0x01, 0x02, 0x03, 0x81, 0x82, 0x83  # 3
+TENSOR, CHUNK, END, TIED, METADATA, MANIFEST, INDEX = 1, 2, 3, 4, 0x81, 0x82, 0x83
+KNOWN = TENSOR, CHUNK, END, TIED, METADATA, MANIFEST, INDEX    # 3
 MAGIC, VERSION = b"\x89FDP\r\n\x1a\n", b"\x00\x02"
 DTYPES = {0x01: ("BOOL", 8), 0x02: ("U8", 8), 0x03: ("I8", 8), 0x04: ("U16", 16),
           0x05: ("I16", 16), 0x06: ("U32", 32), 0x07: ("I32", 32), 0x08: ("U64", 64),
@@ -322,6 +323,7 @@ class Tensor:
     pipelines: list                  # the table (5): stage number: parameters, as in STAGES
     unsupported: str                 # why it cannot be decoded, or ""
     chain: int                       # 8.2: KEY up to the tensor key, absorbed
+    kept: bool                       # whether tied tensors may refer to it
     data: bytes | None = None        # little-endian elements in C order; None if unsupported
 
     def sizes(self, pipeline, n):
@@ -501,7 +503,9 @@ class Records:
         valid_flags = [more + g for more in (0, 0x40, 0x80, 0xC0) for g in range(12, 21)]
         (name, dtype, *rest), flags = self.description(taken, valid_flags, listed)
         unsupported = "" if dtype in BITS else f"Unknown element type {dtype}."
-        pipelines = [self.pipeline(dtype) for _ in range(self.number("B", 1, 15))]
+        count = self.number("B")
+        require(count & 0x70 == 0 < count & 15, f"{name!r} has 0x{count:02x} for pipelines.")
+        pipelines = [self.pipeline(dtype) for _ in range(count & 15)]
         numbers = {number for pipeline in pipelines for number in pipeline}
         for number in sorted(numbers - STAGES.keys()):
             unsupported = unsupported or f"Unknown pipeline stage 0x{number:02x}."
@@ -514,7 +518,16 @@ class Records:
         key = self.number("Q") if flags & 0x40 else name_hash(name)
         chain = absorb(FEDPRESS, seed, turn, client * own, key)
         return Tensor(name, dtype, *rest, 1 << (flags & 31), self.offset, pipelines, unsupported,
-                      chain)
+                      chain, count >= 0x80)
+
+    def tied(self, taken, listed, tensors):
+        """4.2."""
+        (name, dtype, shape, _), _ = self.description(taken, [0], listed)
+        offset, size = self.varint(), math.prod(shape)
+        originals = [t for t in tensors if t.offset == offset and t.kept and not t.open]
+        fits = [t for t in originals if t.dtype == dtype and math.prod(t.shape) == size > 0]
+        require(fits and self.offset != 0, f"{name!r} is tied to no tensor at {offset}.")
+        return replace(fits[0], name=name, shape=shape, offset=self.offset, kept=False)
 
     def chunks(self, tensor):
         """6: reads all chunks of the tensor into its data; gives their number."""
@@ -545,7 +558,7 @@ class Records:
 def read_stream(data, start):
     """One stream, and the position behind its end record."""
     r, metadata, manifest, tensors, chunks, distance = Records(data, start), None, None, [], 0, 0
-    taken, before, follow = set(), None, (TENSOR, INDEX, END)
+    taken, before, follow = set(), None, (TENSOR, TIED, INDEX, END)
     kind = r.next(METADATA, MANIFEST, *follow)
     if kind == METADATA:
         metadata = {}
@@ -557,13 +570,17 @@ def read_stream(data, start):
     if kind == MANIFEST:
         names = set()
         manifest = [r.description(names, [0])[0] for _ in range(r.varint())]
-        follow = (TENSOR,) if manifest else (INDEX, END)
+        follow = (TENSOR, TIED) if manifest else (INDEX, END)
         kind = r.next(*follow)
-    while kind == TENSOR:
-        tensors.append(r.tensor(taken, manifest and manifest[len(tensors)]))
-        chunks += r.chunks(tensors[-1])
+    while kind in (TENSOR, TIED):
+        listed = manifest and manifest[len(tensors)]
+        if kind == TIED:
+            tensors.append(r.tied(taken, listed, tensors))
+        else:
+            tensors.append(r.tensor(taken, listed))
+            chunks += r.chunks(tensors[-1])
         if manifest:
-            follow = (TENSOR,) if len(tensors) < len(manifest) else (INDEX, END)
+            follow = (TENSOR, TIED) if len(tensors) < len(manifest) else (INDEX, END)
         kind = r.next(*follow)
     if kind == INDEX:
         distance = -r.offset

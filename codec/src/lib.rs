@@ -74,6 +74,12 @@
 //! `trellis` looks ahead and codes what it chooses by how likely it is, at any rate: .08 bit from Shannon's
 //! bound for Gaussian numbers (`tests/trellis.rs`), where `lm` is .27 at 1 bit and .64 at 4.
 //!
+//! # Features
+//! `zstd`, on by default, is the stage of that name, by the C library. Without it everything builds in
+//! Rust alone, for wasm32 too: chunks that ask for it are stored as they are, which any reader takes, and
+//! frames of others are decoded with the feature `ruzstd` and else
+//! [not supported](ErrorKind::Unsupported).
+//!
 //! # Stability
 //! The crate follows semantic versioning; a raised minimum Rust version (now 1.85) is a minor
 //! change. The format is versioned by itself and not frozen before 1.0.

@@ -40,6 +40,9 @@ pub struct EncodeOptions {
     /// [manifest](crate::Encoder::manifest) or of a [slice](crate::encode()) of several tensors finds
     /// that out itself.
     pub several: bool,
+    /// Whether tensors of one call whose bytes and pipelines are equal travel once
+    /// ([`Encoder::tensors`](crate::Encoder::tensors), [`encode`](crate::encode())).
+    pub tie: bool,
     /// Values per chunk, as a power of two: 12 to 20.
     pub group_log2: u8,
     /// Whether to end with an index for seekable readers.
@@ -52,8 +55,8 @@ pub struct EncodeOptions {
 
 impl EncodeOptions {
     /// One thread, tensors under 1,024 values lossless, non-finite values refused, groups lossless
-    /// where that is smaller, [`SPARED`](crate::SPARED) tensors spared, 2^20 values a chunk, no
-    /// index, no device.
+    /// where that is smaller, [`SPARED`](crate::SPARED) tensors spared, equal ones tied, 2^20 values a
+    /// chunk, no index, no device.
     pub fn new(seeds: Seeds) -> Self {
         Self {
             seeds,
@@ -63,6 +66,7 @@ impl EncodeOptions {
             smaller: true,
             spare: Spare::Listed,
             several: false,
+            tie: true,
             group_log2: 20,
             index: false,
             simd: Simd::Auto,
@@ -93,6 +97,11 @@ impl EncodeOptions {
     /// For several tensors of a model, or for one that stands alone.
     pub fn with_several(self, several: bool) -> Self {
         Self { several, ..self }
+    }
+
+    /// With equal tensors that travel once, or as often as they come.
+    pub fn with_tie(self, tie: bool) -> Self {
+        Self { tie, ..self }
     }
 
     /// With groups that travel losslessly where that takes no more bytes, or without that.
@@ -138,6 +147,8 @@ impl EncodeOptions {
             name_hash,
             explicit_key: key,
             pipelines: std::iter::once(spec).chain(fallback).collect(),
+            kept: false,
+            tied_to: None,
         }
     }
 

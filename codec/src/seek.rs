@@ -9,7 +9,7 @@ use crate::wire::record::{
     Checksum, HEADER_LEN, MAX_BODY, OVERHEAD, RecordHeader, TRAILER_LEN, kind,
 };
 use crate::wire::{
-    End, IndexEntry, MAX_NAME, PREAMBLE_LEN, TensorMeta, check_preamble, read_index,
+    End, IndexEntry, MAX_NAME, PREAMBLE_LEN, TensorMeta, Tied, check_preamble, read_index,
 };
 use crate::{Error, Reader, Result, Tensor};
 use std::collections::BTreeMap;
@@ -50,6 +50,8 @@ pub struct TensorSummary {
     pub n_bytes: u64,
     /// Where its first record starts.
     pub offset: u64,
+    /// Where its stream starts.
+    stream_at: u64,
 }
 
 /// Reads the headers of a seekable source and jumps over the payloads, which are not verified.
@@ -89,6 +91,8 @@ pub fn summarize_stream<R: Read>(inner: &mut R, options: &DecodeOptions) -> Resu
 struct Walk {
     decoder: Decoder,
     summary: Summary,
+    /// Where the stream starts that is being read.
+    stream_at: u64,
     position: u64,
     /// Where to stop.
     end: u64,
@@ -107,6 +111,7 @@ impl Walk {
         Self {
             decoder: Decoder::headers_only(options.clone()),
             summary,
+            stream_at: 0,
             position: 0,
             end: u64::MAX,
         }
@@ -149,6 +154,7 @@ impl Walk {
         let summary = &mut self.summary;
         match event {
             Event::Stream { major, minor } => {
+                self.stream_at = at;
                 summary.version = (major, minor);
                 summary.n_streams += 1;
                 summary.has_index = false;
@@ -169,22 +175,25 @@ impl Walk {
                     n_chunks: 0,
                     n_bytes,
                     offset: at,
+                    stream_at: self.stream_at,
                 });
             }
-            Event::Chunk(chunk) => {
+            Event::Chunk(_) => {
                 let n_bytes = self.decoder.record_len();
                 if let Some(tensor) = summary.tensors.last_mut() {
-                    tensor.n_values += chunk.n_values() as u64;
                     tensor.n_chunks += 1;
                     tensor.n_bytes += n_bytes;
-                    tensor.shape = closed_shape(&tensor.meta, tensor.n_values);
+                }
+            }
+            Event::TensorEnd { n_values } => {
+                // One that is tied to another has no chunks of its own.
+                if let Some(tensor) = summary.tensors.last_mut() {
+                    tensor.n_values = n_values;
+                    tensor.shape = closed_shape(&tensor.meta, n_values);
                 }
             }
             Event::Index(_) => summary.has_index = true,
-            Event::Manifest(_)
-            | Event::Record { .. }
-            | Event::TensorEnd { .. }
-            | Event::End { .. } => {}
+            Event::Manifest(_) | Event::Record { .. } | Event::End { .. } => {}
         }
         Ok(())
     }
@@ -199,10 +208,10 @@ pub fn read_tensor<R: Read + Seek>(
     name: &str,
     options: &DecodeOptions,
 ) -> Result<Tensor> {
-    let offset = find_tensor(inner, name, options)?;
-    match reader_at(inner, offset, options)?.next_tensor()? {
+    let place = find_tensor(inner, name, options)?;
+    match reader_at(inner, place, options)?.next_tensor()? {
         Some(tensor) => tensor.read(),
-        None => Err(Error::corrupt("no tensor record").at(offset)),
+        None => Err(Error::corrupt("no tensor record").at(place.offset)),
     }
 }
 
@@ -212,22 +221,66 @@ pub fn seek_tensor<R: Read + Seek>(
     name: &str,
     options: &DecodeOptions,
 ) -> Result<Reader<R>> {
-    let offset = find_tensor(&mut inner, name, options)?;
-    reader_at(inner, offset, options)
+    let place = find_tensor(&mut inner, name, options)?;
+    reader_at(inner, place, options)
 }
 
+/// Where a tensor is.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Its stream.
+    start: u64,
+    /// Its record.
+    offset: u64,
+}
+
+/// A reader whose next tensor is the one there; that of which it has the values is read before, where
+/// there is one.
 fn reader_at<R: Read + Seek>(
     mut inner: R,
-    offset: u64,
+    Place { start, offset }: Place,
     options: &DecodeOptions,
 ) -> Result<Reader<R>> {
-    inner.seek(SeekFrom::Start(offset))?;
-    Ok(Reader::with_decoder(inner, Decoder::at_tensor(options.clone(), offset)))
+    let original = original_of(&mut inner, Place { start, offset }, options)?;
+    let first = original.unwrap_or(offset);
+    inner.seek(SeekFrom::Start(first))?;
+    let decoder = Decoder::at_tensor(options.clone(), start, first);
+    let mut reader = Reader::with_decoder(inner, decoder);
+    if original.is_some() {
+        reader.pass_tensor()?;
+        reader.jump_to(offset)?;
+    }
+    Ok(reader)
+}
+
+/// Where the record of the tensor is that the one there is tied to, if it is.
+fn original_of<R: Read + Seek>(
+    inner: &mut R,
+    Place { start, offset }: Place,
+    options: &DecodeOptions,
+) -> Result<Option<u64>> {
+    let head = read_at(inner, offset.saturating_add(HEADER_LEN as u64), HEADER_LEN as u64)?;
+    let Some(head) = head.first_chunk() else { return Ok(None) };
+    let header = RecordHeader::from_bytes(head).map_err(|e| e.at(offset))?;
+    if header.kind != kind::TIED || header.body_len > MAX_BODY {
+        return Ok(None);
+    }
+    let length = u64::from(header.body_len) + OVERHEAD as u64;
+    Allowance::new(options.memory).check("a record", length)?;
+    let record = read_at(inner, offset.saturating_add(length), length)?;
+    let tied = parse_record(&record, kind::TIED).and_then(Tied::read_from);
+    let original = start.checked_add(tied.map_err(|e| e.at(offset))?.original);
+    let before = original.filter(|at| *at < offset);
+    before.map(Some).ok_or_else(|| Error::corrupt("tied to no tensor before it").at(offset))
 }
 
 /// Where the tensor record of that name starts. Goes from the last stream back as long as streams
 /// have an index; the headers of what is before are read once.
-fn find_tensor<R: Read + Seek>(inner: &mut R, name: &str, options: &DecodeOptions) -> Result<u64> {
+fn find_tensor<R: Read + Seek>(
+    inner: &mut R,
+    name: &str,
+    options: &DecodeOptions,
+) -> Result<Place> {
     let mut end = inner.seek(SeekFrom::End(0))?;
     let mut allowance = Allowance::new(options.memory);
     let missing = || Error::invalid("no tensor of that name").in_tensor(name);
@@ -237,10 +290,11 @@ fn find_tensor<R: Read + Seek>(inner: &mut R, name: &str, options: &DecodeOption
             inner.seek(SeekFrom::Start(0))?;
             let summary = summarize_up_to(inner, end, options)?;
             let found = summary.tensors.iter().rfind(|t| t.meta.name() == name);
-            return found.map(|t| t.offset).ok_or_else(missing);
+            let place = found.map(|t| Place { start: t.stream_at, offset: t.offset });
+            return place.ok_or_else(missing);
         };
         if let Some(offset) = tail.find(inner, entries, name)? {
-            return Ok(offset);
+            return Ok(Place { start: tail.start, offset });
         }
         if tail.start == 0 {
             return Err(missing());
@@ -311,7 +365,8 @@ impl Tail {
             let head = head.first_chunk().ok_or_else(wrong)?;
             let header = RecordHeader::from_bytes(head).map_err(|e| e.at(offset))?;
             let length = u64::from(header.body_len) + OVERHEAD as u64;
-            if header.kind != kind::TENSOR || length > self.index_at - offset {
+            if !matches!(header.kind, kind::TENSOR | kind::TIED) || length > self.index_at - offset
+            {
                 return Err(wrong());
             }
             // No more than a name and what stands before it: the rest is verified when it is read.

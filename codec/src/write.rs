@@ -81,6 +81,18 @@ impl<W: Write> Writer<W> {
         self.flush_output()
     }
 
+    /// See [`Encoder::begin_kept`].
+    pub fn begin_kept(&mut self, desc: &TensorDesc, spec: &Spec) -> Result<()> {
+        self.encoder.begin_kept(desc, spec)?;
+        self.flush_output()
+    }
+
+    /// See [`Encoder::tie`].
+    pub fn tie(&mut self, desc: &TensorDesc, original: &str) -> Result<()> {
+        self.encoder.tie(desc, original)?;
+        self.flush_output()
+    }
+
     /// See [`Encoder::push`].
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
         for bytes in bytes.chunks(PUSH_BYTES) {

@@ -15,7 +15,7 @@ pub struct EncodedChunk {
     pub(super) meta: Arc<TensorMeta>,
     pub(super) header: ChunkHeader,
     /// The whole body; the payload is behind `payload_at`, and absent in headers-only mode.
-    pub(super) body: Vec<u8>,
+    pub(super) body: Arc<Vec<u8>>,
     pub(super) payload_at: Option<usize>,
     /// Position of its record in the stream.
     pub(super) offset: u64,
@@ -45,6 +45,11 @@ impl EncodedChunk {
     /// The pipeline that this chunk went through, one of its tensor's.
     pub fn spec(&self) -> &Spec {
         &self.meta.pipelines[usize::from(self.header.pipeline)]
+    }
+
+    /// The same chunk, of a tensor that is tied to its own.
+    pub(super) fn under(&self, meta: &Arc<TensorMeta>) -> Self {
+        Self { meta: meta.clone(), ..self.clone() }
     }
 
     /// Bytes of its body, as long as it is coded.

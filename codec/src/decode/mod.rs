@@ -195,18 +195,24 @@ impl Decoder {
         Self { records: true, ..Self::new(options) }
     }
 
-    /// A decoder at a tensor record at this offset of the input, for seekable readers. What the
-    /// stream held before is unknown, so its totals and its index are not compared.
-    pub(crate) fn at_tensor(options: DecodeOptions, offset: u64) -> Self {
+    /// A decoder at a tensor record at this offset of the input, in the stream that starts at `start`, for
+    /// seekable readers. What the stream held before is unknown, so its totals and its index are not compared.
+    pub(crate) fn at_tensor(options: DecodeOptions, start: u64, offset: u64) -> Self {
         let mut decoder = Self { step: Step::Header, taken: offset, ..Self::new(options) };
+        decoder.stream.start = start;
         decoder.stream.joined_late = true;
         decoder
     }
 
+    /// The caller goes on at another record of the same stream.
+    pub(crate) fn jump_to(&mut self, offset: u64) {
+        self.taken = offset;
+    }
+
     /// A chunk of this stream turned out to be corrupt when it was decoded: nothing more is to be
-    /// read.
+    /// read. One that is not supported leaves the others as they are.
     pub(crate) fn fail(&mut self, error: Error) -> Error {
-        self.poisoned = true;
+        self.poisoned |= !matches!(error.kind(), crate::ErrorKind::Unsupported { .. });
         error
     }
 
@@ -231,7 +237,7 @@ impl Decoder {
             return Err(Error::poisoned());
         }
         let between = matches!(self.step, Step::Preamble) && self.buffer.is_empty();
-        if between && self.stream.start > 0 && self.stream.pending.is_none() {
+        if between && self.stream.start > 0 && self.stream.pending.is_empty() {
             return Ok(());
         }
         self.poisoned = true;
@@ -279,7 +285,7 @@ impl Decoder {
 
     fn advance(&mut self, input: &mut &[u8]) -> Result<Option<Event>> {
         loop {
-            if let Some(event) = self.stream.pending.take() {
+            if let Some(event) = self.next_pending() {
                 return Ok(Some(event));
             }
             match &self.step {
@@ -368,8 +374,18 @@ impl Decoder {
                     ))
                     .in_tensor(open.meta.name()));
                 }
+                if open.meta.kept && !self.headers_only {
+                    // It stays for tensors that are tied to this one.
+                    let kept = 4 * size_of::<Event>() as u64 + u64::from(len);
+                    self.spend("a tensor that others are tied to", kept)?;
+                }
             }
-            kind::TENSOR | kind::END | kind::METADATA | kind::MANIFEST | kind::INDEX => {
+            kind::TENSOR
+            | kind::TIED
+            | kind::END
+            | kind::METADATA
+            | kind::MANIFEST
+            | kind::INDEX => {
                 self.check_place(header.kind)?;
                 check_body_len(len)?;
                 // Its parsed form takes a small multiple of its bytes.
@@ -436,6 +452,7 @@ impl Decoder {
         match header.kind {
             kind::CHUNK => self.chunk(body).map(Some),
             kind::TENSOR => self.tensor(&body).map(Some),
+            kind::TIED => self.tied(&body).map(Some),
             kind::END => self.end(&body).map(Some),
             kind::INDEX => self.index(&body).map(Some),
             kind if kind::is_application(kind) => Ok(Some(Event::Record { kind, body })),

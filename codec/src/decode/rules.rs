@@ -2,14 +2,16 @@
 //! totals, names and the sizes of chunks.
 
 use super::{Decoder, EncodedChunk, Event, Step};
+use crate::encode::MOST_TIED;
 use crate::group::decode_memory;
 use crate::wire::bytes::Cursor;
 use crate::wire::record::{RecordHeader, TRAILER_LEN, kind};
 use crate::wire::{
-    ChunkHeader, End, IndexEntry, TensorDesc, TensorMeta, read_index, read_manifest, read_metadata,
+    ChunkHeader, End, IndexEntry, TensorDesc, TensorMeta, Tied, read_index, read_manifest,
+    read_metadata,
 };
 use crate::{Error, Result};
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 /// What one stream has held so far.
@@ -28,7 +30,9 @@ pub(super) struct StreamState {
     pub(super) joined_late: bool,
     pub(super) open: Option<OpenTensor>,
     /// Events that one record caused beside its first.
-    pub(super) pending: Option<Event>,
+    pub(super) pending: VecDeque<Event>,
+    /// Tensors that others may be tied to, with their chunks.
+    pub(super) kept: Vec<Kept>,
     pub(super) n_tensors: u64,
     pub(super) n_chunks: u64,
     /// Memory charged until the end of the stream.
@@ -36,6 +40,15 @@ pub(super) struct StreamState {
     /// The index that this stream must have, if it has one.
     pub(super) expected_index: Vec<IndexEntry>,
     pub(super) index_at: Option<u64>,
+}
+
+/// A tensor that others may be tied to.
+pub(super) struct Kept {
+    pub(super) meta: Arc<TensorMeta>,
+    /// Where its record starts, from the preamble.
+    pub(super) at: u64,
+    pub(super) chunks: Vec<EncodedChunk>,
+    pub(super) n_tied: u32,
 }
 
 pub(super) struct OpenTensor {
@@ -88,10 +101,47 @@ impl Decoder {
         let meta = Arc::new(TensorMeta::read_from(body)?);
         let open = self.open_tensor(&meta).map_err(|e| e.in_tensor(meta.name()))?;
         self.stream.open = Some(open);
+        if meta.kept {
+            let at = self.stream.record_at - self.stream.start;
+            self.stream.kept.push(Kept { meta: meta.clone(), at, chunks: Vec::new(), n_tied: 0 });
+        }
         if meta.n_values() == Some(0) {
             self.close_tensor();
         }
         Ok(Event::Tensor(meta))
+    }
+
+    /// A tensor with the values of one that was kept: its chunks come once more, under this name.
+    pub(super) fn tied(&mut self, body: &[u8]) -> Result<Event> {
+        let tied = Tied::read_from(body)?;
+        let in_tensor = |e: Error| e.in_tensor(&tied.desc.name);
+        let kept = self.stream.kept.iter_mut().find(|kept| kept.at == tied.original);
+        let kept = kept.ok_or_else(|| Error::corrupt("tied to no tensor that is kept"));
+        let kept = kept.map_err(in_tensor)?;
+        kept.n_tied += 1;
+        if kept.n_tied > MOST_TIED {
+            let message = format!("a tensor more than {MOST_TIED} that are tied to one");
+            return Err(in_tensor(Error::corrupt(message)));
+        }
+        let meta = Arc::new(tied.meta(&kept.meta).map_err(in_tensor)?);
+        let chunks: Vec<_> = kept.chunks.iter().map(|chunk| chunk.under(&meta)).collect();
+        // What decoding the chunks takes is charged as it was for the original.
+        let open = self.open_tensor(&meta).map_err(in_tensor)?;
+        self.stream.open = Some(open);
+        self.stream.pending.extend(chunks.into_iter().map(Event::Chunk));
+        self.stream.pending.push_back(Event::TensorEnd { n_values: meta.n_values().unwrap_or(0) });
+        Ok(Event::Tensor(meta))
+    }
+
+    /// What a tied tensor was charged for goes when its last event does.
+    pub(super) fn next_pending(&mut self) -> Option<Event> {
+        let event = self.stream.pending.pop_front()?;
+        if matches!(event, Event::TensorEnd { .. }) {
+            if let Some(open) = self.stream.open.take() {
+                self.allowance.release(open.reserved);
+            }
+        }
+        Some(event)
     }
 
     fn open_tensor(&mut self, meta: &Arc<TensorMeta>) -> Result<OpenTensor> {
@@ -126,7 +176,7 @@ impl Decoder {
     fn close_tensor(&mut self) {
         if let Some(open) = self.stream.open.take() {
             self.allowance.release(open.reserved);
-            self.stream.pending = Some(Event::TensorEnd { n_values: open.n_values });
+            self.stream.pending.push_back(Event::TensorEnd { n_values: open.n_values });
         }
     }
 
@@ -136,7 +186,7 @@ impl Decoder {
         let left = u64::from(header.body_len) - head.len() as u64 + TRAILER_LEN as u64;
         self.step = Step::Skip { left, checksum: None, trailer: Vec::new() };
         let mut chunk = self.chunk_event(head)?;
-        chunk.body.clear();
+        chunk.body = Arc::default();
         chunk.payload_at = None;
         Ok(Event::Chunk(chunk))
     }
@@ -157,10 +207,17 @@ impl Decoder {
             .map_err(|e| e.in_tensor(meta.name()))?;
         let payload_at = Some(body.len() - cursor.rest().len());
         self.stream.n_chunks += 1;
+        let body = Arc::new(body);
+        let chunk = EncodedChunk { meta, header, body, payload_at, offset };
+        if chunk.meta.kept && !self.headers_only {
+            if let Some(kept) = self.stream.kept.last_mut() {
+                kept.chunks.push(chunk.clone());
+            }
+        }
         if header.last {
             self.close_tensor();
         }
-        Ok(EncodedChunk { meta, header, body, payload_at, offset })
+        Ok(chunk)
     }
 
     pub(super) fn index(&mut self, body: &[u8]) -> Result<Event> {

@@ -1,16 +1,20 @@
 //! Groups of one tensor or of many, coded side by side or by a device.
 
 use super::group::{Group, Planned, groups_of};
+use super::tie::Tie;
 use super::{Encoder, Open, State, check_length};
 use crate::as_tensor::Parts;
 use crate::group::{Choice, Worker};
 use crate::schedule::in_parallel;
+use crate::wire::TensorDesc;
 use crate::{Error, NamedTensor, Result, Spec, TensorView};
 use std::sync::Arc;
 
 /// What is put into the stream, in order.
 pub(super) enum Item<'a> {
     Tensor(Arc<Planned>),
+    /// A tensor, and the one that it is tied to.
+    Tied(TensorDesc, &'a str),
     Group(Group<'a>),
 }
 
@@ -42,12 +46,23 @@ impl Encoder {
             return Ok(());
         }
         self.stream.several |= tensors.len() > 1;
+        let ties = self.ties(tensors);
         let mut batch = Vec::new();
         let (mut n_groups, mut n_values) = (0, 0);
         let most = self.batch_limits();
         for (i, (view, spec)) in tensors.iter().enumerate() {
             let desc = view.desc();
-            let tensor = self.plan(&desc, spec, None)?;
+            let kept = match ties[i] {
+                Tie::To(original) => {
+                    self.check_tensor(&desc, spec).map_err(|e| e.in_tensor(&desc.name))?;
+                    check_length(&desc, view.data.len() as u64, true)?;
+                    self.take_name(&desc);
+                    batch.push(Item::Tied(desc, tensors[original].0.name));
+                    continue;
+                }
+                Tie::Sent { kept } => kept,
+            };
+            let tensor = self.plan(&desc, spec, None, kept)?;
             if i == 0 {
                 // What was refused before anything was planned has changed nothing.
                 self.state = State::Poisoned;
@@ -113,7 +128,7 @@ impl Encoder {
         let mut made = made.iter();
         let groups = items.iter().filter_map(|item| match item {
             Item::Group(group) => Some(group),
-            Item::Tensor(_) => None,
+            Item::Tensor(_) | Item::Tied(..) => None,
         });
         // With what the device made of those that it codes.
         let jobs: Vec<_> =
@@ -128,6 +143,7 @@ impl Encoder {
             for item in items {
                 match item {
                     Item::Tensor(tensor) => self.put_tensor(tensor)?,
+                    Item::Tied(desc, original) => self.put_tied(desc, original)?,
                     Item::Group(_) => {
                         self.out.extend_from_slice(&records.next().unwrap_or_default());
                         self.stream.n_chunks += 1;
@@ -140,6 +156,7 @@ impl Encoder {
         for item in items {
             match item {
                 Item::Tensor(tensor) => self.put_tensor(tensor)?,
+                Item::Tied(desc, original) => self.put_tied(desc, original)?,
                 Item::Group(group) => {
                     let made = jobs.next().and_then(|(_, made)| made);
                     group.put(kernel, choice, made, &mut self.workers[0], &mut self.out)?;
@@ -160,7 +177,7 @@ impl Encoder {
             .iter()
             .filter_map(|item| match item {
                 Item::Group(group) => group.on_device(),
-                Item::Tensor(_) => None,
+                Item::Tensor(_) | Item::Tied(..) => None,
             })
             .collect();
         let Some(device) = self.options.device.as_ref().filter(|_| !jobs.is_empty()) else {

@@ -3,8 +3,10 @@
 mod batch;
 mod bound;
 mod group;
+mod tie;
 
 pub use bound::{max_encoded_len, max_tensor_len};
+pub(crate) use tie::MOST_TIED;
 
 use crate::device::GroupPlan;
 use crate::group::{Coded, TensorKeys, Worker, put_payload};
@@ -13,12 +15,14 @@ use crate::options::{EncodeOptions, effective_spec};
 use crate::random::name_key;
 use crate::wire::record::{kind, put_record};
 use crate::wire::{
-    ChunkHeader, End, IndexEntry, TensorDesc, preamble, write_index, write_manifest, write_metadata,
+    ChunkHeader, End, IndexEntry, TensorDesc, TensorMeta, preamble, write_index, write_manifest,
+    write_metadata,
 };
 use crate::{DType, Error, Result, Spec};
 use group::Planned;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use tie::Original;
 
 /// Turns tensors into a stream, holding at most [`EncodeOptions::threads`] groups of pushed tensors
 /// beside its output, or with a device as many as that takes at a time.
@@ -62,6 +66,9 @@ struct Stream {
     index: Vec<IndexEntry>,
     n_tensors: u64,
     n_chunks: u64,
+    /// What tensors may be tied to, by name, and the bytes of their elements.
+    originals: HashMap<String, Original>,
+    kept_bytes: u64,
 }
 
 enum State {
@@ -233,8 +240,27 @@ impl Encoder {
     /// Begins a tensor whose keys derive from `key` instead of its name, so that the same values
     /// under two names, or parts of one tensor, rotate alike.
     pub fn begin_keyed(&mut self, desc: &TensorDesc, spec: &Spec, key: Option<u64>) -> Result<()> {
+        self.begin_as(desc, spec, key, false)
+    }
+
+    /// Begins a tensor that others will be [tied](Self::tie) to; not one whose first dimension is open.
+    pub fn begin_kept(&mut self, desc: &TensorDesc, spec: &Spec) -> Result<()> {
+        if desc.open {
+            let message = "no tensor is tied to one whose first dimension is open";
+            return Err(Error::invalid(message).in_tensor(&desc.name));
+        }
+        self.begin_as(desc, spec, None, true)
+    }
+
+    fn begin_as(
+        &mut self,
+        desc: &TensorDesc,
+        spec: &Spec,
+        key: Option<u64>,
+        kept: bool,
+    ) -> Result<()> {
         self.check_between()?;
-        let tensor = self.plan(desc, spec, key)?;
+        let tensor = self.plan(desc, spec, key, kept)?;
         self.put_tensor(&tensor)?;
         let (pushed_bytes, n_groups, buffer) = (0, 0, Vec::new());
         self.state = State::Open(Box::new(Open { tensor, pushed_bytes, n_groups, buffer }));
@@ -242,28 +268,45 @@ impl Encoder {
     }
 
     /// Decides how a tensor travels; its name is taken from then on.
-    fn plan(&mut self, desc: &TensorDesc, spec: &Spec, key: Option<u64>) -> Result<Arc<Planned>> {
+    fn plan(
+        &mut self,
+        desc: &TensorDesc,
+        spec: &Spec,
+        key: Option<u64>,
+        kept: bool,
+    ) -> Result<Arc<Planned>> {
         self.check_tensor(desc, spec).map_err(|e| e.in_tensor(&desc.name))?;
         let options = self.options.clone().with_several(self.stream.several);
         let spec = effective_spec(desc, spec, &options);
         let meta = self.options.meta(desc, spec, name_key(&desc.name), key);
+        let meta = TensorMeta { kept, ..meta };
         let keys = TensorKeys::all(&meta, &self.options.seeds);
         let device = self.options.device.as_ref().filter(|_| meta.spec().is_lossy());
         let plan = device.and_then(|device| {
             let plan = GroupPlan::encoding(&meta, &self.options.seeds);
             device.supports(&plan).then_some(plan)
         });
+        self.take_name(desc);
+        Ok(Arc::new(Planned { meta, keys, plan }))
+    }
+
+    fn take_name(&mut self, desc: &TensorDesc) {
         self.stream.names.insert(desc.name.clone());
         self.stream.n_tensors += 1;
-        Ok(Arc::new(Planned { meta, keys, plan }))
+    }
+
+    /// Notes where the record of a tensor will start.
+    fn list(&mut self, name_hash: u64) {
+        if self.options.index {
+            let offset = self.n_bytes();
+            self.stream.index.push(IndexEntry { name_hash, offset });
+        }
     }
 
     /// Appends the record of a tensor.
     fn put_tensor(&mut self, tensor: &Planned) -> Result<()> {
-        if self.options.index {
-            let offset = self.n_bytes();
-            self.stream.index.push(IndexEntry { name_hash: tensor.meta.name_hash, offset });
-        }
+        self.list(tensor.meta.name_hash);
+        self.note_original(&tensor.meta);
         put_record(kind::TENSOR, &mut self.out, |out| {
             tensor.meta.write_to(out);
             Ok(())

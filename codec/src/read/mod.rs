@@ -140,6 +140,27 @@ impl<R: Read> Reader<R> {
         Ok(Tensor { name, dtype, shape: Vec::new(), data: Vec::new() })
     }
 
+    /// Reads a tensor and forgets it, but for what others are tied to.
+    pub(crate) fn pass_tensor(&mut self) -> Result<()> {
+        while let Some(event) = self.next_event()? {
+            if matches!(event, Event::TensorEnd { .. }) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on at another record of the stream.
+    pub(crate) fn jump_to(&mut self, offset: u64) -> Result<()>
+    where
+        R: std::io::Seek,
+    {
+        self.inner.seek(std::io::SeekFrom::Start(offset))?;
+        self.unread = 0..0;
+        self.decoder.jump_to(offset);
+        Ok(())
+    }
+
     /// Gives the source back; up to 64 KiB may have been read ahead.
     pub fn into_inner(self) -> R {
         self.inner

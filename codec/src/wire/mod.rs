@@ -8,6 +8,7 @@ mod directory;
 mod end;
 pub(crate) mod record;
 mod tensor;
+mod tied;
 mod version;
 
 pub(crate) use bytes::varint_len;
@@ -18,5 +19,6 @@ pub(crate) use directory::{read_manifest, read_metadata, write_manifest, write_m
 pub(crate) use end::End;
 pub(crate) use tensor::{GROUP_LOG2, MAX_NAME};
 pub use tensor::{TensorDesc, TensorMeta};
+pub(crate) use tied::Tied;
 pub use version::is_stream;
 pub(crate) use version::{PREAMBLE_LEN, VERSION, VERSION_TEXT, check_preamble, preamble};

@@ -12,6 +12,7 @@ pub(crate) mod kind {
     pub(crate) const TENSOR: u8 = 0x01;
     pub(crate) const CHUNK: u8 = 0x02;
     pub(crate) const END: u8 = 0x03;
+    pub(crate) const TIED: u8 = 0x04;
     pub(crate) const METADATA: u8 = 0x81;
     pub(crate) const MANIFEST: u8 = 0x82;
     pub(crate) const INDEX: u8 = 0x83;

@@ -18,6 +18,8 @@ const EXPLICIT_KEY: u8 = 1 << 6;
 const SEEDS: u8 = 1 << 7;
 /// Most pipelines of a tensor.
 const MAX_PIPELINES: u8 = 15;
+/// Beside their number: whether tied tensors may refer to this one.
+const KEPT: u8 = 1 << 7;
 
 /// What a tensor is called and what it looks like.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,6 +136,10 @@ pub struct TensorMeta {
     pub(crate) name_hash: u64,
     /// What the keys of this tensor derive from, if not from its name.
     pub(crate) explicit_key: Option<u64>,
+    /// Whether others may be tied to it.
+    pub(crate) kept: bool,
+    /// Name of the tensor whose values it has.
+    pub(crate) tied_to: Option<String>,
 }
 
 impl TensorMeta {
@@ -162,6 +168,13 @@ impl TensorMeta {
     /// The pipelines that its chunks choose from.
     pub fn pipelines(&self) -> &[Spec] {
         &self.pipelines
+    }
+
+    /// The tensor before it in the stream whose values it has, where it is
+    /// [tied](crate::Encoder::tie) to one: it takes no bytes but those of its name, and is read like any
+    /// other.
+    pub fn tied_to(&self) -> Option<&str> {
+        self.tied_to.as_deref()
     }
 
     /// Whether this crate can decode the tensor. One of a later version may have an element type or
@@ -214,7 +227,7 @@ impl TensorMeta {
         let key = if self.explicit_key.is_some() { EXPLICIT_KEY } else { 0 };
         let seeds = if self.seeds.is_some() { SEEDS } else { 0 };
         self.desc.write_to(self.group_log2 | key | seeds, out);
-        out.push(self.pipelines.len() as u8);
+        out.push(self.pipelines.len() as u8 | if self.kept { KEPT } else { 0 });
         self.pipelines.iter().for_each(|spec| spec.write_to(out));
         if let Some(Drawn { shared, round, client, clients, own }) = self.seeds {
             out.extend(shared.to_le_bytes());
@@ -241,6 +254,7 @@ impl TensorMeta {
             return Err(Error::corrupt(format!("tensor flags: {flags:#04x} is reserved")));
         }
         let count = cursor.u8("number of pipelines")?;
+        let (kept, count) = (count & KEPT != 0, count & !KEPT);
         if !(1..=MAX_PIPELINES).contains(&count) {
             return Err(Error::corrupt(format!(
                 "number of pipelines: expected 1 to {MAX_PIPELINES}, found {count}"
@@ -266,7 +280,16 @@ impl TensorMeta {
         };
         cursor.end("tensor record")?;
         let name_hash = name_key(&desc.name);
-        Ok(Self { desc, pipelines, group_log2, seeds, name_hash, explicit_key })
+        Ok(Self {
+            desc,
+            pipelines,
+            group_log2,
+            seeds,
+            name_hash,
+            explicit_key,
+            kept,
+            tied_to: None,
+        })
     }
 }
 

@@ -81,6 +81,7 @@ pub fn options() -> EncodeOptions {
     options.min_values = 1;
     options.spare = fedpress::Spare::Nothing;
     options.smaller = false;
+    options.tie = false;
     options
 }
 
@@ -181,6 +182,8 @@ pub struct RawTensor {
     pub stages: Vec<u8>,
     /// Seeds and key.
     pub tail: Vec<u8>,
+    /// Whether others may be tied to it.
+    pub kept: bool,
 }
 
 pub const OPEN: u8 = 1 << 5;
@@ -196,7 +199,13 @@ impl RawTensor {
             shape: shape.to_vec(),
             stages: vec![0],
             tail: Vec::new(),
+            kept: false,
         }
+    }
+
+    pub fn kept(mut self) -> Self {
+        self.kept = true;
+        self
     }
 
     pub fn stages(mut self, stages: &[u8]) -> Self {
@@ -225,7 +234,8 @@ impl RawTensor {
     }
 
     pub fn body(&self) -> Vec<u8> {
-        [self.desc(self.flags), vec![1], self.stages.clone(), self.tail.clone()].concat()
+        let pipelines = if self.kept { 0x81 } else { 1 };
+        [self.desc(self.flags), vec![pipelines], self.stages.clone(), self.tail.clone()].concat()
     }
 }
 
@@ -253,7 +263,7 @@ impl Raw {
     }
 
     pub fn record(mut self, kind: u8, body: &[u8]) -> Self {
-        self.n_tensors += u64::from(kind == TENSOR);
+        self.n_tensors += u64::from(kind == TENSOR || kind == 0x04);
         self.n_chunks += u64::from(kind == CHUNK);
         self.bytes.extend(record(kind, body));
         self
@@ -429,6 +439,11 @@ pub fn zoo() -> Vec<Sample> {
         assert_eq!(records(&bytes).iter().filter(|r| r.0 == CHUNK).count(), 3);
         zoo.push(Sample::one(format!("three chunks of {dtype}"), bytes));
     }
+    let tied = [("a", &values[..9]), ("b", &values[..8]), ("c", &values[..9]), ("d", &values[..9])];
+    let with_index = options().with_tie(true).with_index(true);
+    let tied = fedpress::encode(&tied, &spec("lossless"), &with_index).unwrap();
+    assert_eq!(records(&tied).iter().filter(|r| r.0 == 0x04).count(), 2);
+    zoo.push(Sample::one("tied", tied));
     let parts = [
         encode_f32(&values[..40], &spec("hadamard|q=4"), &options()),
         fedpress::encode::<TensorView<'_>>(&[], &Spec::none(), &options()).unwrap(),
