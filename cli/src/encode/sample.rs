@@ -40,7 +40,7 @@ impl Sampler {
         }
         self.left -= piece.len();
         let values = 8 * piece.len() / desc.dtype.bits();
-        let (name, dtype, shape) = (desc.name.clone(), desc.dtype, vec![values as u64]);
+        let (name, dtype, shape) = (desc.name.clone(), desc.dtype, vec![values]);
         let tensor = Tensor { name, dtype, shape, data: piece.to_vec() };
         let stream = fedpress::encode(&[tensor.view()], spec, &self.options)?;
         let back = fedpress::decode(&stream, &DecodeOptions::trusted())?;
@@ -62,7 +62,7 @@ impl Sampler {
     /// How many bytes a piece takes without loss.
     pub fn lossless_len(&self, desc: &TensorDesc, piece: &[u8]) -> Result<usize> {
         let values = 8 * piece.len() / desc.dtype.bits();
-        let (name, dtype, shape) = (desc.name.clone(), desc.dtype, vec![values as u64]);
+        let (name, dtype, shape) = (desc.name.clone(), desc.dtype, vec![values]);
         let tensor = Tensor { name, dtype, shape, data: piece.to_vec() };
         Ok(fedpress::encode(&[tensor.view()], &Spec::lossless(), &self.options)?.len())
     }
