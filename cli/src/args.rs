@@ -1,8 +1,9 @@
 //! The command line as a whole, and the arguments that several commands share.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use fedpress::{DType, DecodeOptions};
 
 use crate::destination::Destination;
@@ -50,6 +51,24 @@ pub enum Command {
     Train(crate::untrained::Arguments),
     Completions(completions::Arguments),
     Man(manual::Arguments),
+}
+
+/// The arguments, with the verb that a file alone stands for: `fedpress model.fp` inspects it.
+pub fn with_verb(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    let first =
+        arguments.iter().skip(1).position(|word| !word.as_encoded_bytes().starts_with(b"-"));
+    let Some(place) = first.map(|first| first + 1) else { return arguments };
+    let word = &arguments[place];
+    let is_verb = Cli::command().get_subcommands().any(|verb| {
+        *word == *verb.get_name() || verb.get_all_aliases().any(|alias| *word == *alias)
+    });
+    let path = Path::new(word);
+    let is_file = path.is_file() || path.extension().is_some_and(|e| e == "fp");
+    if !is_verb && word != "help" && is_file {
+        arguments.insert(place, "inspect".into());
+    }
+    arguments
 }
 
 /// How much to say, and in which form.
@@ -240,7 +259,6 @@ fn parse_dtype(name: &str) -> Result<DType, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -173,6 +173,7 @@ impl Job<'_> {
     fn one_of(&mut self, file: &mut File, name: &str) -> Result<()> {
         let mut reader = self.seek(&mut *file, name)?;
         let tensor = reader.next_tensor()?.with_context(|| self.changed())?;
+        tensor.meta().supported()?;
         let info = open_info_of(tensor.meta());
         if !info.open || self.format == Format::Raw {
             return self.alone(tensor, &info);
@@ -214,6 +215,7 @@ impl Job<'_> {
             if opened.is_some() {
                 Err(self.tensor.map_or_else(|| not_one(self.format, 2), a_second))?;
             }
+            tensor.meta().supported()?;
             let info = open_info_of(tensor.meta());
             let target = opened.insert(self.open()?);
             let mut sink = self.sink(target, std::slice::from_ref(&info), &BTreeMap::new())?;

@@ -51,9 +51,16 @@ Examples:
 
 /// What `inspect` adds to its options.
 pub const INSPECT: &str = "\
-Jumps over the payloads, so it is quick for any size and says nothing about their health: verify \
-does. The total counts every byte of the file, headers included. One line per tensor, columns \
-separated by blanks; a name with blanks or control characters is quoted.";
+Of a stream, jumps over the payloads, so it is quick for any size and says nothing about their health: \
+verify does. The total counts every byte of the file, headers included. One line per tensor, columns \
+separated by blanks; a name with blanks or control characters is quoted.
+
+Of a tensor file, reads the values: mean, deviation (the standard one) and kurtosis (3 for a Gaussian, \
+more with outliers, which hadamard and rotation take away) are those of the finite ones; zeros, NaN and \
+infinities are counted.
+
+With several files, one that cannot be read does not keep the others from being shown. \
+fedpress FILE alone is the same as fedpress inspect FILE.";
 
 /// What `verify` adds to its options.
 pub const VERIFY: &str = "\
@@ -65,15 +72,23 @@ pub const DIFF: &str = "\
 Either side can be a tensor file or a stream; tensors are matched by name.
 
 Columns:
-  nmse       normalized mean squared error: the squared distance between the two, over the squared \
+  differ      how many values are not the same number; NaN is the same as NaN
+  nmse        normalized mean squared error: the squared distance between the two, over the squared \
 length of A. 0 is equal, 0.01 is an error of a tenth of the values' size, 1 is as bad as sending \
 zeros
-  cosine     cosine of the angle between the two: 1 is the same direction
-  max_error  largest difference of a single value
-  differ     how many values are not the same bits
+  cosine      cosine of the angle between the two: 1 is the same direction
+  max_error   largest difference of a single value
+  signs       values above zero in one and below in the other
+  zeros_lost  zeros of A that are none in B
+  +-0         zeros of which one is -0, which counts as equal
+  nonfinite   values that are NaN or infinite in one and not the same in the other; then nmse and \
+max_error are no numbers
 
 The exit code is 1 if the two differ in structure (a tensor is missing on one side, or has another \
-type or shape), and 0 otherwise, however far the values are apart.";
+type or shape), or a tensor is beyond what --fail-above or --fail-below allow, and 0 otherwise, however far \
+the values are apart:
+  fedpress diff model.safetensors model.fp --fail-above nmse=0.01 --fail-below cosine=0.99
+It is 4 if a tensor is of a type or stage that this program does not know; the others are compared.";
 
 /// What `bench` adds to its options.
 pub const BENCH: &str = "\

@@ -23,6 +23,7 @@ mod rules;
 mod seeds;
 mod size;
 mod spec_argument;
+mod statistics;
 mod stream;
 mod submodel;
 mod svg;
@@ -43,7 +44,7 @@ use console::Console;
 use exit::Outcome;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(args::with_verb(std::env::args_os()));
     let console = Console::new(&cli.talk);
     let result = interrupt::install().and_then(|()| run(cli.command, &console));
     exit::report(result, &console)

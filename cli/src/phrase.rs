@@ -22,6 +22,15 @@ pub fn change(from: u64, to: u64) -> String {
     if from.max(to) < 1000 { all } else { format!("{all} ({} -> {})", human(from), human(to)) }
 }
 
+/// A text, quoted; a long one is cut.
+pub fn brief(value: &str) -> String {
+    const LONGEST: usize = 200;
+    match value.char_indices().nth(LONGEST) {
+        None => format!("{value:?}"),
+        Some((end, _)) => format!("{:?}... ({})", &value[..end], counted(value.len(), "byte")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

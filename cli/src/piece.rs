@@ -2,8 +2,8 @@
 
 use std::io::{self, ErrorKind, Read};
 
-/// Bytes of a piece; a multiple of every element size.
-pub const PIECE: usize = 1 << 20;
+/// Bytes of a piece; whole elements of every type, those of 6 bits among them.
+pub const PIECE: usize = 3 << 18;
 
 /// Reads until the piece is full or there is no more; returns how much of it is filled.
 pub fn fill(elements: &mut impl Read, piece: &mut [u8]) -> io::Result<usize> {

@@ -1,5 +1,6 @@
 //! `fedpress diff`: how far two sets of tensors are apart.
 
+mod limit;
 mod side;
 
 use std::collections::{HashMap, VecDeque};
@@ -7,7 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use fedpress::Comparison;
+use fedpress::{Comparison, ErrorKind};
 use serde::Serialize;
 
 use crate::args::{Reading, TensorFile};
@@ -17,6 +18,7 @@ use crate::files::{Input, Source, TensorInfo};
 use crate::help;
 use crate::piece::{PIECE, fill};
 use crate::table::{Table, printable};
+use limit::Limit;
 
 /// Compare two tensor files or streams, tensor by tensor
 #[derive(Debug, Args)]
@@ -28,6 +30,13 @@ pub struct Arguments {
     /// What to compare with it
     #[arg(value_name = "B")]
     b: PathBuf,
+    /// Fail if a tensor, or all of them together, are above that: nmse, max_error, differ, signs,
+    /// zeros_lost, nonfinite; repeatable
+    #[arg(long, value_name = "COLUMN=NUMBER")]
+    fail_above: Vec<Limit>,
+    /// The same below: cosine
+    #[arg(long, value_name = "COLUMN=NUMBER")]
+    fail_below: Vec<Limit>,
     #[command(flatten)]
     file: TensorFile,
     #[command(flatten)]
@@ -40,30 +49,42 @@ struct Report {
     a: String,
     b: String,
     same_structure: bool,
+    /// Tensors that cannot be compared.
     problems: Vec<String>,
+    /// What is beyond a limit.
+    broken: Vec<String>,
     tensors: Vec<Row>,
     total: Row,
 }
 
+/// A line of the table; numbers that are none are null in JSON.
 #[derive(Debug, Serialize)]
-struct Row {
+pub struct Row {
     name: String,
     values: u64,
     different: u64,
     nmse: f64,
     cosine: f64,
     max_error: f64,
+    sign_flips: u64,
+    zeros_lost: u64,
+    zero_signs: u64,
+    non_finite: u64,
 }
 
 impl Row {
-    fn new(name: &str, c: &Comparison) -> Self {
+    fn new(name: &str, values: u64, c: &Comparison) -> Self {
         Self {
             name: name.to_owned(),
-            values: c.n_values(),
+            values,
             different: c.n_different(),
             nmse: c.nmse(),
             cosine: c.cosine(),
             max_error: c.max_error(),
+            sign_flips: c.n_sign_flips(),
+            zeros_lost: c.n_zeros_lost(),
+            zero_signs: c.n_zero_signs(),
+            non_finite: c.n_non_finite(),
         }
     }
 }
@@ -80,28 +101,53 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
         b: open(&b)?,
         total: Comparison::default(),
         problems: Vec::new(),
+        unsupported: None,
         pieces: [vec![0; PIECE], vec![0; PIECE]],
     };
     let tensors = pair.compare(console)?;
+    let total = Row::new("total", tensors.iter().map(|row| row.values).sum(), &pair.total);
+    let above = args.fail_above.iter().map(|limit| (limit, true));
+    let limits: Vec<_> = above.chain(args.fail_below.iter().map(|limit| (limit, false))).collect();
+    let rows = || tensors.iter().chain([&total]);
+    let broken: Vec<String> = limits
+        .into_iter()
+        .flat_map(|(limit, above)| rows().filter_map(move |row| limit.broken(row, above)))
+        .collect();
     let report = Report {
         a: args.a.display().to_string(),
         b: args.b.display().to_string(),
         same_structure: pair.problems.is_empty(),
         problems: pair.problems,
+        broken,
         tensors,
-        total: Row::new("total", &pair.total),
+        total,
     };
-    let outcome = if report.same_structure { Outcome::Done } else { Outcome::Failed };
+    let is_good = report.same_structure && report.broken.is_empty();
     if console.json {
         console.print_json("diff", report)?;
     } else {
         console.print(&text(&report))?;
     }
-    Ok(outcome)
+    match pair.unsupported {
+        Some(error) => Err(error),
+        None if is_good => Ok(Outcome::Done),
+        None => Ok(Outcome::Failed),
+    }
 }
 
 fn text(report: &Report) -> String {
-    let heads = ["tensor", "values", "differ", "nmse", "cosine", "max_error"];
+    let heads = [
+        "tensor",
+        "values",
+        "differ",
+        "nmse",
+        "cosine",
+        "max_error",
+        "signs",
+        "zeros_lost",
+        "+-0",
+        "nonfinite",
+    ];
     let mut table = Table::new(1, heads);
     for row in report.tensors.iter().chain([&report.total]) {
         table.row([
@@ -111,10 +157,15 @@ fn text(report: &Report) -> String {
             format!("{:.3e}", row.nmse),
             format!("{:.6}", row.cosine),
             format!("{:.3e}", row.max_error),
+            row.sign_flips.to_string(),
+            row.zeros_lost.to_string(),
+            row.zero_signs.to_string(),
+            row.non_finite.to_string(),
         ]);
     }
-    let problems: String = report.problems.iter().map(|p| format!("{p}\n")).collect();
-    format!("{table}{problems}")
+    let lines = report.problems.iter().chain(&report.broken);
+    let lines: String = lines.map(|line| format!("{line}\n")).collect();
+    format!("{table}{lines}")
 }
 
 /// Two sources of tensors.
@@ -123,6 +174,8 @@ struct Pair {
     b: Box<dyn Source>,
     total: Comparison,
     problems: Vec<String>,
+    /// The first tensor that this program does not know.
+    unsupported: Option<anyhow::Error>,
     pieces: [Vec<u8>; 2],
 }
 
@@ -148,7 +201,14 @@ impl Pair {
                 continue;
             }
             progress.set_message(printable(&info.name));
-            rows.push(self.tensor(i, j, info, &progress)?);
+            match self.tensor(i, j, info, &progress) {
+                Ok(row) => rows.push(row),
+                Err(error) if is_unsupported(&error) => {
+                    self.problems.push(format!("not supported: {:?}", info.name));
+                    self.unsupported.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
         }
         let mut left: Vec<_> = places.into_values().flatten().collect();
         left.sort_unstable();
@@ -175,10 +235,24 @@ impl Pair {
             self.total.update(info.dtype, &piece_a[..n], &piece_b[..n])?;
             progress.inc(n as u64);
             if n < PIECE {
-                return Ok(Row::new(&info.name, &comparison));
+                // Of elements of less than a byte, the last byte may hold more than there are.
+                let values = match info.dtype.bits() {
+                    bits if bits % 8 != 0 => info.shape.iter().product(),
+                    _ => comparison.n_values(),
+                };
+                return Ok(Row::new(&info.name, values, &comparison));
             }
         }
     }
+}
+
+fn is_unsupported(error: &anyhow::Error) -> bool {
+    let kind = |error: &fedpress::Error| matches!(error.kind(), ErrorKind::Unsupported { .. });
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let inner = io.and_then(|inner| inner.downcast_ref::<fedpress::Error>());
+        cause.downcast_ref::<fedpress::Error>().or(inner).is_some_and(kind)
+    })
 }
 
 fn mismatch(a: &TensorInfo, b: &TensorInfo) -> Option<String> {

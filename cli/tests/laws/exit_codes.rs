@@ -16,6 +16,7 @@ fn room_with_every_fault() -> Room {
     room.write("short.fp", &good[..good.len() - 1]);
     room.write("empty.fp", b"");
     room.write("noise", &[0x55; 100]);
+    room.write("noise.fp", &[0x55; 100]);
     room.write("broken.safetensors", b"\x08\0\0\0\0\0\0\0{       ");
     room.write("nan.raw", &bytes(&[f32::NAN; 2000]));
     room.write("w.raw", &bytes(&weights("w", 1000)));
@@ -28,6 +29,10 @@ fn exit_codes_are_those_of_the_manual() {
     for (expected, line) in [
         (0, "inspect m.fp"),
         (0, "verify m.fp"),
+        (0, "inspect model.safetensors"),
+        (0, "m.fp"),
+        (1, "diff m.fp model.safetensors --fail-above nmse=1e-9"),
+        (2, "diff m.fp model.safetensors --fail-above nsme=1"),
         (0, "diff m.fp model.safetensors"),
         (0, "--version"),
         (1, "verify m.fp damaged.fp"),
@@ -50,7 +55,8 @@ fn exit_codes_are_those_of_the_manual() {
         (3, "decode short.fp --tensor fc1.weight -o x.npz"),
         (3, "decode empty.fp --tensor fc1.weight -o x.npz"),
         (3, "inspect short.fp"),
-        (3, "inspect model.safetensors"),
+        (3, "inspect noise.fp"),
+        (4, "inspect noise"),
         (3, "encode broken.safetensors"),
         (4, "inspect newer.fp"),
         (4, "decode newer.fp -o x.npz"),

@@ -39,6 +39,69 @@ fn inspect_tells_what_is_there() {
 }
 
 #[test]
+fn inspect_describes_the_tensors_of_a_file() {
+    let room = Room::new();
+    let values = [f32::NAN, f32::INFINITY, 0.0, -0.0, 1.0, 3.0, 5.0, 7.0];
+    let w = bytes(&values);
+    let gauss = bytes(&weights("w", 1 << 16));
+    room.write(
+        "t.safetensors",
+        &file_of(&[
+            ("gauss", DType::F32, &[256, 256], &gauss),
+            ("special", DType::F32, &[2, 4], &w),
+            ("steps", DType::I64, &[], &42i64.to_le_bytes()),
+        ]),
+    );
+    room.ok("encode t.safetensors -o t.fp -s lossless");
+    room.ok("decode t.fp -o t.npz");
+    for file in ["t.safetensors", "t.npz"] {
+        let report = room.json(&format!("inspect {file}"));
+        let tensor = |name: &str| {
+            let tensors = report["tensors"].as_array().unwrap();
+            tensors.iter().find(|t| t["name"] == name).unwrap().clone()
+        };
+        let special = tensor("special");
+        for (key, expected) in [("nan", 1), ("infinite", 1), ("zeros", 2), ("bytes", 32)] {
+            assert_eq!(special[key], expected, "{key}");
+        }
+        assert_eq!(special["mean"].as_f64().unwrap(), 16.0 / 6.0);
+        let gauss = tensor("gauss");
+        // A sum of four uniform numbers: deviation sqrt(4 / 12), kurtosis 3 - 6 / 20.
+        let near = |key: &str, expected: f64, by: f64| {
+            let found = gauss[key].as_f64().unwrap();
+            assert!((found - expected).abs() < by, "{key}: {found}");
+        };
+        near("deviation", (1f64 / 3.0).sqrt(), 0.01);
+        near("kurtosis", 2.7, 0.05);
+        assert_eq!(tensor("steps")["mean"], 42.0);
+        assert_eq!(report["total"]["tensors"], 3);
+        let text = room.ok(&format!("inspect {file}"));
+        assert!(text.contains("3 tensors, 65545 values") && text.contains("kurtosis"), "{text}");
+    }
+    let raw = room.json("inspect t.npz t.fp t.safetensors");
+    assert_eq!(raw["files"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn inspect_takes_several_files_and_goes_on_behind_a_bad_one() {
+    let room = Room::with_model();
+    room.ok("encode model.safetensors -o m.fp");
+    room.write("bad.fp", b"noise");
+    let output = room.run("inspect m.fp bad.fp model.safetensors missing.fp");
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    assert_eq!(code(&output), 3, "that of the first error");
+    assert!(
+        text.contains("file     m.fp") && text.contains("file     model.safetensors"),
+        "{text}"
+    );
+    assert!(said(&output).contains("bad.fp") && said(&output).contains("missing.fp"));
+    // A file alone is inspected.
+    assert_eq!(room.ok("m.fp"), room.ok("inspect m.fp"));
+    assert_eq!(room.ok("model.safetensors"), room.ok("inspect model.safetensors"));
+    assert_eq!(code(&room.run("no-such-verb")), 2);
+}
+
+#[test]
 fn every_report_is_json_with_a_schema() {
     let room = Room::with_model();
     assert_eq!(room.json("encode model.safetensors -o m.fp")["command"], "encode");
@@ -112,6 +175,88 @@ fn diff_matches_tensors_by_name_in_any_order() {
     let text = String::from_utf8(output.stdout.clone()).unwrap();
     assert_eq!(code(&output), 1);
     assert!(text.contains("F32 [2000] in A, F32 [2001] in B") && text.contains("total"), "{text}");
+}
+
+#[test]
+fn diff_tells_the_truth_on_special_values() {
+    let room = Room::new();
+    let file = |name: &str, values: &[f32], count: i64| {
+        let content = file_of(&[
+            ("count", DType::I64, &[], &count.to_le_bytes()),
+            ("w", DType::F32, &[values.len()], &bytes(values)),
+        ]);
+        room.write(name, &content);
+    };
+    let a = [f32::NAN, f32::INFINITY, 0.0, -0.0, 1.0, -2.0, 0.0, 4.0];
+    file("a.safetensors", &a, (1 << 60) + 1);
+    let same =
+        room.json("diff a.safetensors a.safetensors --fail-above nmse=0 --fail-above differ=0");
+    assert_eq!((&same["total"]["different"], &same["total"]["nmse"]), (&0.into(), &0.0.into()));
+    assert_eq!(same["total"]["cosine"], 1.0);
+
+    file("b.safetensors", &[f32::NAN, f32::INFINITY, -0.0, -0.0, -1.0, -2.0, 3.0, 4.0], 1 << 60);
+    let diff = room.json("diff a.safetensors b.safetensors");
+    let row = |name: &str| {
+        diff["tensors"].as_array().unwrap().iter().find(|t| t["name"] == name).unwrap().clone()
+    };
+    let w = row("w");
+    for (key, expected) in [
+        ("different", 2),
+        ("zero_signs", 1),
+        ("sign_flips", 1),
+        ("zeros_lost", 1),
+        ("non_finite", 0),
+    ] {
+        assert_eq!(w[key], expected, "{key}");
+    }
+    assert_eq!(w["nmse"], 13.0 / 21.0);
+    let count = row("count");
+    assert_eq!((&count["different"], &count["max_error"]), (&1.into(), &1.0.into()));
+
+    // NaN where there was a number is beyond every limit.
+    let mut lost = a;
+    lost[4] = f32::NAN;
+    file("c.safetensors", &lost, (1 << 60) + 1);
+    assert_eq!(room.json("diff a.safetensors c.safetensors")["total"]["non_finite"], 1);
+    assert_eq!(code(&room.run("diff a.safetensors c.safetensors --fail-above nmse=1e9")), 1);
+}
+
+#[test]
+fn diff_fails_where_scripts_want_it_to() {
+    let room = Room::with_model();
+    room.ok("encode model.safetensors -o m.fp -s hadamard|q=4");
+    let diff = room.json("diff model.safetensors m.fp");
+    let nmse = diff["tensors"].as_array().unwrap().iter().map(|t| t["nmse"].as_f64().unwrap());
+    let worst = nmse.fold(0.0, f64::max);
+    let line = "diff model.safetensors m.fp";
+    room.ok(&format!("{line} --fail-above nmse={worst:e} --fail-below cosine=0.9"));
+    let output = room.run(&format!("{line} --fail-above nmse={:e}", worst / 2.0));
+    assert_eq!(code(&output), 1);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("nmse"));
+    assert_eq!(code(&room.run(&format!("{line} --fail-below cosine=0.99999"))), 1);
+}
+
+#[test]
+fn floats_of_less_than_a_byte_are_counted_and_described() {
+    let room = Room::new();
+    let file = |data: &[u8]| {
+        let header = r#"{"w":{"dtype":"F4","shape":[2,8],"data_offsets":[0,8]}}"#;
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()
+    };
+    // 0.5, 1, then 14 times 0; and the same with 6 in the place of the last.
+    room.write("a.safetensors", &file(&[0x21, 0, 0, 0, 0, 0, 0, 0]));
+    room.write("b.safetensors", &file(&[0x21, 0, 0, 0, 0, 0, 0, 0x70]));
+    let a = room.json("inspect a.safetensors");
+    assert_eq!((&a["tensors"][0]["values"], &a["tensors"][0]["zeros"]), (&16.into(), &14.into()));
+    assert_eq!(a["tensors"][0]["mean"], 1.5 / 16.0);
+    let diff = room.json("diff a.safetensors b.safetensors");
+    for (key, expected) in [("values", 16), ("different", 1), ("zeros_lost", 1)] {
+        assert_eq!(diff["total"][key], expected, "{key}");
+    }
+    assert_eq!(diff["total"]["max_error"], 6.0);
+    room.ok("encode a.safetensors");
+    room.ok("decode a.safetensors.fp -o back.safetensors");
+    assert_eq!(room.json("diff a.safetensors back.safetensors")["total"]["different"], 0);
 }
 
 #[test]
