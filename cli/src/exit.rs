@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::process::ExitCode;
 
 use anyhow::Result;
 use fedpress::ErrorKind;
@@ -101,8 +100,8 @@ pub fn unfit(error: anyhow::Error) -> anyhow::Error {
 }
 
 /// Says what went wrong and turns it into an exit code.
-pub fn report(result: Result<Outcome>, console: &Console) -> ExitCode {
-    ExitCode::from(match result {
+pub fn report(result: Result<Outcome>, console: &Console) -> u8 {
+    match result {
         Ok(Outcome::Done) => OK,
         Ok(Outcome::Failed) => FAILED,
         Err(error) => {
@@ -111,7 +110,17 @@ pub fn report(result: Result<Outcome>, console: &Console) -> ExitCode {
             }
             code(&error)
         }
-    })
+    }
+}
+
+/// Prints what the parser of the command line answers by itself: help, the version, or what is wrong
+/// with the arguments.
+pub fn answered(answer: &clap::Error) -> u8 {
+    match answer.print() {
+        Ok(()) if answer.use_stderr() => USAGE,
+        Ok(()) => OK,
+        Err(_) => IO,
+    }
 }
 
 /// The exit code of an error.

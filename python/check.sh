@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Builds the wheel into a fresh environment and tests that one.
+# usage: check.sh [--release] [pytest arguments]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+profile=dev
+[ "${1:-}" = --release ] && { profile=release; shift; }
+venv=target/python-venv
+tools() { "$venv/bin/$1" "${@:2}"; }
+
+rm -rf "$venv" target/wheels
+python3 -m venv "$venv"
+tools pip install --quiet --disable-pip-version-check -r python/requirements.txt -r python/requirements-flower.txt
+tools maturin build --quiet --locked --profile "$profile" -m python/Cargo.toml -o target/wheels
+tools pip install --quiet --disable-pip-version-check --no-deps target/wheels/fedpress-*.whl
+tools ruff check --quiet python
+tools ruff format --quiet --check python
+tools pytest -c python/pyproject.toml python/tests "$@"

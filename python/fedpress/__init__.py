@@ -1,0 +1,76 @@
+"""Compression for federated learning.
+
+>>> import numpy as np, fedpress
+>>> w = np.ones((100, 1000), np.float32)
+>>> blob = fedpress.encode({"w": w}, "hadamard|q=8", seed=7)
+>>> fedpress.decode(blob)["w"].shape
+(100, 1000)
+
+Inside Flower: :mod:`fedpress.flower`. PyTorch: :mod:`fedpress.torch`. Lists of arrays:
+:mod:`fedpress.numpy`. Submodels: :mod:`fedpress.submodel`. None of PyTorch and Flower is imported
+before it is asked for.
+"""
+
+from __future__ import annotations
+
+from fedpress._fedpress import EncodeOptions, Spec, __version__
+from fedpress.aggregate import Aggregator
+from fedpress.codec import (
+    MEMORY_LIMIT,
+    PRESETS,
+    Comparison,
+    Decoder,
+    Encoder,
+    Preset,
+    Summary,
+    TensorInfo,
+    add_into,
+    compare,
+    decode,
+    effective_spec,
+    encode,
+    inspect,
+    options,
+)
+from fedpress.errors import (
+    CorruptError,
+    DeviceError,
+    Error,
+    InvalidArgumentError,
+    LimitError,
+    PoisonedError,
+    StreamIOError,
+    TruncatedError,
+    UnsupportedError,
+)
+
+__all__ = [
+    "MEMORY_LIMIT",
+    "PRESETS",
+    "Aggregator",
+    "Comparison",
+    "CorruptError",
+    "Decoder",
+    "DeviceError",
+    "EncodeOptions",
+    "Encoder",
+    "Error",
+    "InvalidArgumentError",
+    "LimitError",
+    "PoisonedError",
+    "Preset",
+    "Spec",
+    "StreamIOError",
+    "Summary",
+    "TensorInfo",
+    "TruncatedError",
+    "UnsupportedError",
+    "__version__",
+    "add_into",
+    "compare",
+    "decode",
+    "effective_spec",
+    "encode",
+    "inspect",
+    "options",
+]

@@ -1,0 +1,91 @@
+"""A weighted mean of encoded tensors, folded one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fedpress import _fedpress
+from fedpress.arrays import Array
+from fedpress.codec import MEMORY_LIMIT, add_into, inspect
+from fedpress.errors import InvalidArgumentError
+
+
+class Aggregator:
+    """Sums encoded float tensors by weight, each stream decoded chunk by chunk into the sums.
+
+    Memory is that of one float32 model, whatever the number of streams.
+
+    >>> import numpy as np, fedpress
+    >>> total = fedpress.Aggregator({"w": (2,)})
+    >>> for value, weight in [(1.0, 3), (5.0, 1)]:
+    ...     blob = fedpress.encode({"w": np.full(2, value, np.float32)}, "none")
+    ...     total.add(blob, weight)
+    >>> total.mean()["w"]
+    array([2., 2.], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        shapes: Mapping[str, Sequence[int]],
+        *,
+        memory_limit: int = MEMORY_LIMIT,
+        threads: int = 1,
+    ) -> None:
+        """Start with sums of zero.
+
+        Args:
+            shapes: dimensions of the tensors, by name. Every stream has to have exactly these.
+            memory_limit: most memory that decoding one stream takes, in bytes.
+            threads: chunks of a stream checked at the same time; 0 is one for each core.
+        """
+        self._sums: dict[str, Array] = {
+            name: np.zeros(tuple(shape), np.float32) for name, shape in shapes.items()
+        }
+        self._memory_limit = memory_limit
+        self._threads = threads
+        self._weight = 0.0
+
+    @property
+    def weight(self) -> float:
+        """The sum of the weights so far."""
+        return self._weight
+
+    def add(self, blob: Any, weight: float) -> None:
+        """Add a stream.
+
+        Args:
+            blob: of tensors of type float32, float16 or bfloat16.
+            weight: finite, and not below 0; with 0 the stream is checked and nothing is added.
+
+        Raises:
+            InvalidArgumentError: names, shapes or types are not those expected, a value is NaN or
+                infinite, or the weight is none. Nothing was added.
+            Error: the stream is damaged. Nothing was added: it is decoded once before.
+        """
+        if not (np.isfinite(weight) and weight >= 0):
+            raise InvalidArgumentError(f"weight: expected a finite number from 0 on, found {weight}")
+        found = {tensor.name for tensor in inspect(blob, memory_limit=self._memory_limit).tensors}
+        if found != self._sums.keys():
+            lacking, extra = sorted(self._sums.keys() - found), sorted(found - self._sums.keys())
+            raise InvalidArgumentError(f"tensors: {lacking} are missing, {extra} not expected")
+        bad = _fedpress.first_non_finite(blob, self._memory_limit, self._threads)
+        if bad is not None:
+            message = f"tensor {bad[0]!r}, value {bad[1]}: NaN or infinite"
+            raise InvalidArgumentError(message, tensor=bad[0])
+        if weight > 0:
+            add_into(blob, self._sums, weight, memory_limit=self._memory_limit)
+            self._weight += weight
+
+    def mean(self) -> dict[str, Array]:
+        """Return the sums over the sum of the weights, as new arrays.
+
+        Raises:
+            InvalidArgumentError: nothing with a weight above 0 was added.
+        """
+        if self._weight == 0:
+            raise InvalidArgumentError("nothing was added")
+        factor = np.float32(1.0 / self._weight)
+        return {name: sums * factor for name, sums in self._sums.items()}

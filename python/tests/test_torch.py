@@ -1,0 +1,80 @@
+"""PyTorch: state dicts, and tensors without a copy."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: its tests run in .ci/thorough")
+
+import fedpress  # noqa: E402
+import fedpress.torch as fp  # noqa: E402
+
+FLOATS = [torch.float32, torch.float16, torch.bfloat16]
+EIGHT_BITS = [torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz]
+
+
+def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """The same type, shape and bits."""
+
+    def bits(t: torch.Tensor) -> torch.Tensor:
+        return t.contiguous().reshape(-1).view(torch.uint8)
+
+    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(bits(a), bits(b))
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, *EIGHT_BITS, torch.int64, torch.bool, torch.float64])
+def test_every_type_comes_back(dtype: torch.dtype) -> None:
+    values = torch.randn(6, 5)
+    tensor = (values > 0) if dtype == torch.bool else values.to(dtype)
+    for view in (tensor, tensor.t(), tensor[::2, 1:], tensor[0, 0], tensor[:0]):
+        back = fp.decode_state_dict(fp.encode_state_dict({"x": view}, "none"))["x"]
+        assert same(back, view)
+        assert fedpress.decode(fedpress.encode({"x": view}, "none")).keys() == {"x"}
+
+
+def test_a_model_comes_back_with_its_ties_and_counters() -> None:
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.Flatten(),
+        torch.nn.Linear(32, 32), torch.nn.Linear(32, 32, bias=False),
+    )  # fmt: skip
+    model[4].weight = model[3].weight
+    model(torch.randn(4, 3, 4, 4))
+    state = model.state_dict()
+    blob = fp.encode_state_dict(state, "lossless")
+    back = fp.decode_state_dict(blob)
+    assert back.keys() == state.keys() and all(same(back[name], state[name]) for name in state)
+    assert back["1.num_batches_tracked"].shape == () and back["1.num_batches_tracked"] == 1
+    assert back["4.weight"].data_ptr() == back["3.weight"].data_ptr()
+    assert "4.weight" not in {tensor.name for tensor in fedpress.inspect(blob).tensors}
+    model.load_state_dict(back)
+
+
+def test_lossy_state_dicts_spare_statistics() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(200, 100), torch.nn.BatchNorm1d(100))
+    back = fp.decode_state_dict(fp.encode_state_dict(model.state_dict(), "hadamard|q=4"))
+    exact = {name for name, tensor in model.state_dict().items() if same(tensor, back[name])}
+    assert exact == model.state_dict().keys() - {"0.weight"}
+
+
+def test_a_tensor_that_is_trained_is_taken_without_a_copy() -> None:
+    tensor = torch.randn(1000, requires_grad=True)
+    array = fedpress.arrays.as_numpy(tensor)
+    assert array.ctypes.data == tensor.data_ptr()
+    bf16 = torch.randn(1000).bfloat16()
+    assert fedpress.arrays.as_numpy(bf16).ctypes.data == bf16.data_ptr()
+
+
+def test_what_cannot_travel_is_named() -> None:
+    for bad in (torch.randn(3, 3).to_sparse(), torch.empty(3, device="meta")):
+        with pytest.raises(fedpress.InvalidArgumentError, match="'x'"):
+            fp.encode_state_dict({"x": bad}, "none")
+        with pytest.raises((fedpress.InvalidArgumentError, TypeError), match="'x'"):
+            fedpress.encode({"x": bad}, "none")
+    with pytest.raises(TypeError, match="complex128"):
+        fp.encode_state_dict({"x": torch.zeros(2, dtype=torch.complex128)}, "none")
+
+
+def test_infinity_in_eight_bits_stays_as_it_was() -> None:
+    # Frameworks differ in what a conversion to float8 makes of it; bytes are not converted.
+    tensor = torch.tensor([float("inf"), -1e9, 3.0]).to(torch.float8_e4m3fn)
+    assert same(fp.decode_state_dict(fp.encode_state_dict({"x": tensor}, "lossless"))["x"], tensor)
