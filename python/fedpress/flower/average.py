@@ -1,0 +1,98 @@
+"""The weighted mean of replies, folded one by one: no reply is ever decoded as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+import fedpress
+from fedpress import _fedpress
+from fedpress.arrays import Array
+from fedpress.flower.errors import ReplyError
+from fedpress.flower.model import FLOATS, Model, added, difference
+from fedpress.flower.replies import Reply
+
+
+class WeightedMean:
+    """Sums of differences to a model, in float32, beside which there is one chunk of one reply.
+
+    Integers are averaged, too, and rounded: a counter stays one. A reply of weight 0 is checked and
+    changes nothing.
+    """
+
+    def __init__(self, model: Mapping[str, Array], memory_limit: int, threads: int) -> None:
+        """Start with nothing.
+
+        Args:
+            model: what the mean difference is added to.
+            memory_limit: most memory to take for a reply, in bytes.
+            threads: to check a reply with.
+        """
+        self._model = model
+        self._memory_limit, self._threads = memory_limit, threads
+        self._sums: Model = {}
+        self._exact: Model = {}
+        self._weight = 0.0
+        for name, array in model.items():
+            if array.dtype in FLOATS:
+                self._sums[name] = np.zeros(array.shape, np.float32)
+            else:
+                self._exact[name] = np.zeros(array.shape, _wide(array))
+
+    @property
+    def weight(self) -> float:
+        """The sum of the weights so far."""
+        return self._weight
+
+    def add(self, reply: Reply, base: Mapping[str, Array], weight: float) -> None:
+        """Fold a reply in.
+
+        Args:
+            reply: checked.
+            base: the model that it is relative to; values that travelled as they are become differences
+                to it.
+            weight: finite, from 0 on.
+
+        Raises:
+            ReplyError: the update is damaged, or has NaN or infinity. Nothing was added.
+        """
+        try:
+            bad = _fedpress.first_non_finite(reply.update, self._memory_limit, self._threads)
+            if bad is not None:
+                raise ReplyError(reply.node, f"array {bad[0]!r}, value {bad[1]}: NaN or infinite")
+            if weight == 0:
+                return
+            fedpress.add_into(reply.update, self._sums, weight, memory_limit=self._memory_limit)
+        except fedpress.Error as error:
+            if isinstance(error, ReplyError):
+                raise
+            raise ReplyError(reply.node, str(error)) from error
+        for name, array in reply.values.items():
+            if name in self._sums:
+                self._sums[name] += np.float32(weight) * difference(array, base[name])
+            else:
+                self._exact[name] += weight * array.astype(self._exact[name].dtype)
+        self._weight += weight
+
+    def take(self, name: str) -> Array:
+        """Return one tensor of the mean, in its own type, and forget its sum."""
+        array = self._model[name]
+        if name in self._sums:
+            delta = self._sums.pop(name)
+            delta *= np.float32(1.0 / self._weight)
+            return added(array, delta)
+        return as_type(self._exact.pop(name) / self._weight, array.dtype)
+
+
+def as_type(mean: Array, dtype: np.dtype[np.generic]) -> Array:
+    """Return a mean in the type of what it is the mean of; integers and truth are rounded."""
+    if dtype.kind == "b":
+        return np.asarray(mean >= 0.5)
+    if dtype.kind in "iu":
+        mean = np.rint(mean)
+    return np.asarray(mean).astype(dtype)
+
+
+def _wide(array: Array) -> type:
+    return np.complex128 if array.dtype.kind == "c" else np.float64

@@ -1,0 +1,354 @@
+"""The half of fedpress that is in a ServerApp: a wrapper around any strategy."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping
+from logging import ERROR, INFO, WARNING
+from typing import Any, Literal
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.common.logger import log
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg, Strategy
+
+import fedpress
+from fedpress.flower import protocol
+from fedpress.flower.average import WeightedMean, as_type
+from fedpress.flower.download import Downloads, Sent
+from fedpress.flower.errors import NoUsableReplyError, ReplyError
+from fedpress.flower.model import Model, Signature
+from fedpress.flower.protocol import KEY, Instructions, Receipt
+from fedpress.flower.records import arrays_of, flower_array, record_of
+from fedpress.flower.replies import Reply, checked, weight_of
+from fedpress.flower.report import Report
+
+
+class Compressed(Strategy):
+    """A strategy whose models and updates travel encoded.
+
+    ::
+
+        strategy = Compressed(FedAvg(fraction_train=0.1))
+        result = strategy.start(grid=grid, initial_arrays=ArrayRecord(model.state_dict()), num_rounds=50)
+        print(strategy.report())
+
+    and, in the ClientApp, ``app = ClientApp(mods=[fedpress.flower.codec_mod()])``.
+
+    The server keeps its model in full precision and adds decoded updates to it, so what the download
+    loses does not add up. Every reply is checked (names, shapes, types, values) before anything of it is
+    added. Where the inner strategy is a weighted mean, replies are folded one by one and never decoded
+    as a whole; any other strategy is handed decoded replies.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        *,
+        uplink: fedpress.codec.SpecLike = "rotation|lm=2",
+        downlink: fedpress.codec.SpecLike = "rotation|lm=6",
+        downlink_updates: fedpress.codec.SpecLike | None = "rotation|lm=3",
+        error_feedback: bool = False,
+        bad_replies: Literal["drop", "raise"] = "drop",
+        seed: int | None = None,
+        memory_limit: int = 4 << 30,
+        threads: int = 0,
+    ) -> None:
+        """Wrap a strategy.
+
+        Args:
+            strategy: that samples, configures and aggregates.
+            uplink: spec of the updates of nodes.
+            downlink: spec of whole models.
+            downlink_updates: spec of the difference to the model that a node holds, which it keeps in
+                its state from one message to the next; None: nodes hold none, and every message has the
+                whole model.
+            error_feedback: whether a node adds what encoding lost to its next update. For specs with an
+                error (NMSE) below 1, such as ``rotation|lm=1``.
+            bad_replies: whether a reply that cannot be used is left out, with an error in the log and in
+                the report, or ends the run. If no reply can be used, it ends.
+            seed: shared seed of the run; drawn unless given.
+            memory_limit: most memory to take for what one reply claims, in bytes.
+            threads: to encode and decode with; 0 is one for each core.
+        """
+        self.strategy = strategy
+        self.uplink = fedpress.Spec(str(uplink))
+        self.error_feedback = error_feedback
+        self.bad_replies = bad_replies
+        self.seed = secrets.randbits(62) if seed is None else seed
+        self.memory_limit = memory_limit
+        self.threads = threads
+        updates = None if downlink_updates is None else fedpress.Spec(str(downlink_updates))
+        models = fedpress.Spec(str(downlink))
+        # With updates, those of nodes that missed a message, too.
+        most_held = 1 if updates is None else 2
+        self._downloads = Downloads(models, updates, self.seed, threads, most_held)
+        self._report = Report()
+        self._model: Model = {}
+        self._record: ArrayRecord | None = None
+        self._inner_record: ArrayRecord | None = None
+        # What nodes hold, as they said, and what they were sent in this round.
+        self._holds: dict[int, str] = {}
+        self._sent: dict[int, str] = {}
+
+    def report(self) -> Report:
+        """Return bytes, errors and seconds so far; printed, it is a table."""
+        return self._report
+
+    def summary(self) -> None:
+        """Log the specs, then the summary of the wrapped strategy."""
+        log(INFO, "\t├──> fedpress %s:", fedpress.__version__)
+        log(INFO, "\t│\t├── Up: %s%s", self.uplink, ", error feedback" if self.error_feedback else "")
+        log(INFO, "\t│\t└── Down: %s, updates: %s", self._downloads.model_spec, self._downloads.update_spec)
+        self.strategy.summary()
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Let the wrapped strategy configure the round, and encode its model."""
+        self._set_model(arrays)
+        messages = self.strategy.configure_train(server_round, self._for_inner(), config, grid)
+        return self._encoded(server_round, list(messages), str(self.uplink))
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Let the wrapped strategy configure the evaluation, and encode its model."""
+        self._set_model(arrays)
+        messages = self.strategy.configure_evaluate(server_round, self._for_inner(), config, grid)
+        return self._encoded(server_round, list(messages), "")
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Check the replies, and aggregate those that are right as the wrapped strategy does."""
+        good, failed = self._check(server_round, list(replies))
+        if _is_mean(self.strategy):
+            arrays, metrics = self._mean(server_round, good, failed)
+        else:
+            arrays, metrics = self._by_inner(server_round, good, failed)
+        for reply in good:
+            receipt = reply.receipt
+            seconds = receipt.encode_seconds + receipt.decode_seconds
+            up = self._report.round(server_round).up
+            up.add(reply.n_bytes, receipt.raw_bytes, receipt.nmse, seconds)
+        return arrays, self._with_traffic(server_round, metrics)
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """Let the wrapped strategy aggregate the evaluation."""
+        plain = []
+        for message in replies:
+            if not message.has_error():
+                self._note_held(message)
+                message = _replaced(message, {n: r for n, r in message.content.items() if n != KEY})
+            else:
+                self._holds.pop(message.metadata.src_node_id, None)
+            plain.append(message)
+        return self.strategy.aggregate_evaluate(server_round, plain)
+
+    # Down.
+
+    def _set_model(self, arrays: ArrayRecord) -> None:
+        """Take the model of the round up."""
+        if arrays is not self._record:
+            self._record, self._model = arrays, arrays_of(arrays)
+            self._inner_record = None
+        self._downloads.set_model(self._model, arrays)
+
+    def _for_inner(self) -> ArrayRecord:
+        """Return the model for the wrapped strategy, which knows no bfloat16."""
+        assert self._record is not None
+        if self._inner_record is None:
+            alien = any(array.dtype.kind == "V" for array in self._model.values())
+            self._inner_record = record_of(_plain(self._model)) if alien else self._record
+        return self._inner_record
+
+    def _encoded(self, server_round: int, messages: list[Message], uplink: str) -> list[Message]:
+        """Encode the model in messages of the wrapped strategy, which may all share one content."""
+        made: dict[tuple[int, str], RecordDict] = {}
+        down = self._report.round(server_round).down
+        raw_bytes = sum(array.nbytes for array in self._model.values())
+        self._sent = {}
+        for message in messages:
+            node, content = message.metadata.dst_node_id, message.content
+            key = self._key(content)
+            sent = self._downloads.sent(self._holds.pop(node, ""), server_round)
+            place = (id(content), f"{sent.base} {sent.identity}")
+            if place not in made:
+                made[place] = self._content(content, key, sent, server_round, uplink, len(messages))
+            message.content = made[place]
+            self._sent[node] = sent.identity
+            down.add(sent.n_bytes, raw_bytes, sent.nmse)
+        return messages
+
+    def _key(self, content: RecordDict) -> str:
+        """Return the key of the model in a message."""
+        expected = self._for_inner()
+        for key, record in content.array_records.items():
+            if record is expected or dict(record) == dict(expected):
+                return key
+        raise NotImplementedError(
+            f"{type(self.strategy).__name__} sends other arrays than the model, which are not encoded"
+        )
+
+    def _content(
+        self, content: RecordDict, key: str, sent: Sent, server_round: int, uplink: str, clients: int
+    ) -> RecordDict:
+        instructions = Instructions(
+            arrays=key,
+            base=sent.base,
+            model=sent.identity,
+            hold=self._downloads.update_spec is not None,
+            uplink=uplink,
+            feedback=self.error_feedback,
+            seed=self.seed,
+            round=server_round,
+            clients=clients,
+        )
+        records = dict(content.items())
+        return RecordDict(records | {key: sent.record, KEY: protocol.write(instructions)})
+
+    # Up.
+
+    def _check(self, server_round: int, messages: list[Message]) -> tuple[list[Reply], list[Message]]:
+        """Return replies that are right, and messages with errors."""
+        signature = Signature.of(self._model)
+        good, failed, refused = [], [], {}
+        for message in messages:
+            node = message.metadata.src_node_id
+            if message.has_error():
+                failed.append(message)
+                self._holds.pop(node, None)
+                if "fedpress" in str(message.error.reason):
+                    refused[node] = f"node {node}: {message.error.reason}"
+                continue
+            try:
+                good.append(checked(message, signature, self._sent.get(node), self.memory_limit))
+                self._note_held(message)
+            except ReplyError as error:
+                self._refuse(error)
+                refused[node] = str(error)
+        self._report.round(server_round).refused.update(refused)
+        if refused and not good:
+            raise NoUsableReplyError("; ".join(refused.values()))
+        return good, failed
+
+    def _refuse(self, error: ReplyError) -> None:
+        if self.bad_replies == "raise":
+            raise error
+        log(ERROR, "fedpress: left out %s", error)
+
+    def _note_held(self, message: Message) -> None:
+        receipt = protocol.read(Receipt, message.content)
+        if receipt is not None and receipt.holds:
+            self._holds[message.metadata.src_node_id] = receipt.holds
+
+    def _mean(
+        self, server_round: int, good: list[Reply], failed: list[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Average by folding; the strategy is FedAvg or one that goes on from its mean."""
+        assert isinstance(self.strategy, FedAvg)
+        key = self.strategy.weighted_by_key
+        mean = WeightedMean(self._model, self.memory_limit, self.threads)
+        folded: list[Reply] = []
+        for reply in good:
+            try:
+                base = self._downloads.decoded(reply.receipt.base)
+                mean.add(reply, base, weight_of(reply, key))
+                folded.append(reply)
+            except ReplyError as error:
+                self._refuse(error)
+                self._report.round(server_round).refused[reply.node] = str(error)
+        for message in failed:
+            node, reason = message.metadata.src_node_id, message.error.reason
+            log(INFO, "\t> Received error in reply from node %d: %s", node, reason)
+        log(INFO, "aggregate_train: Folded %d results, %d failures", len(folded), len(failed))
+        if not folded:
+            return None, None
+        metrics = (
+            self.strategy.train_metrics_aggr_fn([reply.metrics() for reply in folded], key)
+            if mean.weight > 0
+            else None
+        )
+        if mean.weight == 0:
+            log(WARNING, "fedpress: all replies have weight 0, the model stays as it is")
+            return None, metrics
+        record = ArrayRecord({name: flower_array(mean.take(name)) for name in self._model})
+        if type(self.strategy).aggregate_train is FedAvg.aggregate_train:
+            return record, metrics
+        return self._go_on(server_round, record, folded[0], key), metrics
+
+    def _go_on(self, server_round: int, mean: ArrayRecord, reply: Reply, key: str) -> ArrayRecord | None:
+        """Let the strategy go on from the mean, as if one node had sent it."""
+        content = {reply.key: record_of(_plain(arrays_of(mean))), "metrics": MetricRecord({key: 1.0})}
+        arrays, _ = self.strategy.aggregate_train(server_round, [_replaced(reply.message, content)])
+        return self._restored(arrays)
+
+    def _by_inner(
+        self, server_round: int, good: list[Reply], failed: list[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Let the wrapped strategy aggregate decoded replies."""
+        decoded = list(failed)
+        for reply in good:
+            try:
+                model = reply.model(self._downloads.decoded(reply.receipt.base), self.memory_limit)
+                # Relative to what the server has, not to what it sent.
+                decoded.append(_replaced(reply.message, self._decoded_content(reply, model)))
+            except ReplyError as error:
+                self._refuse(error)
+                self._report.round(server_round).refused[reply.node] = str(error)
+        arrays, metrics = self.strategy.aggregate_train(server_round, decoded)
+        return self._restored(arrays), metrics
+
+    def _decoded_content(self, reply: Reply, model: Model) -> dict[str, Any]:
+        base = self._downloads.decoded(reply.receipt.base)
+        moved = {}
+        for name, array in _plain(model).items():
+            if array.dtype.kind == "f":
+                own = _plain({name: self._model[name]})[name]
+                array = own + (array - _plain({name: base[name]})[name])
+            moved[name] = array
+        records = {n: record for n, record in reply.message.content.items() if n != KEY}
+        return records | {reply.key: record_of(moved)}
+
+    def _restored(self, arrays: ArrayRecord | None) -> ArrayRecord | None:
+        """Return arrays of the wrapped strategy in the types of the model."""
+        if arrays is None:
+            return None
+        made = arrays_of(arrays)
+        Signature.of(self._model).check_shapes({name: array.shape for name, array in made.items()})
+        dtypes = {name: array.dtype for name, array in self._model.items()}
+        return record_of({name: as_type(made[name], dtype) for name, dtype in dtypes.items()})
+
+    def _with_traffic(self, server_round: int, metrics: MetricRecord | None) -> MetricRecord | None:
+        if metrics is None:
+            return None
+        round = self._report.round(server_round)
+        for way, traffic in (("down", round.down), ("up", round.up)):
+            metrics[f"fedpress-{way}-bytes"] = traffic.n_bytes
+            metrics[f"fedpress-{way}-nmse"] = traffic.mean_nmse
+        return metrics
+
+
+def _is_mean(strategy: Strategy) -> bool:
+    """Whether a strategy starts from FedAvg's weighted mean: those of Flower that are known to."""
+    known = ("FedAvg", "FedProx", "FedAvgM", "FedAdagrad", "FedAdam", "FedYogi")
+    kind = type(strategy)
+    method = kind.aggregate_train
+    module = getattr(method, "__module__", "")
+    owner = getattr(method, "__qualname__", "").split(".")[0]
+    return isinstance(strategy, FedAvg) and module.startswith("flwr.serverapp.strategy") and owner in known
+
+
+def _plain(model: Model) -> Model:
+    """Return a model in types that NumPy has: bfloat16 and float8 as float32."""
+    return {n: a.astype(np.float32) if a.dtype.kind == "V" else a for n, a in model.items()}
+
+
+def _replaced(message: Message, records: Mapping[str, Any]) -> Message:
+    """Return a message that differs in its content."""
+    copy = object.__new__(Message)
+    copy.__dict__.update(message.__dict__)
+    copy.content = RecordDict(dict(records))
+    return copy
