@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 
+from fedpress.flower import codec_mod
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from flwr.supercore.task_identity import TaskIdentity
-
-from fedpress.flower import codec_mod
 
 Train = Callable[[Message, Context], Message]
 
@@ -73,7 +72,9 @@ class Federation(Grid):
         return copy.deepcopy(reply)
 
     def run_strategy(self, strategy: Strategy, initial: ArrayRecord, rounds: int = 3) -> Result:
-        return strategy.start(grid=self, initial_arrays=initial, num_rounds=rounds, train_config=ConfigRecord())
+        return strategy.start(
+            grid=self, initial_arrays=initial, num_rounds=rounds, train_config=ConfigRecord()
+        )
 
 
 def coded_bytes(messages: list[Message]) -> int:

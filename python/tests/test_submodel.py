@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import fedpress
 import ml_dtypes
 import numpy as np
 import pytest
 from conftest import Command
-from safetensors.numpy import load_file, save_file
-
-import fedpress
 from fedpress.submodel import Layout
+from safetensors.numpy import load_file, save_file
 
 
 @pytest.fixture

@@ -1,0 +1,344 @@
+"""fedpress.flower in one process, with Flower's own messages, records and strategies."""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Callable
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+pytest.importorskip("flwr", reason="Flower is not installed")
+
+import fedpress
+from federation import Federation, coded_bytes
+from fedpress.flower import (
+    Compressed,
+    NoUsableReplyError,
+    ReplyError,
+    arrays_of,
+    codec_mod,
+    record_of,
+)
+from fedpress.flower.records import flower_array
+from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.serverapp import strategy as flower
+from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
+
+Trained = dict[str, np.ndarray]
+LOSSLESS = dict(uplink="lossless", downlink="lossless", downlink_updates=None)
+
+
+def first_model(dtype: type = np.float32) -> Trained:
+    generator = np.random.default_rng(5)
+    return {
+        "w": generator.normal(size=(60, 80)).astype(dtype),
+        "b": generator.normal(size=80).astype(dtype),
+        "num_batches_tracked": np.array(0),
+        "mask": np.array([True, False, True]),
+        "codes": np.arange(12, dtype=np.uint8),
+    }
+
+
+def moving(
+    step: Callable[[Trained, Context], Trained] | None = None,
+) -> Callable[[Message, Context], Message]:
+    """A client that moves every float by a tenth of a number that depends on the node, and counts."""
+
+    def app(message: Message, context: Context) -> Message:
+        model = {name: np.array(array) for name, array in arrays_of(message.content["arrays"]).items()}
+        node = context.node_id
+        metrics = MetricRecord({"num-examples": node, "seen": float(model["w"].astype("f").sum())})
+        if message.metadata.message_type.startswith("evaluate"):
+            return Message(RecordDict({"metrics": metrics}), reply_to=message)
+        for name in ("w", "b"):
+            noise = np.random.default_rng(node).normal(size=model[name].shape)
+            model[name] = (model[name] + 0.1 * noise).astype(model[name].dtype)
+        model["num_batches_tracked"] = model["num_batches_tracked"] + node
+        model = step(model, context) if step else model
+        records = {"arrays": record_of(model), "metrics": metrics}
+        return Message(RecordDict(records), reply_to=message)
+
+    return app
+
+
+def run(strategy: flower.Strategy, rounds: int = 3, dtype: type = np.float32, **federation: object):
+    fed = Federation(moving(), **federation)
+    result = fed.run_strategy(strategy, record_of(first_model(dtype)), rounds)
+    return fed, arrays_of(result.arrays), result
+
+
+@pytest.mark.parametrize(
+    "name", ["FedAvg", "FedAvgM", "FedAdam", "FedYogi", "FedAdagrad", "FedMedian", "FedTrimmedAvg"]
+)
+def test_without_loss_every_strategy_does_what_it_does_alone(name: str) -> None:
+    """The wrapper changes nothing but types that Flower loses and rounding in float32."""
+    make = getattr(flower, name)
+    _, alone, _ = run(make(), nodes=5)
+    _, wrapped, result = run(Compressed(make(), **LOSSLESS), nodes=5)
+    assert wrapped.keys() == alone.keys()
+    for key in ("w", "b"):
+        assert wrapped[key].dtype == np.float32
+        np.testing.assert_allclose(wrapped[key], alone[key], rtol=2e-5, atol=2e-6)
+    assert list(result.evaluate_metrics_clientapp) == [1, 2, 3]
+
+
+def test_types_survive_the_mean() -> None:
+    """Flower's own mean makes float64 of counters and codes: 10.5 batches."""
+    _, wrapped, _ = run(Compressed(flower.FedAvg(), **LOSSLESS), rounds=1)
+    _, alone, _ = run(flower.FedAvg(), rounds=1)
+    first = first_model()
+    assert {name: array.dtype for name, array in wrapped.items()} == {n: a.dtype for n, a in first.items()}
+    assert alone["num_batches_tracked"].dtype == np.float64
+    assert wrapped["num_batches_tracked"] == round((10 * 10 + 11 * 11) / 21)
+    assert np.array_equal(wrapped["mask"], first["mask"]) and np.array_equal(wrapped["codes"], first["codes"])
+
+
+@pytest.mark.parametrize("updates", [None, "rotation|lm=4"])
+@pytest.mark.parametrize("name", ["FedAvg", "FedAvgM", "FedMedian"])
+def test_lossy_runs_end_near_the_exact_one(name: str, updates: str | None) -> None:
+    make = getattr(flower, name)
+    specs = dict(uplink="rotation|lm=4", downlink="rotation|lm=6", downlink_updates=updates)
+    fed, lossy, _ = run(Compressed(make(), **specs), nodes=4)
+    _, exact, _ = run(make(), nodes=4)
+    moved = exact["w"] - first_model()["w"]
+    error = lossy["w"] - exact["w"]
+    # Of updates at 4 bits, about 1 % each, averaged; of the download, nothing that adds up.
+    assert np.square(error).sum() < 0.02 * np.square(moved).sum()
+    assert coded_bytes(fed.replies) < len(fed.replies) / 2 * sum(a.nbytes for a in exact.values()) / 5
+
+
+def test_bfloat16_models_travel_and_stay_bfloat16() -> None:
+    """Flower's mean of bfloat16 ends in a TypeError of a ufunc."""
+    with pytest.raises(TypeError):
+        run(flower.FedAvg(), rounds=1, dtype=ml_dtypes.bfloat16)
+    for make in (flower.FedAvg, flower.FedAdam, flower.FedMedian):
+        _, made, _ = run(Compressed(make()), dtype=ml_dtypes.bfloat16, nodes=3)
+        assert made["w"].dtype == ml_dtypes.bfloat16
+        assert np.isfinite(made["w"].astype("f")).all()
+
+
+def test_a_download_is_encoded_once_and_shared() -> None:
+    fed, _, _ = run(Compressed(flower.FedAvg(), downlink_updates=None), nodes=3, rounds=1)
+    blobs = {array.data for message in fed.sent for array in message.content["arrays"].values()}
+    assert len(fed.sent) == 6 and len(blobs) == 2
+    assert len({id(message.content) for message in fed.sent}) == 2
+
+
+def test_what_a_node_holds_is_not_sent_again() -> None:
+    strategy = Compressed(flower.FedAvg(), downlink_updates="rotation|lm=3")
+    fed, _, _ = run(strategy, nodes=2, rounds=3)
+    sizes = [coded_bytes([message]) for message in fed.sent[::2]]
+    names = [list(message.content["arrays"]) for message in fed.sent[::2]]
+    assert names == [["model"], ["update", "values"], [], ["update", "values"], [], ["update", "values"]]
+    assert sizes[2] == sizes[4] == 0 and 0 < sizes[1] < sizes[0]
+
+
+def test_a_node_that_missed_a_round_gets_what_it_needs() -> None:
+    strategy = Compressed(flower.FedAvg(fraction_train=1.0), downlink_updates="rotation|lm=3")
+    fed = Federation(moving(), nodes=2)
+    lost = []
+
+    def tamper(message: Message) -> Message:
+        # In its third message, the first node loses its state, as after a new installation.
+        if message.metadata.src_node_id == 10 and len(fed.sent) in (3, 4) and not lost:
+            fed.nodes[10].state = RecordDict()
+            lost.append(message)
+        return message
+
+    fed.tamper = tamper
+    result = fed.run_strategy(strategy, record_of(first_model()), 4)
+    assert lost and list(result.train_metrics_clientapp) == [1, 2, 3, 4]
+    assert "holds model None" in str(strategy.report())
+    # It was left out once and was sent the whole model then.
+    models = [m for m in fed.sent if m.metadata.dst_node_id == 10 and "model" in m.content["arrays"]]
+    assert len(models) == 2
+
+
+def test_a_message_is_not_changed_for_others() -> None:
+    shared = RecordDict({"arrays": record_of(first_model()), "config": fedpress_config()})
+    before = copy.deepcopy(shared)
+    message = Message(shared, 10, "train")
+    codec_mod()(message, Context(1, 10, {}, RecordDict(), {}), moving())
+    assert shared == before
+
+
+def fedpress_config():
+    from flwr.app import ConfigRecord
+
+    return ConfigRecord({"own": 1})
+
+
+def test_a_mod_without_the_wrapper_and_off_switches_pass_messages_as_they_are() -> None:
+    fed, with_mod, _ = run(flower.FedAvg())
+    _, without, _ = run(flower.FedAvg(), mods=[])
+    assert all(np.array_equal(with_mod[name], without[name]) for name in without)
+    assert all("fedpress" not in message.content for message in fed.replies)
+
+
+def test_a_client_without_the_mod_is_told_what_to_do() -> None:
+    with pytest.raises(NoUsableReplyError, match=r"ClientApp\(mods=\[fedpress.flower.codec_mod\(\)\]\)"):
+        run(Compressed(flower.FedAvg()), mods=[])
+
+
+def test_another_version_is_told_by_both_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+
+    fed = Federation(moving())
+    fed.tamper = lambda message: tampered(message, "fedpress", protocol=99, version="9.9")
+    with pytest.raises(NoUsableReplyError, match=r"node 10: .*protocol 99 of fedpress '9.9', this one 1"):
+        fed.run_strategy(Compressed(flower.FedAvg()), record_of(first_model()))
+
+
+def tampered(message: Message, key: str, **changes: object) -> Message:
+    if not message.has_error():
+        for name, value in changes.items():
+            message.content[key][name] = value
+    return message
+
+
+def bad(change: Callable[[Trained], Trained]) -> Callable[[Trained, Context], Trained]:
+    """Node 11 sends something else."""
+    return lambda model, context: change(dict(model)) if context.node_id == 11 else model
+
+
+BAD_MODELS = {
+    "a shape that NumPy would broadcast": lambda m: m | {"b": m["b"][:1]},
+    "a missing array": lambda m: {n: a for n, a in m.items() if n != "b"},
+    "one too many": lambda m: m | {"x": np.zeros(3)},
+    "another type": lambda m: m | {"w": m["w"].astype("d")},
+    "NaN": lambda m: m | {"w": m["w"] * np.float32(np.nan)},
+    "infinity in a small tensor": lambda m: m | {"b": m["b"] + np.float32(np.inf)},
+}
+
+
+@pytest.mark.parametrize("what", BAD_MODELS)
+@pytest.mark.parametrize("inner", ["FedAvg", "FedMedian"])
+def test_a_bad_reply_is_left_out_and_its_node_named(what: str, inner: str) -> None:
+    """Flower adds replies of different shapes by broadcasting, and one NaN is in the whole model."""
+    strategy = Compressed(getattr(flower, inner)(), **LOSSLESS)
+    fed = Federation(moving(bad(BAD_MODELS[what])), nodes=3)
+    result = fed.run_strategy(strategy, record_of(first_model()), 1)
+    good = Federation(moving(), nodes=3)
+    good.nodes.pop(11)
+    expected = good.run_strategy(
+        Compressed(getattr(flower, inner)(), **LOSSLESS), record_of(first_model()), 1
+    )
+    made = arrays_of(result.arrays)
+    assert all(np.array_equal(made[n], a) for n, a in arrays_of(expected.arrays).items())
+    assert list(strategy.report().rounds[1].refused) == [11]
+
+
+@pytest.mark.parametrize("weight", [float("nan"), -1.0, float("inf"), [1.0, 2.0], 0])
+def test_weights_that_are_none_do_no_harm(weight: object) -> None:
+    fed = Federation(moving())
+    fed.tamper = lambda message: (
+        tampered(message, "metrics", **{"num-examples": weight})
+        if message.metadata.src_node_id == 11 and "arrays" in message.content
+        else message
+    )
+    result = fed.run_strategy(Compressed(flower.FedAvg(), **LOSSLESS), record_of(first_model()), 1)
+    assert arrays_of(result.arrays)["num_batches_tracked"] == 10
+
+
+def test_a_nan_of_weight_0_poisons_nothing_and_weights_of_0_divide_nothing() -> None:
+    nan = {"arrays": record_of({"w": np.full(2, np.nan)}), "metrics": MetricRecord({"num-examples": 0})}
+    fine = {"arrays": record_of({"w": np.ones(2)}), "metrics": MetricRecord({"num-examples": 1})}
+    mean = aggregate_arrayrecords([RecordDict(nan), RecordDict(fine)], "num-examples")
+    assert np.isnan(arrays_of(mean)["w"]).all(), "Flower's own mean is poisoned"
+    fed = Federation(moving())
+    fed.tamper = lambda message: tampered(message, "metrics", **{"num-examples": 0})
+    strategy = Compressed(flower.FedAvg(fraction_evaluate=0.0), **LOSSLESS)
+    result = fed.run_strategy(strategy, record_of(first_model()), 1)
+    assert len(result.arrays) == 0, "no mean, so no new model"
+
+
+def test_flowers_own_mean_broadcasts() -> None:
+    """What the checks are there for, seen on flwr 1.42.0."""
+    one = RecordDict({"a": record_of({"w": np.array([1.0, 2.0])}), "m": MetricRecord({"n": 1})})
+    other = RecordDict({"a": record_of({"w": np.array([7.0])}), "m": MetricRecord({"n": 1})})
+    assert arrays_of(aggregate_arrayrecords([one, other], "n"))["w"].tolist() == [4.0, 4.5]
+
+
+def test_bad_replies_can_end_the_run() -> None:
+    fed = Federation(moving())
+    fed.tamper = lambda m: tampered(m, "fedpress", base="0") if m.metadata.src_node_id == 10 else m
+    with pytest.raises(ReplyError, match="node 10: an update of model 0"):
+        fed.run_strategy(
+            Compressed(flower.FedAvg(), bad_replies="raise", **LOSSLESS), record_of(first_model())
+        )
+
+
+@pytest.mark.parametrize("at", range(0, 4000, 190))
+def test_damaged_bytes_change_no_model(at: int) -> None:
+    fed = Federation(moving(), nodes=2)
+
+    def tamper(message: Message) -> Message:
+        if message.metadata.src_node_id == 11 and "arrays" in message.content:
+            array = message.content["arrays"]["update" if at % 2 else "values"]
+            data = bytearray(array.data)
+            data[at % len(data)] ^= 4
+            array.data = bytes(data)
+        return message
+
+    fed.tamper = tamper
+    strategy = Compressed(flower.FedAvg(), uplink="hadamard|q=4")
+    result = fed.run_strategy(strategy, record_of(first_model()), 1)
+    assert arrays_of(result.arrays)["num_batches_tracked"] == 10, "only node 10 counts"
+    assert list(strategy.report().rounds[1].refused) == [11]
+
+
+def test_error_feedback_makes_up_for_one_bit() -> None:
+    """What one bit loses of an update that is always the same, the next rounds send."""
+
+    def steady(model: Trained, context: Context) -> Trained:
+        model["w"] = model["w"] + np.random.default_rng(1).normal(size=model["w"].shape).astype("f")
+        return model
+
+    def final(feedback: bool) -> np.ndarray:
+        fed = Federation(moving(steady))
+        strategy = Compressed(
+            flower.FedAvg(), uplink="rotation|lm=1", downlink="lossless", downlink_updates=None,
+            error_feedback=feedback, seed=3,
+        )  # fmt: skip
+        return arrays_of(fed.run_strategy(strategy, record_of(first_model()), 8).arrays)["w"]
+
+    exact = Federation(moving(steady)).run_strategy(flower.FedAvg(), record_of(first_model()), 8)
+    wanted = arrays_of(exact.arrays)["w"]
+    error = {feedback: float(np.square(final(feedback) - wanted).sum()) for feedback in (False, True)}
+    # Without, errors of 8 rounds add up; with it, only that of the last is missing.
+    assert error[True] < error[False] / 2
+
+
+def test_metrics_and_report_count_the_bytes_that_went() -> None:
+    strategy = Compressed(flower.FedAvg())
+    fed, _, result = run(strategy, rounds=2)
+    report = strategy.report()
+    assert report.total("down").n_bytes == coded_bytes(fed.sent)
+    trained = [message for message in fed.replies if message.content.array_records]
+    assert report.total("up").n_bytes == coded_bytes(trained)
+    assert result.train_metrics_clientapp[2]["fedpress-up-bytes"] == report.rounds[2].up.n_bytes
+    assert 0 < report.rounds[1].up.mean_nmse < 0.3 and "less" in str(report)
+
+
+def test_records_are_those_of_flower_byte_for_byte() -> None:
+    for array in (
+        np.arange(6, dtype="f").reshape(2, 3),
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.array(3),
+        np.zeros((0, 2)),
+        np.arange(8, dtype="i2")[::2],
+    ):
+        own, flowers = flower_array(array), Array(np.ascontiguousarray(array).reshape(array.shape))
+        assert own == flowers
+        np.testing.assert_array_equal(own.numpy(), array)
+        fortran = io.BytesIO()
+        np.save(fortran, array)
+        stored = Array(str(array.dtype), array.shape, "numpy.ndarray", fortran.getvalue())
+        np.testing.assert_array_equal(arrays_of(ArrayRecord({"x": stored}))["x"], array)
+    half = np.arange(5).astype(ml_dtypes.bfloat16)
+    assert arrays_of(record_of({"x": half}))["x"].tolist() == half.tolist()
+    assert arrays_of(ArrayRecord({"x": Array(half)}))["x"].dtype == ml_dtypes.bfloat16
+    with pytest.raises(fedpress.InvalidArgumentError, match="'x'"):
+        arrays_of(ArrayRecord({"x": Array("float32", (2,), "else", b"12345678")}))

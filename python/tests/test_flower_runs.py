@@ -1,0 +1,86 @@
+"""The example as a newcomer runs it, and as a deployment, with Flower's own count of bytes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("flwr", reason="Flower is not installed")
+
+from deployment import BIN, EXAMPLE, deployment, end_group, offline, wait_for  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+SMALL = {"hidden": 400, "num-server-rounds": 2}
+OFF, ON = {**SMALL, "compress": False}, {**SMALL, "compress": True}
+
+
+def test_the_counter_of_a_deployment_shrinks_and_the_model_learns() -> None:
+    with deployment() as here:
+        off, on = here.run(OFF), here.run(ON)
+    traffic = {name: run["entry"]["network-traffic"] for name, run in (("off", off), ("on", on))}
+    # Everything of Flower's own messages is in it, which weigh more here than in a large model.
+    assert traffic["off"]["inbound-bytes"] > 20 * traffic["on"]["inbound-bytes"]
+    assert traffic["off"]["outbound-bytes"] > 12 * traffic["on"]["outbound-bytes"]
+    for run in (off, on):
+        assert run["entry"]["status"] == "finished:completed"
+        assert run["accuracies"][-1] > 0.5
+
+
+def test_a_node_that_is_killed_in_a_round_does_not_end_the_run() -> None:
+    with deployment(nodes=3) as here:
+        node = here.processes[-1]
+        run = subprocess.Popen(
+            [
+                str(BIN / "flwr"),
+                "run",
+                str(EXAMPLE),
+                "here",
+                "--stream",
+                "-c",
+                "hidden=400 num-server-rounds=3",
+            ],
+            cwd=here.folder,
+            env=here.environment,
+            stdout=(here.folder / "run.log").open("wb"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        here.processes.append(run)
+        log = here.folder / "run.log"
+        wait_for(lambda: "ROUND 1" in log.read_text(), "the first round", 120)
+        time.sleep(2)
+        end_group(node)
+        # It may count as available for a while; a round goes on without it, or waits for its timeout.
+        wait_for(lambda: run.poll() is not None or "ROUND 2" in log.read_text(), "the next round", 400)
+        text = log.read_text()
+    assert "ROUND 2" in text, text[-3000:]
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_flwr_run_simulates_the_example(compress: bool, tmp_path: Path) -> None:
+    home, result = tmp_path / "home", tmp_path / "result.json"
+    home.mkdir()
+    environment = offline(home)
+    words = ["flwr", "run", str(EXAMPLE), "--stream", "-c"]
+    config = f'num-server-rounds=1 hidden=100 compress={str(compress).lower()} result="{result}"'
+    before = superlinks()
+    try:
+        done = subprocess.run([*words, config], env=environment, capture_output=True, text=True, timeout=300)
+    finally:
+        # Flower leaves a SuperLink of its own behind.
+        for pid in superlinks() - before:
+            os.kill(pid, signal.SIGTERM)
+    assert done.returncode == 0 and result.exists(), done.stdout + done.stderr
+
+
+def superlinks() -> set[int]:
+    """Ids of processes of Flower's SuperLink and executor."""
+    found = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True)
+    lines = [line.split(None, 1) for line in found.stdout.splitlines()[1:]]
+    return {int(pid) for pid, words in lines if "flower-super" in words}
