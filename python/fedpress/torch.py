@@ -66,13 +66,13 @@ def encode_state_dict(
         InvalidArgumentError: a tensor is sparse, quantized or without memory.
         Error, TypeError: as :func:`fedpress.encode`.
     """
-    own, shared = _unshared(state_dict)
+    shared = _shared(state_dict)
     text = dict(metadata or {})
     if shared:
         text[_SHARED] = json.dumps(shared)
     choose = codec.chooser(spec, rules)
     # What is moved to the CPU lives until all is encoded.
-    given = [_given(name, tensor, choose(name)) for name, tensor in own.items()]
+    given = [_given(name, tensor, choose(name)) for name, tensor in state_dict.items()]
     return _fedpress.encode(given, codec.options(**keywords), text or None, False)
 
 
@@ -103,11 +103,8 @@ def _aliases(text: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.
         raise CorruptError(f"metadata {_SHARED}: {error!r}") from error
 
 
-def _unshared(
-    state_dict: Mapping[str, torch.Tensor],
-) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Return tensors with memory of their own, and of the others whose it is."""
-    own: dict[str, torch.Tensor] = {}
+def _shared(state_dict: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Return, for tensors that share their memory with one before them, whose it is."""
     shared: dict[str, str] = {}
     first: dict[tuple[Any, ...], str] = {}
     for name, tensor in state_dict.items():
@@ -121,8 +118,7 @@ def _unshared(
             shared[name] = first[place]
         else:
             first[place] = name
-            own[name] = tensor
-    return own, shared
+    return shared
 
 
 def _given(

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use std::collections::HashMap;
 
 /// A tensor as Python gets it: name, element type, shape, bytes.
-pub type Made = (String, &'static str, Vec<u64>, Memory);
+pub type Made = (String, &'static str, Vec<usize>, Memory);
 
 fn made(tensor: Tensor) -> Made {
     (tensor.name, tensor.dtype.name(), tensor.shape, Memory::new(tensor.data))
@@ -31,7 +31,7 @@ pub fn decode(
 }
 
 /// As [`Made`]; no memory where the elements went into an output.
-type Found = (String, &'static str, Vec<u64>, Option<Memory>);
+type Found = (String, &'static str, Vec<usize>, Option<Memory>);
 
 /// The same, those of these names into memory of exactly their size.
 #[pyfunction]
@@ -57,13 +57,14 @@ fn read_into(
     let mut found = Vec::new();
     while let Some(tensor) = reader.next_tensor()? {
         let (name, dtype) = (tensor.meta().name().to_owned(), tensor.meta().dtype().name());
-        found.push(match outputs.get_mut(&name) {
-            Some(output) => (name, dtype, tensor.read_into(output.bytes_mut())?, None),
+        let (shape, memory) = match outputs.get_mut(&name) {
+            Some(output) => (tensor.read_into(output.bytes_mut())?, None),
             None => {
-                let (name, dtype, shape, memory) = made(tensor.read()?);
-                (name, dtype, shape, Some(memory))
+                let read = tensor.read()?;
+                (read.shape, Some(Memory::new(read.data)))
             }
-        });
+        };
+        found.push((name, dtype, shape, memory));
     }
     Ok(found)
 }
@@ -197,7 +198,8 @@ impl Decoder {
             Event::Tensor(meta) => {
                 meta.supported()?;
                 let (name, dtype) = (meta.name().to_owned(), meta.dtype());
-                let shape = meta.desc().shape.clone();
+                let dims = meta.desc().shape.iter().map(|dim| usize::try_from(*dim));
+                let shape = dims.collect::<Result<_, _>>().map_err(|_| Failure::Limit(u64::MAX))?;
                 self.open = Some(Tensor { name, dtype, shape, data: Vec::new() });
                 Ok(None)
             }
@@ -228,7 +230,7 @@ fn closed(mut tensor: Tensor, n_values: u64) -> Tensor {
     if n_values > 0
         && let Some((first @ 0, row)) = tensor.shape.split_first_mut()
     {
-        *first = n_values / row.iter().product::<u64>();
+        *first = n_values as usize / row.iter().product::<usize>();
     }
     tensor
 }

@@ -10,12 +10,12 @@ use pyo3::types::PyBytes;
 use std::collections::BTreeMap;
 
 /// A tensor as Python hands it in: name, element type, shape, bytes, spec.
-pub type Given<'py> = (String, String, Vec<u64>, Bound<'py, PyAny>, Bound<'py, Spec>);
+pub type Given<'py> = (String, String, Vec<usize>, Bound<'py, PyAny>, Bound<'py, Spec>);
 
 struct Taken {
     name: String,
     dtype: DType,
-    shape: Vec<u64>,
+    shape: Vec<usize>,
     input: Input,
     spec: fedpress::Spec,
 }
@@ -65,10 +65,15 @@ fn write(
         writer.metadata(metadata)?;
     }
     if manifest {
-        let desc = |t: &Taken| TensorDesc::new(t.name.clone(), t.dtype, &t.shape);
+        let desc = |t: &Taken| TensorDesc::new(t.name.clone(), t.dtype, &dims(&t.shape));
         writer.manifest(&tensors.iter().map(desc).collect::<Vec<_>>())?;
     }
     let views: Vec<_> = tensors.iter().map(|t| (t.view(), &t.spec)).collect();
     writer.tensors(&views)?;
     writer.finish()
+}
+
+/// Dimensions as a stream has them.
+pub fn dims(shape: &[usize]) -> Vec<u64> {
+    shape.iter().map(|dim| *dim as u64).collect()
 }

@@ -1,5 +1,6 @@
 //! Tensors to bytes, piece by piece.
 
+use crate::encode::dims;
 use crate::errors::OrRaise;
 use crate::memory::Input;
 use crate::options::EncodeOptions;
@@ -32,7 +33,7 @@ impl Encoder {
         py: Python<'_>,
         name: &str,
         dtype_name: &str,
-        shape: Vec<u64>,
+        shape: Vec<usize>,
         buffer: &Bound<'_, PyAny>,
         spec: &Spec,
     ) -> PyResult<()> {
@@ -48,14 +49,14 @@ impl Encoder {
         py: Python<'_>,
         name: &str,
         dtype_name: &str,
-        shape: Vec<u64>,
+        shape: Vec<usize>,
         open: bool,
         spec: &Spec,
     ) -> PyResult<()> {
         let dtype = dtype(dtype_name)?;
         let desc = match open {
-            true => TensorDesc::open(name, dtype, &shape),
-            false => TensorDesc::new(name, dtype, &shape),
+            true => TensorDesc::open(name, dtype, &dims(&shape)),
+            false => TensorDesc::new(name, dtype, &dims(&shape)),
         };
         self.encoder.begin(&desc, &spec.spec).or_raise(py)
     }

@@ -1,5 +1,6 @@
 //! Specs, presets and stages.
 
+use crate::encode::dims;
 use crate::errors::OrRaise;
 use crate::options::EncodeOptions;
 use fedpress::{DType, PRESETS, TensorDesc};
@@ -88,10 +89,10 @@ pub fn dtype(name: &str) -> PyResult<DType> {
 pub fn effective(
     name: &str,
     dtype_name: &str,
-    shape: Vec<u64>,
+    shape: Vec<usize>,
     spec: &Spec,
     options: &EncodeOptions,
 ) -> PyResult<Spec> {
-    let desc = TensorDesc::new(name, dtype(dtype_name)?, &shape);
+    let desc = TensorDesc::new(name, dtype(dtype_name)?, &dims(&shape));
     Ok(Spec { spec: fedpress::effective_spec(&desc, &spec.spec, &options.options) })
 }

@@ -6,13 +6,14 @@ import subprocess
 import sys
 import threading
 
-import fedpress
 import hypothesis
 import hypothesis.extra.numpy as arrays
 import hypothesis.strategies as st
 import ml_dtypes
 import numpy as np
 import pytest
+
+import fedpress
 from fedpress.arrays import DTYPES
 
 LOSSLESS = ["none", "lossless", "zstd"]

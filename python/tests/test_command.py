@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fedpress
 import numpy as np
 import pytest
 from conftest import Command
 from safetensors.numpy import load_file, save_file
+
+import fedpress
 
 SEEDS = dict(seed=7, round=3, client=11, private_seed=5)
 FLAGS = ["--seed", "7", "--round", "3", "--client-id", "11", "--private-seed", "5"]

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("flwr", reason="Flower is not installed")
 
-from deployment import BIN, EXAMPLE, deployment, end_group, offline, wait_for  # noqa: E402
+from deployment import BIN, EXAMPLE, deployment, end_group, offline, wait_for
 
 pytestmark = pytest.mark.slow
 

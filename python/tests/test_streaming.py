@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import fedpress
 import hypothesis
 import hypothesis.strategies as st
 import ml_dtypes
 import numpy as np
 import pytest
+
+import fedpress
 
 
 def blob_of(seed: int, spec: str = "hadamard|q=8", **more: object) -> bytes:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fedpress
 import ml_dtypes
 import numpy as np
 import pytest
 from conftest import Command
-from fedpress.submodel import Layout
 from safetensors.numpy import load_file, save_file
+
+import fedpress
+from fedpress.submodel import Layout
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fedpress.flower import codec_mod
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from digits import task
+from fedpress.flower import codec_mod
 
 app = ClientApp(mods=[codec_mod()])
 

@@ -78,6 +78,13 @@ class Downloads:
         """Return a model that was sent and may be held."""
         return self._decoded[identity]
 
+    def forget_old(self) -> None:
+        """Keep the newest models, and all that were sent of this one: replies are relative to them."""
+        current = {sent.identity for sent in self._by_base.values()}
+        old = [held for held in self._decoded if held not in current]
+        while len(self._decoded) > self.most_held and old:
+            del self._decoded[old.pop(0)]
+
     def _encode(self, base: str, round: int) -> Sent:
         options = fedpress.options(
             seed=self.seed, round=round, several=len(self._model) > 1, threads=self.threads
@@ -92,17 +99,9 @@ class Downloads:
             blobs = {MODEL: fedpress.encode(self._model, self.model_spec, encode_options=options)}
             decoded = fedpress.decode(blobs[MODEL], memory_limit=1 << 62, threads=self.threads)
         made = identity(base, blobs)
-        self._keep(made, decoded)
+        self._decoded[made] = decoded
         n_bytes = sum(map(len, blobs.values()))
         return Sent(base, made, coded(blobs), n_bytes, self._error(made))
-
-    def _keep(self, made: str, decoded: Model) -> None:
-        self._decoded[made] = decoded
-        current = {sent.identity for sent in self._by_base.values()} | {made}
-        old = [held for held in self._decoded if held not in current]
-        # What was sent of this model is still needed to read the replies.
-        while len(self._decoded) > self.most_held and old:
-            del self._decoded[old.pop(0)]
 
     def _error(self, made: str) -> float:
         return nmse(self._model, self._decoded[made])

@@ -180,6 +180,7 @@ class Compressed(Strategy):
             message.content = made[place]
             self._sent[node] = sent.identity
             down.add(sent.n_bytes, raw_bytes, sent.nmse)
+        self._downloads.forget_old()
         return messages
 
     def _key(self, content: RecordDict) -> str:
