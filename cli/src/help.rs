@@ -118,6 +118,8 @@ its own way.
   trellis looks ahead: which levels a value may take depends on the values before it, and what it \
 chooses is packed by how likely it is. Three quarters of the error of lm at 1 bit, half at 3 and 4, at any rate you \
 like, 0.5 as well as 2.7.
+  step sends values as they are, as multiples of one step, packed by how often which occurs: best where a few \
+values are large and most are next to nothing, as in gradients and activations.
   zstd finally squeezes out repetition without changing anything.
   Integers, f64, small tensors and what is spared skip all but the last stage and come back bit by \
 bit, and so does any group of a million values that takes no more room so, if a sample of it lets that be seen.";
@@ -133,6 +135,8 @@ Stages, in this order, each optional, joined by | (so put them in quotes):
 more exact for one client and BIASED: in the average of many clients its errors add up instead of \
 cancelling, so it is for what is sent once (features, a model), not for updates
   lm=Q                         Q bits per value, 1 to 8, for use behind rotation
+  step=R[,biased]              R bits per value, 0.05 to 12, for values as they are (identity); \
+biased: zeros stay zeros, the least error for one client
   trellis=R[,biased]           R bits per value, 0.1 to 12, for use behind rotation; biased: the \
 least error for one client, but not right in the average of many
   shuffle                      order bytes by significance, for lossless pipelines

@@ -37,18 +37,18 @@ BITS = dict(DTYPES.values())
 LARGEST = {"F32": np.float32(float.fromhex("0x1.fffffep127")), "F16": np.float32(65504),
            "BF16": np.float32(float.fromhex("0x1.fep127"))}    # finite ones of the lossy types
 HADAMARD, KASHIN, ROTATION, SUBSAMPLE = 0x01, 0x02, 0x03, 0x10
-UNIFORM, LLOYD_MAX, TRELLIS, SHUFFLE, ZSTD = 0x20, 0x21, 0x23, 0x30, 0x31
+UNIFORM, LLOYD_MAX, STEP, TRELLIS, SHUFFLE, ZSTD = 0x20, 0x21, 0x22, 0x23, 0x30, 0x31
 STAGES = {HADAMARD: [("B", 8, 15)],                            # 5; parameters: code, least, most
           KASHIN: [("B", 8, 15), ("B", 0, 1), ("f", 1, 2)],
           ROTATION: [("B", 2, 3)], LLOYD_MAX: [("B", 1, 8)],
-          TRELLIS: [("H", 100, 12000), ("B", 0, 1)],
+          STEP: [("H", 50, 12000), ("B", 0, 1)], TRELLIS: [("H", 100, 12000), ("B", 0, 1)],
           SUBSAMPLE: [("f", 2.0 ** -149, 1)],                  # from the least f32 above 0
           UNIFORM: [("B", 1, 16), ("B", 0, 1), ("B", 8, 21)], SHUFFLE: [], ZSTD: [("b", -7, 22)]}
 CRC_TABLE = list(range(256))
 for _ in range(8):                                             # 2; 0x1EDC6F41 reflected
     CRC_TABLE = [value >> 1 ^ (value & 1) * 0x82F63B78 for value in CRC_TABLE]
 M32, M64, FEDPRESS, GOLDEN = 2 ** 32 - 1, 2 ** 64 - 1, 0x6665647072657373, 0x9E3779B97F4A7C15
-SIGNS, WINDOW, SELECTION = 1, 2, 3                             # 8.2
+SIGNS, WINDOW, SELECTION, DITHER = 1, 2, 3, 5                           # 8.2
 Stream = namedtuple("Stream", "metadata manifest tensors")     # a dict, a list; None without
 
 
@@ -96,7 +96,7 @@ def name_hash(name):
 
 
 def word32(key, i):
-    """8.3: only rounding draws from it, so only the test vectors need it here."""
+    """8.3."""
     z = key + (i + 1) * 0x9E3779B9 & M32
     z = (z ^ z >> 16) * 0x85EBCA6B & M32
     z = ((z ^ z >> 13) + (key >> 32)) * 0xC2B2AE35 & M32
@@ -190,27 +190,56 @@ def gaussian(w, g, r):
     return [(token, f, i) for token, f in enumerate(table) for i in range(f)]
 
 
-def escapes(codes, tables, r):
-    """7.5: takes the numbers of tables and yields integers; for None, where the bits begin."""
-    at, word, filled = len(codes), 0, 0
-    table = yield
-    while True:
-        if table is None:
-            require(word == 0, "The bits behind the last escape are not zeros.")
-            yield at
-        taken = []
-        for width in 5, None:
-            width = max(taken[0] - 1, 0) if width is None else width
-            while filled < width:
-                require(at > 0, "An escape is not there.")
-                at, word, filled = at - 1, word | codes[at - 1] << filled, filled + 8
-            taken.append(word & (1 << width) - 1)
-            word, filled = word >> width, filled - width
-        z = (1 << taken[0] - 1) + taken[1] if taken[0] else 0
-        h = -(z + 1) // 2 if z % 2 else z // 2
-        held = any(token == h + 112 for token, _, _ in tables[table])
-        require(not held and abs(h) <= 1 << 22 >> r, f"The escape {h} needs none or is too large.")
-        table = yield h
+class Bits:
+    """7.5: the bit string that begins in the last of the coded bytes."""
+    def __init__(self, codes):
+        self.codes, self.at, self.word, self.filled = codes, len(codes), 0, 0
+
+    def take(self, width):
+        while self.filled < width:
+            require(self.at > 0, "Bits are missing.")
+            self.at -= 1
+            self.word |= self.codes[self.at] << self.filled
+            self.filled += 8
+        value = self.word & (1 << width) - 1
+        self.word, self.filled = self.word >> width, self.filled - width
+        return value
+
+    def gamma(self):
+        zeros = 0
+        while not self.take(1):
+            zeros += 1
+            require(zeros < 16, "A gamma code is longer than any.")
+        return 1 << zeros | self.take(zeros)
+
+
+def unfold(z):
+    return -(z + 1) // 2 if z % 2 else z // 2
+
+
+def lanes_for(coded):
+    return 1 << min(6, max(1, coded // 4096).bit_length() - 1)
+
+
+def symbols(codes, coded, bits, table_of, slots, then):
+    """7.5: for each integer its table and its token, to `then`; x is what that returns."""
+    lanes = lanes_for(coded)
+    require(len(codes) >= 4 * lanes, "States of rANS are missing.")
+    states, at = list(struct.unpack_from(f"<{lanes}I", codes)), 4 * lanes
+    require(min(states) >= 1 << 16, "A state of rANS is below 2^16.")
+    x = np.empty(coded, np.float32)
+    for i in range(coded):
+        table, state = table_of(i), states[i % lanes]
+        token, f, distance = slots[table][state & 4095]
+        state = f * (state >> 12) + distance
+        if state < 1 << 16:
+            require(at + 2 <= len(codes), "A word of rANS is missing.")
+            state, at = state << 16 | codes[at] | codes[at + 1] << 8, at + 2
+        states[i % lanes] = state
+        x[i] = then(i, table, token)
+    require(set(states) == {1 << 16}, "A state of rANS does not end at 2^16.")
+    require(bits.word == 0 and bits.at == at, "Words and bits do not meet.")
+    return x
 
 
 def trellis_values(codes, w, r, coded):
@@ -218,33 +247,91 @@ def trellis_values(codes, w, r, coded):
     plane = (coded * r + 7) // 8
     require(len(codes) >= plane, "Low parts are missing.")
     low = code_numbers(codes[:plane], coded, r) if r else [0] * coded
-    lanes = 1 << min(6, max(1, coded // 4096).bit_length() - 1)
-    codes = codes[plane:]
-    require(len(codes) >= 4 * lanes, "States of rANS are missing.")
-    states = list(struct.unpack_from(f"<{lanes}I", codes))
-    require(min(states) >= 1 << 16, "A state of rANS is below 2^16.")
-    tables, at, width = [gaussian(w, g, r) for g in (0, 1)], 4 * lanes, max(16, lanes)
-    others = escapes(codes, tables, r)
-    next(others)
-    walk, x = [0] * width, np.empty(coded, np.float32)
-    for i in range(coded):
+    codes, width = codes[plane:], max(16, lanes_for(coded))
+    tables, bits, walk = [gaussian(w, g, r) for g in (0, 1)], Bits(codes), {}
+
+    def table_of(i):
         if i % (1024 * width) == 0:
-            walk = [0] * width
-        s = walk[i % width]
-        state, g = states[i % lanes], s & 1
-        token, f, distance = tables[g][state & 4095]
-        state = f * (state >> 12) + distance
-        if state < 1 << 16:
-            require(at + 2 <= len(codes), "A word of rANS is missing.")
-            state, at = state << 16 | codes[at] | codes[at + 1] << 8, at + 2
-        states[i % lanes] = state
-        h = others.send(g) if token == 255 else token - 112
+            walk.clear()
+        return walk.get(i % width, 0) & 1
+
+    def then(i, g, token):
+        h = token - 112
+        if token == 255:
+            length = bits.take(5)
+            h = unfold((1 << length - 1) + bits.take(length - 1) if length else 0)
+            held = any(token == h + 112 for token, _, _ in tables[g])
+            require(not held and abs(h) <= 1 << 22 >> r, f"The escape {h} is none or too large.")
         k = (h << r) + int(low[i])
-        walk[i % width] = s >> 1 ^ 5 * g ^ 2 * (k & 1)
-        x[i] = 2 * k + g
-    require(set(states) == {1 << 16}, "A state of rANS does not end at 2^16.")
-    require(others.send(None) == at, "Words and escapes do not meet.")
-    return x
+        walk[i % width] = walk.get(i % width, 0) >> 1 ^ 5 * g ^ 2 * (k & 1)
+        return 2 * k + g
+
+    return symbols(codes, coded, bits, table_of, tables, then)
+
+
+def travelled(bits):
+    """7.6: a table, as its 4096 slots."""
+    first, last = bits.take(8), bits.take(8)
+    require(first <= last <= 174, "A table has no tokens or too many.")
+    weights, before = [0] * 175, 0
+    for token in range(first, last + 1):
+        before += unfold(bits.gamma() - 1)
+        require(0 <= before <= 48, "A weight is below 0 or above 48.")
+        weights[token] = before
+    require(weights[first] and weights[last], "A table is longer than its tokens.")
+    masses = [(65536, 77936, 92682, 110218)[(v - 1) % 4] << (v - 1) // 4 if v else 0
+              for v in weights]
+    table = [max(1, mass * 4096 // sum(masses)) if mass else 0 for mass in masses] + [0] * 81
+    table[table.index(max(table))] += max(0, 4096 - sum(table))
+    while sum(table) > 4096:
+        table[table.index(max(table))] -= 1
+    if max(table) == 4096:
+        table[table.index(4096)], table[255] = 4095, 1
+    return [(token, f, i) for token, f in enumerate(table) for i in range(f)]
+
+
+def multiples(codes, classes, coded):
+    """7, 7.5 and 7.6: the k of K coefficients."""
+    require(1 <= classes <= 12, "No classes or more than 12.")
+    bits = Bits(codes)
+    tables = [travelled(bits) for _ in range(classes)]
+    of = [bits.take((classes - 1).bit_length()) for _ in range((coded + 255) // 256)]
+    require(max(of) < classes, "A block is of no class.")
+
+    def then(i, table, token):
+        if token < 31:
+            return token - 15
+        require(token < 175, "A token that may not occur.")
+        o, q = 4 + (token - 31) // 8, (token - 31) // 2 % 4
+        m = (4 + q << o - 2) + bits.take(o - 2)
+        return -m if token % 2 == 0 else m
+
+    return symbols(codes, coded, bits, lambda i: of[i // 256], tables, then)
+
+
+def step_coefficients(p, nearest, coded, key):
+    """7, from the size on."""
+    require(len(p) >= 4, "The step of a group is missing.")
+    size, = struct.unpack_from("<f", p)
+    valid = 0 <= size <= 2.0 ** 70 and math.copysign(1, size) > 0
+    require(valid, "The step of a group is NaN, negative or above 2^70.")
+    one = more = np.float32(0)
+    if size == 0:
+        require(len(p) == 4, "Something stands behind the step of zeros.")
+        k = np.zeros(coded, np.float32)
+    else:
+        require(len(p) >= 7, "Shifts or classes are missing.")
+        one, more = (np.float32(shift / 256) for shift in struct.unpack_from("bb", p, 4))
+        k = multiples(p[7:], p[6], coded)
+        largest = np.max(np.abs(k))
+        valid = largest < 1 << 22 and (largest + np.float32(1)) * np.float32(size) <= 2.0 ** 80
+        require(valid, "A coefficient is above 2^80.")
+    if nearest:
+        shift = np.sign(k) * one + (np.sign(k) * (np.abs(k) >= 2)) * (more - one)
+    else:
+        draws = [word32(key, i // 2) >> 16 * (i % 2) + 1 & 0x7FFF for i in range(coded)]
+        shift = np.array(draws, np.float32) * np.float32(2.0 ** -15) + np.float32(2.0 ** -16 - 0.5)
+    return (k - shift) * np.float32(size)
 
 
 def unzstd(payload, length):
@@ -282,8 +369,10 @@ def code_numbers(packed, coded, q):
     return bits[:coded * q].reshape(coded, q) @ (1 << np.arange(q))
 
 
-def coded_coefficients(pipeline, p, coded):
+def coded_coefficients(pipeline, p, coded, dither):
     """7, from what stands behind the exponent."""
+    if STEP in pipeline:
+        return step_coefficients(p, pipeline[STEP][1], coded, dither)
     bound = np.float32(2.0 ** 80)
     if LLOYD_MAX in pipeline:
         q, scale = pipeline[LLOYD_MAX][0], np.frombuffer(p, "<f4", 1)
@@ -323,6 +412,7 @@ class Tensor:
     pipelines: list                  # the table (5): stage number: parameters, as in STAGES
     unsupported: str                 # why it cannot be decoded, or ""
     chain: int                       # 8.2: KEY up to the tensor key, absorbed
+    dither: int                      # 8.2: DITHER up to the purpose, absorbed
     kept: bool                       # whether tied tensors may refer to it
     data: bytes | None = None        # little-endian elements in C order; None if unsupported
 
@@ -337,8 +427,10 @@ class Tensor:
         if LLOYD_MAX in pipeline:
             return total, some, coded, 5 + (coded * pipeline[LLOYD_MAX][0] + 7) // 8
         if TRELLIS in pipeline:
-            lanes = 1 << min(6, max(1, coded // 4096).bit_length() - 1)
-            return total, some, coded, range(5, 1 + 6 + 4 * lanes + 4 * coded + 1)
+            return total, some, coded, range(5, 7 + 4 * lanes_for(coded) + 4 * coded + 1)
+        if STEP in pipeline:
+            most = 8 + 4 * lanes_for(coded) + 3600 + (coded + 255) // 256 + 5 * coded
+            return total, some, coded, range(5, most + 1)
         if UNIFORM not in pipeline:
             return total, some, coded, 1 + 4 * coded
         q, _, b = pipeline[UNIFORM]
@@ -361,7 +453,8 @@ class Tensor:
             return payload
         exponent, = struct.unpack("b", payload[:1])
         require(exponent == 0 or -126 <= exponent <= -65 or exponent >= 64, "Invalid exponent.")
-        x = coded_coefficients(pipeline, payload[1:], coded)
+        dither = absorb(self.dither, group << 16 & M64)
+        x = coded_coefficients(pipeline, payload[1:], coded, dither)
         if SUBSAMPLE in pipeline:
             key = absorb(self.chain, SELECTION, group << 16 & M64)
             x[:some] *= np.float32(total // 64 * 64 / max(some, 1))             # the gain
@@ -513,12 +606,15 @@ class Records:
         if flags & 0x80:
             seed, turn, client = self.number("Q"), self.varint(), self.varint()
             own = self.varint() & 1                     # the rest is the number of clients
-        seeded = flags & 0x80 or not numbers & {HADAMARD, KASHIN, ROTATION, SUBSAMPLE}
+        draws = any(pipeline.get(STEP, [0, 1])[1] == 0 for pipeline in pipelines)
+        draws = draws or numbers & {HADAMARD, KASHIN, ROTATION, SUBSAMPLE}
+        seeded = flags & 0x80 or not draws
         require(seeded, f"{name!r} has no seeds.")
         key = self.number("Q") if flags & 0x40 else name_hash(name)
         chain = absorb(FEDPRESS, seed, turn, client * own, key)
+        dither = absorb(FEDPRESS, seed, turn, client, key, DITHER)
         return Tensor(name, dtype, *rest, 1 << (flags & 31), self.offset, pipelines, unsupported,
-                      chain, count >= 0x80)
+                      chain, dither, count >= 0x80)
 
     def tied(self, taken, listed, tensors):
         """4.2."""

@@ -160,6 +160,7 @@ pub(crate) enum Purpose {
     WindowSigns = 2,
     Subsample = 3,
     Rounding = 4,
+    Dither = 5,
 }
 
 /// The keys of one tensor for one purpose, all but the block absorbed.

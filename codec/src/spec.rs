@@ -1,7 +1,7 @@
 //! The pipeline as the user writes it: stages joined by `|`.
 
 use crate::basis::{Basis, Hadamard, Identity, Kashin, Rotation};
-use crate::code::{LloydMax, Quantizer, Raw, Trellis, Uniform};
+use crate::code::{LloydMax, Quantizer, Raw, Step, Trellis, Uniform};
 use crate::entropy::Lossless;
 use crate::select::Subsample;
 use crate::stage::{Entry, Options, Stage, get, put};
@@ -24,6 +24,7 @@ use std::str::FromStr;
 /// | `subsample=S` | keep the fraction S of the coefficients, chosen by the seed |
 /// | `q=Q[,nearest,block=4096]` | Q bits a coefficient, 1 to 16: 2^Q levels between the smallest and the largest of a block; stochastic rounding, or to the nearest level |
 /// | `lm=Q` | Q bits a coefficient, 1 to 8: the 2^Q levels that suit Gaussian numbers, one scale a group; unbiased behind `rotation` |
+/// | `step=R[,biased]` | R bits a coefficient, .05 to 12 in steps of .001: multiples of one step with subtractive dither and entropy coding, for values with heavy tails or many zeros, as they are; `biased`: to the nearest, zeros stay zeros |
 /// | `trellis=R[,biased]` | R bits a coefficient, .1 to 12 in steps of .001: trellis-coded quantization with entropy coding, for Gaussian numbers, one scale a group; unbiased behind `rotation`, unless `biased` asks for the least error |
 /// | `shuffle` | transpose the bytes of elements (only without `q`) |
 /// | `zstd[=1]` | zstd level -7 to 22, for each chunk that gets smaller by it |
@@ -197,6 +198,7 @@ impl Spec {
             Quantizer::Raw(Raw) => {}
             Quantizer::Uniform(stage) => stages.uniform = Some(*stage),
             Quantizer::LloydMax(stage) => stages.lloyd_max = Some(*stage),
+            Quantizer::Step(stage) => stages.step = Some(*stage),
             Quantizer::Trellis(stage) => stages.trellis = Some(*stage),
         }
         stages
@@ -295,6 +297,8 @@ pub struct Stages {
     pub uniform: Option<Uniform>,
     /// The Lloyd-Max quantizer.
     pub lloyd_max: Option<LloydMax>,
+    /// Multiples of a step.
+    pub step: Option<Step>,
     /// The trellis-coded quantizer.
     pub trellis: Option<Trellis>,
     /// Whether bytes of elements are sorted by significance.

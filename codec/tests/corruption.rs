@@ -356,7 +356,7 @@ fn stage_parameters_out_of_range_are_corrupt() {
     let kashin =
         |flag: u8, lambda: f32| [vec![0x02, 6, 12, flag], lambda.to_le_bytes().to_vec()].concat();
     let subsample = |fraction: f32| [vec![0x10, 4], fraction.to_le_bytes().to_vec()].concat();
-    let bad: [(Vec<u8>, &str); 30] = [
+    let bad: [(Vec<u8>, &str); 33] = [
         (vec![0x01, 1, 7], "hadamard block"),
         (vec![0x01, 1, 16], "hadamard block"),
         (vec![0x01, 0], "hadamard block"),
@@ -382,6 +382,9 @@ fn stage_parameters_out_of_range_are_corrupt() {
         (vec![0x03, 0], "levels of a rotation"),
         (vec![0x21, 1, 0], "bits of lm"),
         (vec![0x21, 1, 9], "bits of lm"),
+        (vec![0x22, 3, 49, 0, 0], "rate"),
+        (vec![0x22, 3, 0, 0x30, 0], "rate"),
+        (vec![0x22, 3, 0, 1, 2], "flags of step"),
         (vec![0x23, 3, 99, 0, 0], "rate"),
         (vec![0x23, 3, 0, 0x30, 0], "rate"),
         (vec![0x23, 3, 0, 1, 2], "flags of trellis"),

@@ -504,6 +504,9 @@ fn what_is_said_to_be_needed_is_enough_and_is_not_exceeded() {
             "rotation|lm=2",
             "identity|lm=8",
             "rotation|trellis=0.5",
+            "identity|step=0.5",
+            "identity|step=9",
+            "kashin|step=2,biased",
             "rotation|trellis=7",
             "identity|trellis=12",
         ];

@@ -137,6 +137,20 @@ fn lloyd_max_behind_a_rotation_is_unbiased() {
     }
 }
 
+/// In any basis, of any vector: the dither is the client's own and in every round another.
+#[test]
+fn dithered_steps_are_unbiased() {
+    for text in
+        ["identity|step=0.5", "identity|step=2", "identity|step=5", "hadamard|subsample=0.5|step=2"]
+    {
+        assert!(spec(text).is_unbiased());
+        for (name, x) in vectors() {
+            let bias = bias(&x, &spec(text));
+            assert!(bias < Z, "{text} on {name}: {bias} standard errors");
+        }
+    }
+}
+
 #[test]
 fn what_is_said_to_be_biased_fails_the_same_check() {
     for text in [
@@ -145,6 +159,7 @@ fn what_is_said_to_be_biased_fails_the_same_check() {
         "identity|q=4,nearest",
         "identity|lm=2",
         "identity|trellis=1",
+        "identity|step=0.5,biased",
         "rotation|trellis=0.5,biased",
         "kashin,clip",
         "kashin,clip|q=4",

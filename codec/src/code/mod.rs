@@ -1,10 +1,13 @@
 //! Coders: coefficients to codes and back. Numbers 0x20..=0x2f on the wire.
 
-mod escapes;
+mod bits;
+mod classes;
 mod frequencies;
 mod lloyd_max;
 mod pack;
 mod raw;
+mod step;
+mod step_setting;
 mod trellis;
 mod trellis_setting;
 mod uniform;
@@ -12,17 +15,19 @@ mod uniform;
 pub use lloyd_max::LloydMax;
 pub(crate) use pack::packed_len;
 pub use raw::Raw;
+pub use step::Step;
 pub use trellis::Trellis;
 pub use uniform::Uniform;
 
 use crate::flow::{Sink, Source};
 use crate::group::{Job, Work};
+use crate::kernel::rans::MOST_LANES;
 use crate::stage::{Stage, registry};
 use crate::{Error, Result};
 
 registry! {
     /// How coefficients become codes.
-    code::Quantizer by with_coder { Raw, Uniform, LloydMax, Trellis } $
+    code::Quantizer by with_coder { Raw, Uniform, LloydMax, Step, Trellis } $
 }
 
 /// A quantizer as something that numbers flow through.
@@ -89,6 +94,14 @@ impl Quantizer {
     pub(crate) fn check(&self, n: usize, codes: &[u8]) -> Result<()> {
         with_coder!(self, coder => coder.check(n, codes))
     }
+}
+
+/// Coefficients that share a state of rANS, where there are as many.
+const VALUES_PER_LANE: usize = 1 << 12;
+
+/// How many states of rANS code `n` coefficients: a power of two from 1 to 64.
+fn lanes(n: usize) -> usize {
+    1 << (n / VALUES_PER_LANE).max(1).ilog2().min(MOST_LANES.ilog2())
 }
 
 /// Codes of a length that is known.

@@ -7,10 +7,10 @@
 //! trellis of eight states: so the levels are twice as dense as what an index of that rate can tell
 //! apart. The encoder finds the nearest path, the decoder walks it.
 
-use super::escapes::{Reader, Writer};
+use super::bits::{Escapes, Reader, Writer};
 use super::frequencies::{self, Frequencies, MOST_LOW, WIDTHS};
 use super::trellis_setting::{LEAST_RATE, MOST_RATE, Setting, width};
-use super::{Coder, packed_len};
+use super::{Coder, lanes, packed_len};
 use crate::flow::{Run, Sink, Source, run_len};
 use crate::group::{Job, Work};
 use crate::kernel::rans::{MOST_LANES, SLACK};
@@ -37,8 +37,6 @@ const LARGEST_SCALE: f32 = f32::from_bits((127 + 55) << 23);
 /// Most bytes that a coefficient takes, the states of rANS aside.
 const BYTES_PER_VALUE: usize = 4;
 const RUN: usize = 1 << 12;
-/// Coefficients that share a state of rANS, where there are as many.
-const VALUES_PER_LANE: usize = 1 << 12;
 /// What the encoder of words may overwrite before them.
 const ROOM: usize = 32;
 
@@ -73,11 +71,6 @@ impl Trellis {
         };
         (scale as f32).min(LARGEST_SCALE)
     }
-}
-
-/// How many states of rANS code `n` coefficients: one for each 4096, a power of two from 1 to 64.
-fn lanes(n: usize) -> usize {
-    1 << (n / VALUES_PER_LANE).max(1).ilog2().min(MOST_LANES.ilog2())
 }
 
 /// Puts the values of the nearest path in the place of the numbers.
@@ -194,12 +187,12 @@ fn get_values(
     bytes.clear();
     bytes.extend_from_slice(coded);
     bytes.extend([0; SLACK]);
-    let mut escapes = Reader::new(coded, &tables, low);
+    let mut escapes = Escapes { bits: Reader::new(coded), tables: &tables, low };
     let end = kernel.decode_values(&slots, low, lanes(out.len()), bytes, &mut escapes, out);
     let Some(end) = end else {
         return Err(Error::corrupt("codes of a group: words of rANS that no encoder writes"));
     };
-    escapes.finish(end)
+    escapes.bits.finish(end)
 }
 
 impl Coder for Trellis {
@@ -291,7 +284,8 @@ impl Sink for Encoder<'_> {
             true => search(job.kernel, numbers, rms, &setting),
             false => Found::default(),
         };
-        if found.product <= 0.0 {
+        // Written so that NaN, of a group that will be refused, has none, too.
+        if !(found.product > 0.0 && rms.is_finite()) {
             out.extend([0; SCALE_BYTES]);
             return Ok(());
         }

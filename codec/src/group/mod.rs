@@ -39,6 +39,7 @@ pub(crate) struct TensorKeys {
     pub(crate) signs: Keys,
     pub(crate) window_signs: Keys,
     pub(crate) selection: Keys,
+    pub(crate) dither: Keys,
     /// For encoding; decoding does not need (or know) the private seed.
     pub(crate) rounding: Option<Keys>,
 }
@@ -47,7 +48,7 @@ impl TensorKeys {
     /// Of no tensor.
     pub(crate) fn none() -> Self {
         let key = Keys::from_absorbed(0);
-        Self { signs: key, window_signs: key, selection: key, rounding: None }
+        Self { signs: key, window_signs: key, selection: key, dither: key, rounding: None }
     }
 
     /// Those that decoding needs.
@@ -59,6 +60,8 @@ impl TensorKeys {
             signs: keys(Purpose::Signs),
             window_signs: keys(Purpose::WindowSigns),
             selection: keys(Purpose::Subsample),
+            // A client's own even where rotations are shared: errors that are alike never average out.
+            dither: Keys::new(seeds.shared, seeds.round, seeds.client, meta.key(), Purpose::Dither),
             rounding: None,
         }
     }

@@ -17,6 +17,7 @@ mod lanes;
 mod levels;
 pub(crate) mod rans;
 mod scan;
+pub(crate) mod step;
 pub(crate) mod trellis;
 mod uniform;
 
@@ -24,6 +25,7 @@ use lanes::{Lanes, Portable};
 
 pub(crate) use hadamard::Range;
 pub(crate) use levels::sum_of_products;
+pub(crate) use step::Step;
 pub(crate) use trellis::{Found, Penalty};
 pub(crate) use uniform::{Grid, Rounding};
 
@@ -160,7 +162,8 @@ impl Kernel {
         self.run(levels::PackLow { x, shift, q, out });
     }
 
-    /// Encodes values of a trellis by the two `tables`; where in `out` that starts.
+    /// Encodes values of a trellis with the two `tables`, all but the `low` bits of their indices; where in
+    /// `out` that starts.
     pub(crate) fn encode_values(
         self,
         x: &[f32],
@@ -170,10 +173,11 @@ impl Kernel {
         out: &mut [u8],
         escaped: &mut Vec<u32>,
     ) -> usize {
-        self.run(rans::Encode { x, contexts: rans::Parity, tables, low, lanes, out, escaped })
+        let contexts = rans::Values { low };
+        self.run(rans::Encode { x, contexts, tables, lanes, out, escaped })
     }
 
-    /// Decodes values of a trellis; where the words end, or `None` if they are not valid.
+    /// Decodes them; where the words end, or `None` if they are not valid.
     pub(crate) fn decode_values(
         self,
         tables: &[u32],
@@ -183,7 +187,49 @@ impl Kernel {
         elsewhere: &mut impl rans::Elsewhere,
         out: &mut [f32],
     ) -> Option<usize> {
-        self.run(rans::Decode { tables, walk: rans::Parity, low, lanes, words, elsewhere, out })
+        let walk = rans::Values { low };
+        self.run(rans::Decode { tables, walk, lanes, words, elsewhere, out })
+    }
+
+    /// Encodes multiples of a step, each block by the table of its class; where in `out` that starts.
+    pub(crate) fn encode_multiples(
+        self,
+        x: &[f32],
+        tables: &[u32],
+        classes: &[u8],
+        lanes: usize,
+        out: &mut [u8],
+    ) -> usize {
+        let contexts = rans::Multiples { classes };
+        // Every token occurs in its table.
+        let escaped = &mut Vec::new();
+        self.run(rans::Encode { x, contexts, tables, lanes, out, escaped })
+    }
+
+    /// Decodes them; where the words end, or `None` if they are not valid.
+    pub(crate) fn decode_multiples(
+        self,
+        tables: &[u32],
+        classes: &[u8],
+        lanes: usize,
+        words: &[u8],
+        elsewhere: &mut impl rans::Elsewhere,
+        out: &mut [f32],
+    ) -> Option<usize> {
+        let walk = rans::Multiples { classes };
+        self.run(rans::Decode { tables, walk, lanes, words, elsewhere, out })
+    }
+
+    /// The multiples of a step that numbers become; `inverse` is one over the step. The first of them is
+    /// number `first`, a multiple of sixteen.
+    pub(crate) fn divide(self, x: &[f32], first: usize, inverse: f32, step: Step, out: &mut [f32]) {
+        self.run(step::Divide { x, first, inverse, step, out });
+    }
+
+    /// What multiples of a step of this size stand for, in their place; the first of them is number
+    /// `first`, a multiple of sixteen.
+    pub(crate) fn multiply(self, k: &mut [f32], size: f32, step: Step, first: usize) {
+        self.run(step::Multiply { k, size, step, first });
     }
 
     /// Values of the packed codes in `packed`: `lo + code * step`.

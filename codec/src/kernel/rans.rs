@@ -13,10 +13,17 @@ pub(crate) const PROBABILITY_BITS: u32 = 12;
 pub(crate) const LOWEST_STATE: u32 = 1 << 16;
 /// Most lanes.
 pub(crate) const MOST_LANES: usize = 64;
-/// Tokens of small integers stand for themselves, less this.
+/// Tokens of small values of a trellis stand for themselves, less this.
 pub(crate) const MIDDLE: i32 = 112;
-/// First token that is not a small integer.
+/// First token that is not a small value of a trellis.
 pub(crate) const FIRST_WIDE: u32 = 224;
+/// Tokens of small multiples stand for themselves, less this.
+pub(crate) const MIDDLE_MULTIPLE: i32 = 15;
+/// First token that is not a small multiple: from there on two for each quarter of an octave from 16 on,
+/// one for each sign.
+pub(crate) const FIRST_WIDE_MULTIPLE: u32 = 31;
+/// Multiples that share a class.
+pub(crate) const CLASS_BLOCK: usize = 256;
 /// What an integer has that no table holds.
 pub(crate) const NO_TOKEN: u32 = 254;
 /// The token before an integer that follows elsewhere.
@@ -26,25 +33,79 @@ pub(crate) const SLACK: usize = 2 * MOST_LANES;
 /// Added to signed integers, so that unsigned operations do.
 const BIAS: u32 = 1 << 24;
 
-/// Which table an integer of the coded sequence stands under, and what it is there.
+/// Which table and which token an integer of the coded sequence has.
 pub(super) trait Contexts: Copy {
-    /// Of sixteen neighbours from `at` on: their tables, and their integers plus [`BIAS`].
+    /// Of sixteen neighbours from `at` on.
     fn of<L: Lanes>(self, l: L, at: usize, x: L::U) -> (L::U, L::U);
     /// Of one.
     fn of_one(self, at: usize, x: i32) -> (u32, u32);
 }
 
-/// Values of a trellis: `2 k + table`.
+/// Values of a trellis, `2 k + table`; of k the lowest bits go elsewhere.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Parity;
+pub(crate) struct Values {
+    pub(crate) low: u32,
+}
 
-impl Contexts for Parity {
+impl Contexts for Values {
     #[inline(always)]
     fn of<L: Lanes>(self, l: L, _: usize, x: L::U) -> (L::U, L::U) {
-        (l.and_u(x, l.splat_u(1)), l.shift_right::<1>(l.add_u(x, l.splat_u(2 * BIAS))))
+        let k = l.shift_right::<1>(l.add_u(x, l.splat_u(2 * BIAS)));
+        let first = (BIAS >> self.low) - MIDDLE as u32;
+        let token = l.sub_u(l.shift_right_by(k, l.splat_u(self.low)), l.splat_u(first));
+        // What is below the first token is above the last.
+        (l.and_u(x, l.splat_u(1)), l.min_u(token, l.splat_u(NO_TOKEN)))
     }
     fn of_one(self, _: usize, x: i32) -> (u32, u32) {
-        ((x & 1) as u32, ((x >> 1) + BIAS as i32) as u32)
+        let k = ((x >> 1) + BIAS as i32) as u32;
+        let token = (k >> self.low).wrapping_sub((BIAS >> self.low) - MIDDLE as u32);
+        ((x & 1) as u32, token.min(NO_TOKEN))
+    }
+}
+
+/// Multiples of a step, by the class of their block.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Multiples<'a> {
+    pub(crate) classes: &'a [u8],
+}
+
+impl Multiples<'_> {
+    fn class(self, at: usize) -> u32 {
+        self.classes[at / CLASS_BLOCK].into()
+    }
+}
+
+/// The token of a multiple: itself if it is small, else the highest three bits of its magnitude, and
+/// their place, and the sign.
+pub(crate) fn token(k: i32) -> u32 {
+    let small = k.wrapping_add(MIDDLE_MULTIPLE) as u32;
+    if small < FIRST_WIDE_MULTIPLE {
+        return small;
+    }
+    let magnitude = k.unsigned_abs();
+    let octave = magnitude.ilog2();
+    let quarter = magnitude >> (octave - 2) & 3;
+    FIRST_WIDE_MULTIPLE + 2 * (4 * (octave - 4) + quarter) + u32::from(k < 0)
+}
+
+impl Contexts for Multiples<'_> {
+    #[inline(always)]
+    fn of<L: Lanes>(self, l: L, at: usize, x: L::U) -> (L::U, L::U) {
+        let small = l.add_u(x, l.splat_u(MIDDLE_MULTIPLE as u32));
+        let tokens = l.min_u(small, l.splat_u(FIRST_WIDE_MULTIPLE));
+        let tables = l.splat_u(self.class(at));
+        if l.zeros(l.xor_u(tokens, l.splat_u(FIRST_WIDE_MULTIPLE))) == 0 {
+            return (tables, tokens);
+        }
+        let mut row = [0; LANES];
+        l.store_u(x, &mut row);
+        for k in &mut row {
+            *k = token(*k as i32);
+        }
+        (tables, l.load_u(&row))
+    }
+    fn of_one(self, at: usize, x: i32) -> (u32, u32) {
+        (self.class(at), token(x))
     }
 }
 
@@ -55,8 +116,6 @@ pub(super) struct Encode<'a, C> {
     pub contexts: C,
     /// For each table and token: where it starts, times 2^16, plus its frequency, 0 where it has none.
     pub tables: &'a [u32],
-    /// Low bits of an integer that go elsewhere.
-    pub low: u32,
     pub lanes: usize,
     /// Ends with the words.
     pub out: &'a mut [u8],
@@ -93,8 +152,7 @@ impl<C: Contexts> Operation for Encode<'_, C> {
 
 impl<C: Contexts> Encode<'_, C> {
     fn one(&mut self, at: usize, state: &mut u32, mut end: usize) -> usize {
-        let (table, k) = self.contexts.of_one(at, self.x[at] as i32);
-        let token = token(k, self.low);
+        let (table, token) = self.contexts.of_one(at, self.x[at] as i32);
         let mut entry = self.tables[(table << 8 | token) as usize];
         if entry & 0xffff == 0 {
             self.escaped.push(at as u32);
@@ -146,12 +204,8 @@ impl<C: Contexts> Encode<'_, C> {
     #[inline(always)]
     fn entries<L: Lanes>(&mut self, l: L, at: usize) -> L::U {
         let row = self.x[at..].first_chunk().unwrap_or(&[0.0; LANES]);
-        let (tables, k) = self.contexts.of(l, at, l.round_nearest(l.load(row)));
-        let first = (BIAS >> self.low) - MIDDLE as u32;
-        let token = l.sub_u(l.shift_right_by(k, l.splat_u(self.low)), l.splat_u(first));
-        // What is below the first token is above the last.
-        let inside = l.min_u(token, l.splat_u(NO_TOKEN));
-        let places = l.or_u(l.shift_left::<8>(tables), inside);
+        let (tables, tokens) = self.contexts.of(l, at, l.round_nearest(l.load(row)));
+        let places = l.or_u(l.shift_left::<8>(tables), tokens);
         let entries = l.gather(self.tables, places);
         let missing = l.zeros(l.and_u(entries, l.splat_u(0xffff)));
         if missing == 0 {
@@ -180,24 +234,28 @@ impl<C: Contexts> Encode<'_, C> {
     }
 }
 
-/// The token of an integer plus [`BIAS`].
-pub(crate) fn token(k: u32, low: u32) -> u32 {
-    (k >> low).wrapping_sub((BIAS >> low) - MIDDLE as u32).min(NO_TOKEN)
-}
-
 /// How the table of an integer follows from those before it.
 pub(super) trait Walk: Copy {
+    /// Tokens of small integers stand for themselves, less this.
+    const MIDDLE: i32;
+    /// First token whose integer follows elsewhere.
+    const FIRST_WIDE: u32;
     /// The table for integers from `at` on.
     fn table<L: Lanes>(self, l: L, at: usize, lane: L::U) -> L::U;
     fn table_of_one(self, at: usize, lane: u32) -> u32;
     /// What is decoded from the integer k, plus [`BIAS`], and the state of the lane behind it.
     fn step<L: Lanes>(self, l: L, lane: L::U, k: L::U) -> (L::F, L::U);
     fn step_one(self, lane: u32, k: i32) -> (f32, u32);
+    /// Low bits of an integer that stand elsewhere.
+    fn low(self) -> u32;
     /// Integers of a lane after which it starts anew.
     fn restart(self) -> usize;
 }
 
-impl Walk for Parity {
+impl Walk for Values {
+    const MIDDLE: i32 = MIDDLE;
+    const FIRST_WIDE: u32 = FIRST_WIDE;
+
     #[inline(always)]
     fn table<L: Lanes>(self, l: L, _: usize, lane: L::U) -> L::U {
         l.and_u(lane, l.splat_u(1))
@@ -218,8 +276,37 @@ impl Walk for Parity {
         let odd = lane & 1;
         ((2 * k + odd as i32) as f32, (lane >> 1) ^ (5 * odd) ^ (((k & 1) as u32) << 1))
     }
+    fn low(self) -> u32 {
+        self.low
+    }
     fn restart(self) -> usize {
         super::trellis::STEPS
+    }
+}
+
+impl Walk for Multiples<'_> {
+    const MIDDLE: i32 = MIDDLE_MULTIPLE;
+    const FIRST_WIDE: u32 = FIRST_WIDE_MULTIPLE;
+
+    #[inline(always)]
+    fn table<L: Lanes>(self, l: L, at: usize, _: L::U) -> L::U {
+        l.splat_u(self.class(at))
+    }
+    fn table_of_one(self, at: usize, _: u32) -> u32 {
+        self.class(at)
+    }
+    #[inline(always)]
+    fn step<L: Lanes>(self, l: L, lane: L::U, k: L::U) -> (L::F, L::U) {
+        (l.to_float(l.sub_u(k, l.splat_u(BIAS))), lane)
+    }
+    fn step_one(self, lane: u32, k: i32) -> (f32, u32) {
+        (k as f32, lane)
+    }
+    fn low(self) -> u32 {
+        0
+    }
+    fn restart(self) -> usize {
+        usize::MAX
     }
 }
 
@@ -235,7 +322,6 @@ pub(super) struct Decode<'a, W, E> {
     /// times 2^12, the token times 2^24.
     pub tables: &'a [u32],
     pub walk: W,
-    pub low: u32,
     pub lanes: usize,
     /// States and words, with [`SLACK`] behind them.
     pub words: &'a [u8],
@@ -267,7 +353,7 @@ impl<W: Walk, E: Elsewhere> Operation for Decode<'_, W, E> {
             }
         }
         // Lanes of the walk: as many, but never fewer than a vector has.
-        let unit = self.lanes.max(LANES) * self.walk.restart();
+        let unit = self.lanes.max(LANES).saturating_mul(self.walk.restart());
         let mut from = 0;
         while from < self.out.len() {
             let to = self.out.len().min(from.saturating_add(unit));
@@ -306,12 +392,12 @@ impl<W: Walk, E: Elsewhere> Decode<'_, W, E> {
             state.at += 2;
         }
         let token = entry >> 24;
-        let upper = match token < FIRST_WIDE {
-            true => token as i32 - MIDDLE,
+        let upper = match token < W::FIRST_WIDE {
+            true => token as i32 - W::MIDDLE,
             false => self.elsewhere.next(table, token)?,
         };
-        let low = if self.low > 0 { self.out[at] as i32 } else { 0 };
-        (self.out[at], *lane) = self.walk.step_one(*lane, (upper << self.low) + low);
+        let low = if self.walk.low() > 0 { self.out[at] as i32 } else { 0 };
+        (self.out[at], *lane) = self.walk.step_one(*lane, (upper << self.walk.low()) + low);
         Some(())
     }
 
@@ -331,8 +417,8 @@ impl<W: Walk, E: Elsewhere> Decode<'_, W, E> {
             lane[v] = l.load_u(state.walk[v * LANES..].first_chunk()?);
         }
         let mut next = state.at;
-        let one = l.splat_u(1 << self.low);
-        let bias = l.splat_u(BIAS - ((MIDDLE as u32) << self.low));
+        let one = l.splat_u(1 << self.walk.low());
+        let bias = l.splat_u(BIAS - ((W::MIDDLE as u32) << self.walk.low()));
         for row in 0..rows {
             for v in 0..V {
                 let at = from + (row * V + v) * LANES;
@@ -348,12 +434,13 @@ impl<W: Walk, E: Elsewhere> Decode<'_, W, E> {
                 (rans[v], taken) = l.refill(low, words);
                 next += 2 * taken;
                 let mut token = l.shift_right::<24>(entry);
-                if l.zeros(l.xor_u(l.shift_right::<5>(token), l.splat_u(7))) != 0 {
+                let small = l.sub_u(token, l.splat_u(W::FIRST_WIDE));
+                if l.zeros(l.shift_right::<31>(small)) != 0 {
                     token = self.wide(l, table, token)?;
                 }
                 let out = self.out[at..].first_chunk_mut()?;
                 let mut k = l.add_u(token, bias);
-                if self.low > 0 {
+                if self.walk.low() > 0 {
                     let low = l.round_nearest(l.load(out));
                     k = l.add_u(l.add_u(l.mul_u(token, one), low), bias);
                 }
@@ -377,8 +464,8 @@ impl<W: Walk, E: Elsewhere> Decode<'_, W, E> {
         l.store_u(tables, &mut numbers);
         l.store_u(tokens, &mut found);
         for (token, table) in found.iter_mut().zip(numbers) {
-            if *token >= FIRST_WIDE {
-                *token = (self.elsewhere.next(table, *token)? + MIDDLE) as u32;
+            if *token >= W::FIRST_WIDE {
+                *token = self.elsewhere.next(table, *token)?.wrapping_add(W::MIDDLE) as u32;
             }
         }
         Some(l.load_u(&found))

@@ -1,0 +1,182 @@
+//! How the encoder of [`super::Step`] chooses a step and classes. Nothing here is part of the format.
+
+use super::bits::Writer;
+use super::classes::{Counts, TOKENS, Weights, entropy};
+use crate::kernel::rans::{CLASS_BLOCK, token};
+use crate::kernel::{Kernel, Step as Rounding, sum_of_products};
+
+/// What is further than this above a half of a step is rounded up, without dither: it saves more bits than it
+/// costs error.
+pub(super) const DEAD: f32 = 0.1;
+/// Classes to begin with.
+const CLASSES: usize = 12;
+/// How many classes may become one.
+const MERGED: [usize; 3] = [1, 3, 12];
+/// Numbers that are looked at to find a step.
+const SAMPLE: usize = 1 << 15;
+/// Steps that are tried, so many to an octave, beside the root mean square.
+const PER_OCTAVE: i32 = 32;
+/// The smallest is so large that no number of up to 2^20 is beyond the largest multiple of it.
+const OCTAVES: std::ops::Range<i32> = -11..9;
+/// 2^(1/32).
+const RATIO: f64 = 1.021_897_148_654_116_6;
+/// Bits of a state of rANS.
+const STATE_BITS: i64 = 23;
+
+/// The step of a group, and the class of each block.
+pub(super) struct Plan {
+    pub(super) size: f32,
+    pub(super) classes: Vec<u8>,
+    pub(super) n_classes: usize,
+}
+
+impl Plan {
+    /// The smallest step at which the codes take no more than `rate` thousandths of a bit for each
+    /// number, as a sample tells; `None` for zeros, and for numbers that are none.
+    pub(super) fn of(
+        kernel: Kernel,
+        numbers: &[f32],
+        rounding: Rounding,
+        rate: u16,
+    ) -> Option<Self> {
+        let energies: Vec<f64> =
+            numbers.chunks(CLASS_BLOCK).map(|block| sum_of_products(block, block)).collect();
+        let rms = (energies.iter().sum::<f64>() / numbers.len() as f64).sqrt();
+        if !(rms > 0.0 && rms.is_finite()) {
+            return None;
+        }
+        let classes = quantiles(&energies);
+        let n_classes = CLASSES.min(energies.len());
+        let most = numbers.len() as i64 * i64::from(rate) * 65_536 / 1000;
+        let cost = |place| {
+            let size = size(rms, place);
+            bits_of_sample(kernel, numbers, &classes, n_classes, rounding, size)
+        };
+        // Larger steps take fewer bits, up to the noise of dither.
+        let (mut too_small, mut enough) =
+            (OCTAVES.start * PER_OCTAVE - 1, OCTAVES.end * PER_OCTAVE);
+        while enough - too_small > 1 {
+            let place = too_small + (enough - too_small) / 2;
+            match cost(place) <= most {
+                true => enough = place,
+                false => too_small = place,
+            }
+        }
+        Some(Self { size: size(rms, enough), classes, n_classes })
+    }
+}
+
+/// The step at a place.
+fn size(rms: f64, place: i32) -> f32 {
+    let octave = f64::from_bits(((1023 + place.div_euclid(PER_OCTAVE)) as u64) << 52);
+    let within = (0..place.rem_euclid(PER_OCTAVE)).fold(1.0, |power, _| power * RATIO);
+    (rms * octave * within) as f32
+}
+
+/// For each block which twelfth of all, by energy, it belongs to.
+fn quantiles(energies: &[f64]) -> Vec<u8> {
+    let mut order: Vec<usize> = (0..energies.len()).collect();
+    order.sort_by(|a, b| energies[*a].total_cmp(&energies[*b]).then(a.cmp(b)));
+    let (mut classes, n) = (vec![0; energies.len()], CLASSES.min(energies.len()));
+    for (rank, block) in order.into_iter().enumerate() {
+        classes[block] = (rank * n / energies.len()) as u8;
+    }
+    classes
+}
+
+/// Bits, times 2^16, that a group takes, by every so many of its blocks.
+fn bits_of_sample(
+    kernel: Kernel,
+    numbers: &[f32],
+    classes: &[u8],
+    n_classes: usize,
+    rounding: Rounding,
+    size: f32,
+) -> i64 {
+    let every = (numbers.len() / SAMPLE).max(1);
+    let mut counts = vec![[0; TOKENS]; n_classes];
+    let mut k = [0.0; CLASS_BLOCK];
+    let mut sampled = 0;
+    let blocks = numbers.chunks(CLASS_BLOCK).zip(classes).enumerate();
+    // An odd distance, so that it walks through planes and rows of any power of two.
+    for (i, (block, class)) in blocks.step_by(every | 1) {
+        let k = &mut k[..block.len()];
+        kernel.divide(block, i * CLASS_BLOCK, 1.0 / size, rounding, k);
+        count(k, &mut counts[usize::from(*class)]);
+        sampled += block.len() as i64;
+    }
+    let blocks = classes.len();
+    let whole = MERGED.iter().map(|merged| {
+        let merged = merge(&counts, *merged);
+        let coded: i64 = merged.iter().map(entropy).sum::<i64>() + rests(&merged);
+        coded / sampled * numbers.len() as i64 + side(&merged, blocks)
+    });
+    whole.min().unwrap_or(0) + ((super::lanes(numbers.len()) as i64 * STATE_BITS) << 16)
+}
+
+/// Bits, times 2^16, of what tokens leave open.
+fn rests(counts: &[Counts]) -> i64 {
+    let bits = |token: usize| (token.saturating_sub(31) / 8 + 2) as i64;
+    let wide = |counts: &Counts| -> i64 {
+        counts
+            .iter()
+            .enumerate()
+            .skip(31)
+            .map(|(token, count)| i64::from(*count) * bits(token))
+            .sum()
+    };
+    counts.iter().map(wide).sum::<i64>() << 16
+}
+
+/// Bits, times 2^16, of tables and classes.
+fn side(counts: &[Counts], blocks: usize) -> i64 {
+    let mut bits = Writer::default();
+    counts.iter().for_each(|counts| Weights::of(counts).put(&mut bits));
+    let class_bits = usize::BITS - (counts.len() - 1).leading_zeros();
+    ((bits.len() + blocks * class_bits as usize) as i64) << 16
+}
+
+fn merge(counts: &[Counts], merged: usize) -> Vec<Counts> {
+    let sum = |several: &[Counts]| {
+        let mut sum = [0; TOKENS];
+        for counts in several {
+            sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        }
+        sum
+    };
+    counts.chunks(merged).map(sum).collect()
+}
+
+/// Counts the tokens of multiples.
+pub(super) fn count(k: &[f32], counts: &mut Counts) {
+    for k in k {
+        // Below the number of tokens for anything up to the largest multiple.
+        if let Some(count) = counts.get_mut(token(*k as i32) as usize) {
+            *count += 1;
+        }
+    }
+}
+
+/// The classes, or several of them as one each, whichever takes fewer bits.
+pub(super) fn fewer(classes: Vec<u8>, counts: Vec<Counts>) -> (Vec<u8>, Vec<Counts>) {
+    let best = MERGED.into_iter().min_by_key(|merged| {
+        let merged = merge(&counts, *merged);
+        merged.iter().map(entropy).sum::<i64>() + side(&merged, classes.len())
+    });
+    let merged = best.unwrap_or(1);
+    let classes = classes.into_iter().map(|class| class / merged as u8).collect();
+    (classes, merge(&counts, merged))
+}
+
+/// How far numbers that become 1 or -1, and those that become more, are nearer to zero in the mean, in 256
+/// parts of a step.
+pub(super) fn shifts(numbers: &[f32], size: f32, k: &[f32]) -> [i8; 2] {
+    let mut sums = [(0.0f64, 0u32); 2];
+    for (number, k) in numbers.iter().zip(k).filter(|(_, k)| **k != 0.0) {
+        let (sum, n) = &mut sums[usize::from(k.abs() > 1.0)];
+        *sum += f64::from(k.abs()) - f64::from(number.abs()) / f64::from(size);
+        *n += 1;
+    }
+    // Saturates: numbers beyond the largest multiple are the last of what can be told.
+    sums.map(|(sum, n)| (256.0 * sum / f64::from(n.max(1))).round_ties_even() as i8)
+}

@@ -1,0 +1,118 @@
+//! Numbers to multiples of one step, and back.
+
+use super::Operation;
+use super::lanes::{LANES, Lanes};
+use crate::arrays;
+
+/// No multiple is larger in magnitude.
+pub(crate) const LARGEST_MULTIPLE: f32 = ((1 << 22) - 1) as f32;
+
+/// How a number becomes a multiple of the step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Step {
+    /// Draws of this key are added before it is rounded and subtracted afterwards (FORMAT.md, section
+    /// 8.3): the error is as large for any number, and right in the mean.
+    Dithered(u64),
+    /// Rounded up only from `.5 + dead` on, and decoded nearer to zero by the first of `shifts` if it is 1
+    /// or -1, by the second if it is larger.
+    Nearest { dead: f32, shifts: [f32; 2] },
+}
+
+/// Multiples of the numbers, as f32, into `out`. The first of them is number `first`, a multiple of
+/// sixteen.
+pub(super) struct Divide<'a> {
+    pub x: &'a [f32],
+    pub first: usize,
+    /// One over the step.
+    pub inverse: f32,
+    pub step: Step,
+    pub out: &'a mut [f32],
+}
+
+impl Operation for Divide<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Self { x, first, inverse, step, out } = self;
+        let first = first / LANES;
+        let (rows, tail) = arrays::split::<_, LANES>(x);
+        let (out, out_tail) = arrays::split_mut::<_, LANES>(out);
+        for (i, (row, out)) in rows.iter().zip(out).enumerate() {
+            l.store(divide(l, l.load(row), inverse, step, first + i), out);
+        }
+        if !tail.is_empty() {
+            let mut row = [0.0; LANES];
+            row[..tail.len()].copy_from_slice(tail);
+            let k = divide(l, l.load(&row), inverse, step, first + rows.len());
+            l.store(k, &mut row);
+            out_tail.copy_from_slice(&row[..tail.len()]);
+        }
+    }
+}
+
+#[inline(always)]
+fn divide<L: Lanes>(l: L, x: L::F, inverse: f32, step: Step, row: usize) -> L::F {
+    let t = l.mul(x, l.splat(inverse));
+    let t = match step {
+        Step::Dithered(key) => l.add(t, dither(l, key, row)),
+        Step::Nearest { dead, .. } => l.sub(t, l.max(l.min(t, l.splat(dead)), l.splat(-dead))),
+    };
+    let largest = l.splat(LARGEST_MULTIPLE);
+    l.round(l.max(l.min(t, largest), l.sub(l.splat(0.0), largest)))
+}
+
+/// Sixteen numbers between -1/2 and 1/2: the draws of a row, in the middle of their 2^15 equal parts.
+#[inline(always)]
+fn dither<L: Lanes>(l: L, key: u64, row: usize) -> L::F {
+    const PART: f32 = 1.0 / (1 << 15) as f32;
+    let draws = l.draws(key, (row * LANES / 2) as u32);
+    l.add(l.mul(l.to_float(draws), l.splat(PART)), l.splat(0.5 * PART - 0.5))
+}
+
+/// What multiples stand for, in their place. The first of them is number `first`, a multiple of
+/// sixteen.
+pub(super) struct Multiply<'a> {
+    pub k: &'a mut [f32],
+    pub size: f32,
+    pub step: Step,
+    pub first: usize,
+}
+
+impl Operation for Multiply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Self { k, size, step, first } = self;
+        let (rows, tail) = arrays::split_mut::<_, LANES>(k);
+        let first = first / LANES;
+        let n = rows.len();
+        for (i, row) in rows.iter_mut().enumerate() {
+            let x = multiply(l, l.load(row), size, step, first + i);
+            l.store(x, row);
+        }
+        if !tail.is_empty() {
+            let mut row = [0.0; LANES];
+            row[..tail.len()].copy_from_slice(tail);
+            let x = multiply(l, l.load(&row), size, step, first + n);
+            l.store(x, &mut row);
+            tail.copy_from_slice(&row[..tail.len()]);
+        }
+    }
+}
+
+#[inline(always)]
+fn multiply<L: Lanes>(l: L, k: L::F, size: f32, step: Step, row: usize) -> L::F {
+    let inner = match step {
+        Step::Dithered(key) => l.sub(k, dither(l, key, row)),
+        Step::Nearest { shifts: [one, more], .. } => {
+            // The sign, or 0; and the sign where the multiple is larger than 1, else 0.
+            let sign = l.max(l.min(k, l.splat(1.0)), l.splat(-1.0));
+            let large = l.sub(l.max(l.min(k, l.splat(2.0)), l.splat(-2.0)), sign);
+            let shift = l.add(l.mul(sign, l.splat(one)), l.mul(large, l.splat(more - one)));
+            l.sub(k, shift)
+        }
+    };
+    l.mul(inner, l.splat(size))
+}
