@@ -3,7 +3,7 @@
 //! (2^20 values, 30 times, and any number of pipelines).
 #![allow(clippy::print_stdout, reason = "printing is what this program is for")]
 
-use fedpress::{DecodeOptions, EncodeOptions, Encoder, Reader, Seeds, Simd, Spec, TensorView};
+use fedpress::{DecodeOptions, EncodeOptions, Encoder, Reader, Seeds, Simd, TensorView};
 use std::time::Instant;
 
 /// Sums of twelve uniform draws: close enough to Gaussian.
@@ -17,13 +17,14 @@ fn values(n: usize) -> Vec<f32> {
 }
 
 /// Seconds of the fastest of `repeats` runs.
-fn best(repeats: u32, mut run: impl FnMut()) -> f64 {
-    let once = |_| {
+fn best(repeats: u32, mut run: impl FnMut() -> fedpress::Result<()>) -> fedpress::Result<f64> {
+    let mut best = f64::INFINITY;
+    for _ in 0..repeats {
         let start = Instant::now();
-        run();
-        start.elapsed().as_secs_f64()
-    };
-    (0..repeats).map(once).fold(f64::INFINITY, f64::min)
+        run()?;
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    Ok(best)
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -37,33 +38,35 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let x = values(1 << log2);
     let bytes = 4.0 * x.len() as f64 / 1e9;
     let mut copy = vec![0.0; x.len()];
-    let memcpy = best(repeats, || copy.copy_from_slice(std::hint::black_box(&x)));
+    let memcpy = best(repeats, || {
+        copy.copy_from_slice(std::hint::black_box(&x));
+        Ok(())
+    })?;
     println!("copy of 2^{log2} values: {:.2} GB/s", bytes / memcpy);
     println!("{:<32}{:>8}{:>10}{:>10}{:>8}", "pipeline", "", "encode", "decode", "bits");
     for text in &texts {
-        let spec: Spec = text.parse()?;
         for simd in [Simd::Auto, Simd::Avx2, Simd::Scalar] {
+            let (mut stream, shape, spec) = (Vec::new(), [x.len()], text.parse()?);
             let mut options = EncodeOptions::new(Seeds::new(7, 99));
             (options.simd, options.smaller) = (simd, false);
-            let mut decode_options = DecodeOptions::default();
-            decode_options.simd = simd;
-            let shape = [x.len() as u64];
-            let mut stream = Vec::new();
             let encode = best(repeats, || {
-                let mut encoder = Encoder::new(options.clone()).expect("options are valid");
-                encoder
-                    .tensor(&TensorView::f32("x", &shape, &x), &spec)
-                    .expect("numbers are finite");
-                encoder.finish().expect("the stream is whole");
+                let mut encoder = Encoder::new(options.clone())?;
+                encoder.tensor(&TensorView::f32("x", &shape, &x), &spec)?;
+                encoder.finish()?;
                 stream.clear();
                 stream.extend_from_slice(encoder.output());
-            });
+                Ok(())
+            })?;
+            let mut options = DecodeOptions::default();
+            options.simd = simd;
             let mut y = vec![0.0f32; x.len()];
             let decode = best(repeats, || {
-                let mut reader = Reader::new(&stream[..], decode_options.clone());
-                let tensor = reader.next_tensor().expect("the stream is valid");
-                tensor.expect("there is one").read_f32_into(&mut y).expect("it decodes");
-            });
+                let mut reader = Reader::new(&stream[..], options.clone());
+                if let Some(mut tensor) = reader.next_tensor()? {
+                    tensor.read_f32_into(&mut y)?;
+                }
+                Ok(())
+            })?;
             println!(
                 "{text:<32}{:>8}{:>10.3}{:>10.3}{:>8.3}",
                 format!("{simd:?}"),
