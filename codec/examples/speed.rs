@@ -62,7 +62,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let mut y = vec![0.0f32; x.len()];
             let decode = best(repeats, || {
                 let mut reader = Reader::new(&stream[..], options.clone());
-                if let Some(mut tensor) = reader.next_tensor()? {
+                if let Some(tensor) = reader.next_tensor()? {
                     tensor.read_f32_into(&mut y)?;
                 }
                 Ok(())
