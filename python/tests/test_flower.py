@@ -344,3 +344,64 @@ def test_records_are_those_of_flower_byte_for_byte() -> None:
     assert arrays_of(ArrayRecord({"x": Array(half)}))["x"].dtype == ml_dtypes.bfloat16
     with pytest.raises(fedpress.InvalidArgumentError, match="'x'"):
         arrays_of(ArrayRecord({"x": Array("float32", (2,), "else", b"12345678")}))
+
+
+def layers(times: int = 1) -> Trained:
+    generator = np.random.default_rng(6)
+    n = 40 * times
+    shapes = {"fc1.weight": (n, 60), "fc1.bias": (n,), "fc2.weight": (50, n), "fc2.bias": (50,)}
+    return {name: generator.normal(size=shape).astype("f") for name, shape in shapes.items()} | {
+        "steps": np.array(0)
+    }
+
+
+def one_more(message: Message, context: Context) -> Message:
+    """A client that adds 1 to all that it is handed, whatever its size."""
+    model = arrays_of(message.content["arrays"])
+    metrics = MetricRecord({"num-examples": 1})
+    records = {"metrics": metrics}
+    if message.metadata.message_type == "train":
+        records["arrays"] = record_of({name: array + array.dtype.type(1) for name, array in model.items()})
+    return Message(RecordDict(records), reply_to=message)
+
+
+@pytest.mark.parametrize("scope", ["round", "client"])
+@pytest.mark.parametrize("inner", ["FedAvg", "FedMedian"])
+def test_dropout_moves_what_was_trained_and_nothing_else(inner: str, scope: str) -> None:
+    fed = Federation(one_more, nodes=3)
+    strategy = Compressed(
+        getattr(flower, inner)(), uplink="lossless", downlink="lossless", downlink_updates="lossless",
+        keep=0.5, dropout_scope=scope, seed=4,
+    )  # fmt: skip
+    result = fed.run_strategy(strategy, record_of(layers()), 1)
+    first, made = layers(), arrays_of(result.arrays)
+    moved = {name: made[name] - first[name] for name in first}
+    assert moved["steps"] == 1
+    trained = [m for m in fed.replies if m.content.array_records]
+    parts = {str(m.content["fedpress"].get("part")) for m in fed.sent if "part" in m.content["fedpress"]}
+    assert len(trained) == 3 and len(parts - {"0"}) == (1 if scope == "round" else 3)
+    for name, step in moved.items():
+        values = set(np.round(step.reshape(-1), 4).tolist())
+        # The mean of those who trained a unit is 1; in a median, those who did not count as unmoved.
+        assert values <= {0.0, 1.0}, name
+    rows = (moved["fc1.weight"] != 0).any(axis=1).sum()
+    assert rows == 20 if scope == "round" else rows >= 20 or inner == "FedMedian"
+    assert (moved["fc1.bias"] != 0).sum() == rows
+    np.testing.assert_allclose(moved["fc2.bias"], 1, atol=1e-6, err_msg="outputs are never dropped")
+
+
+def test_dropout_makes_updates_smaller_and_downloads_no_larger() -> None:
+    def sizes(keep: float) -> tuple[int, int]:
+        fed = Federation(one_more, nodes=2)
+        strategy = Compressed(flower.FedAvg(), uplink="hadamard|q=4", seed=4, keep=keep)
+        fed.run_strategy(strategy, record_of(layers(5)), 3)
+        return coded_bytes([m for m in fed.replies if m.content.array_records]), coded_bytes(fed.sent)
+
+    (up, down), (less_up, same_down) = sizes(1.0), sizes(0.5)
+    assert less_up < 0.7 * up and abs(same_down - down) < 0.05 * down
+
+
+def test_dropout_says_what_it_cannot_be_joined_with() -> None:
+    for other in (dict(downlink_updates=None), dict(error_feedback=True)):
+        with pytest.raises(ValueError, match="keep"):
+            Compressed(flower.FedAvg(), keep=0.5, **other)

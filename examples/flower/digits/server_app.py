@@ -28,6 +28,7 @@ def main(grid: Grid, context: Context) -> None:
             downlink=str(config["downlink"]),
             downlink_updates=str(config["downlink-updates"]) or None,
             error_feedback=bool(config["error-feedback"]),
+            keep=float(config["keep"]),
         )
     result = strategy.start(
         grid=grid,

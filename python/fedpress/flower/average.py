@@ -33,6 +33,8 @@ class WeightedMean:
         self._memory_limit, self._threads = memory_limit, threads
         self._sums: Model = {}
         self._exact: Model = {}
+        # Sums of weights by coordinate, of tensors that were folded in parts.
+        self._counts: Model = {}
         self._weight = 0.0
         for name, array in model.items():
             if array.dtype in FLOATS:
@@ -75,12 +77,34 @@ class WeightedMean:
                 self._exact[name] += weight * array.astype(self._exact[name].dtype)
         self._weight += weight
 
+    def add_part(self, deltas: Mapping[str, Array], present: Mapping[str, Array], weight: float) -> None:
+        """Fold differences in of which not all were trained; the mean is that of those who trained them.
+
+        Args:
+            deltas: of the shapes of the model, 0 where nothing was trained.
+            present: 1 where something was, 0 elsewhere.
+            weight: finite, from 0 on.
+        """
+        for name, delta in deltas.items():
+            self._sums[name] += np.float32(weight) * delta
+            counts = self._counts.setdefault(name, np.zeros(delta.shape, np.float32))
+            counts += np.float32(weight) * present[name]
+        self._weight += weight
+
+    def add_exact(self, exact: Mapping[str, Array], weight: float) -> None:
+        """Fold tensors in that are no floats; their weight counts already."""
+        for name, array in exact.items():
+            self._exact[name] += weight * array.astype(self._exact[name].dtype)
+
     def take(self, name: str) -> Array:
         """Return one tensor of the mean, in its own type, and forget its sum."""
         array = self._model[name]
         if name in self._sums:
             delta = self._sums.pop(name)
-            delta *= np.float32(1.0 / self._weight)
+            if name in self._counts:
+                np.divide(delta, self._counts[name], out=delta, where=self._counts[name] > 0)
+            else:
+                delta *= np.float32(1.0 / self._weight)
             return added(array, delta)
         return as_type(self._exact.pop(name) / self._weight, array.dtype)
 

@@ -10,10 +10,12 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 import fedpress
 from fedpress.flower import protocol
+from fedpress.flower.dropout import Part
 from fedpress.flower.errors import ProtocolError
 from fedpress.flower.model import Model, Signature, apply_update, encode_update
 from fedpress.flower.protocol import KEY, MODEL, UPDATE, VALUES, Instructions, Receipt
 from fedpress.flower.records import arrays_of, record_of
+from fedpress.submodel import Layout
 
 CallNext = Callable[[Message, Context], Message]
 Mod = Callable[[Message, Context, CallNext], Message]
@@ -41,6 +43,9 @@ def codec_mod(*, memory_limit: int = fedpress.MEMORY_LIMIT, threads: int = 1) ->
         started = time.perf_counter()
         base = _receive(message.content, instructions, context.state, memory_limit, threads)
         received = time.perf_counter() - started
+        if instructions.keep < 1:
+            layout = Layout.from_toml(instructions.layout)
+            base = Part.drawn(layout, instructions.keep, instructions.part).of(base)
         message.content = _decoded(message.content, instructions, base)
         reply = call_next(message, context)
         if reply.has_error():

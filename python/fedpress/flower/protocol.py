@@ -45,6 +45,9 @@ class Instructions:
         seed: shared seed.
         round: of the server.
         clients: how many nodes were sent this.
+        keep: fraction of the units to train; 1 for all.
+        part: number of the random units.
+        layout: which axes have units, as a layout file; empty with all of them.
         protocol: its number.
         version: of fedpress, for messages.
     """
@@ -58,6 +61,9 @@ class Instructions:
     seed: int
     round: int
     clients: int
+    keep: float = 1.0
+    part: int = 0
+    layout: str = ""
     protocol: int = PROTOCOL
     version: str = fedpress.__version__
 

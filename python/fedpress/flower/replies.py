@@ -13,7 +13,7 @@ import fedpress
 from fedpress.arrays import Array
 from fedpress.flower import protocol
 from fedpress.flower.errors import ReplyError
-from fedpress.flower.model import FLOATS, Model, Signature, apply_update
+from fedpress.flower.model import FLOATS, Model, Signature, difference
 from fedpress.flower.protocol import KEY, UPDATE, VALUES, Receipt
 
 
@@ -39,17 +39,24 @@ class Reply:
     values: Model
     n_bytes: int
 
-    def model(self, base: Model, memory_limit: int) -> Model:
-        """Return the model that the node trained, relative to ``base``.
+    def delta(self, base: Model, memory_limit: int) -> tuple[Model, Model]:
+        """Return the differences to ``base`` of all floats, in float32, and the other tensors.
 
         Raises:
-            ReplyError: the update is damaged.
+            ReplyError: the update is damaged, or has NaN or infinity.
         """
         try:
-            decoded = fedpress.decode(self.update, memory_limit=memory_limit)
-            return apply_update(base, decoded, self.values)
+            deltas = fedpress.decode(self.update, memory_limit=memory_limit)
         except fedpress.Error as error:
             raise ReplyError(self.node, str(error)) from error
+        exact = {name: array for name, array in self.values.items() if array.dtype not in FLOATS}
+        for name, array in self.values.items():
+            if name not in exact:
+                deltas[name] = difference(array, base[name])
+        for name, delta in deltas.items():
+            if not np.isfinite(delta).all():
+                raise ReplyError(self.node, f"array {name!r}: NaN or infinite")
+        return deltas, exact
 
     def metrics(self) -> RecordDict:
         """Return the records of the reply but arrays and our own."""

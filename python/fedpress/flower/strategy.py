@@ -17,12 +17,14 @@ import fedpress
 from fedpress.flower import protocol
 from fedpress.flower.average import WeightedMean, as_type
 from fedpress.flower.download import Downloads, Sent
+from fedpress.flower.dropout import Dropout, Part, Scope
 from fedpress.flower.errors import NoUsableReplyError, ReplyError
-from fedpress.flower.model import Model, Signature
+from fedpress.flower.model import Model, Signature, added
 from fedpress.flower.protocol import KEY, Instructions, Receipt
 from fedpress.flower.records import arrays_of, flower_array, record_of
 from fedpress.flower.replies import Reply, checked, weight_of
 from fedpress.flower.report import Report
+from fedpress.submodel import Layout
 
 
 class Compressed(Strategy):
@@ -50,6 +52,9 @@ class Compressed(Strategy):
         downlink: fedpress.codec.SpecLike = "rotation|lm=6",
         downlink_updates: fedpress.codec.SpecLike | None = "rotation|lm=3",
         error_feedback: bool = False,
+        keep: float = 1.0,
+        dropout_scope: Scope = "round",
+        layout: Layout | None = None,
         bad_replies: Literal["drop", "raise"] = "drop",
         seed: int | None = None,
         memory_limit: int = 4 << 30,
@@ -66,13 +71,24 @@ class Compressed(Strategy):
                 whole model.
             error_feedback: whether a node adds what encoding lost to its next update. For specs with an
                 error (NMSE) below 1, such as ``rotation|lm=1``.
+            keep: below 1, Federated Dropout: each node trains this fraction of the units of every hidden
+                layer, cut out of the model that it holds, so its app is handed smaller arrays.
+            dropout_scope: whether all nodes of a round train the same units, or each its own.
+            layout: which axes have units; found from names and shapes of a plain sequence of PyTorch
+                layers unless given.
             bad_replies: whether a reply that cannot be used is left out, with an error in the log and in
                 the report, or ends the run. If no reply can be used, it ends.
             seed: shared seed of the run; drawn unless given.
             memory_limit: most memory to take for what one reply claims, in bytes.
             threads: to encode and decode with; 0 is one for each core.
         """
+        if keep < 1 and (downlink_updates is None or error_feedback):
+            raise ValueError(
+                "keep: submodels are cut out of held models (downlink_updates), without feedback"
+            )
         self.strategy = strategy
+        self.keep, self.dropout_scope, self.layout = keep, dropout_scope, layout
+        self._dropout: Dropout | None = None
         self.uplink = fedpress.Spec(str(uplink))
         self.error_feedback = error_feedback
         self.bad_replies = bad_replies
@@ -91,6 +107,7 @@ class Compressed(Strategy):
         # What nodes hold, as they said, and what they were sent in this round.
         self._holds: dict[int, str] = {}
         self._sent: dict[int, str] = {}
+        self._parts: dict[int, Part] = {}
 
     def report(self) -> Report:
         """Return bytes, errors and seconds so far; printed, it is a table."""
@@ -155,6 +172,9 @@ class Compressed(Strategy):
             self._record, self._model = arrays, arrays_of(arrays)
             self._inner_record = None
         self._downloads.set_model(self._model, arrays)
+        if self.keep < 1 and self._dropout is None:
+            layout = self.layout or _layout(self._model)
+            self._dropout = Dropout(layout, self.keep, self.dropout_scope, self.seed)
 
     def _for_inner(self) -> ArrayRecord:
         """Return the model for the wrapped strategy, which knows no bfloat16."""
@@ -169,14 +189,16 @@ class Compressed(Strategy):
         made: dict[tuple[int, str], RecordDict] = {}
         down = self._report.round(server_round).down
         raw_bytes = sum(array.nbytes for array in self._model.values())
-        self._sent = {}
+        self._sent, self._parts = {}, {}
         for message in messages:
             node, content = message.metadata.dst_node_id, message.content
             key = self._key(content)
             sent = self._downloads.sent(self._holds.pop(node, ""), server_round)
-            place = (id(content), f"{sent.base} {sent.identity}")
+            number = self._draw(server_round, node) if uplink else 0
+            place = (id(content), f"{sent.base} {sent.identity} {number}")
             if place not in made:
-                made[place] = self._content(content, key, sent, server_round, uplink, len(messages))
+                clients = len(messages)
+                made[place] = self._content(content, key, sent, server_round, uplink, clients, number)
             message.content = made[place]
             self._sent[node] = sent.identity
             down.add(sent.n_bytes, raw_bytes, sent.nmse)
@@ -193,9 +215,25 @@ class Compressed(Strategy):
             f"{type(self.strategy).__name__} sends other arrays than the model, which are not encoded"
         )
 
+    def _draw(self, server_round: int, node: int) -> int:
+        """Draw the part of a node, and return its number; 0 for the whole model."""
+        if self._dropout is None:
+            return 0
+        number = self._dropout.number(server_round, node)
+        self._parts[node] = self._dropout.part(number)
+        return number
+
     def _content(
-        self, content: RecordDict, key: str, sent: Sent, server_round: int, uplink: str, clients: int
+        self,
+        content: RecordDict,
+        key: str,
+        sent: Sent,
+        server_round: int,
+        uplink: str,
+        clients: int,
+        part: int,
     ) -> RecordDict:
+        dropout = self._dropout if uplink else None
         instructions = Instructions(
             arrays=key,
             base=sent.base,
@@ -206,6 +244,9 @@ class Compressed(Strategy):
             seed=self.seed,
             round=server_round,
             clients=clients,
+            keep=dropout.keep if dropout else 1.0,
+            part=part,
+            layout=dropout.layout.to_toml() if dropout else "",
         )
         records = dict(content.items())
         return RecordDict(records | {key: sent.record, KEY: protocol.write(instructions)})
@@ -225,7 +266,8 @@ class Compressed(Strategy):
                     refused[node] = f"node {node}: {message.error.reason}"
                 continue
             try:
-                good.append(checked(message, signature, self._sent.get(node), self.memory_limit))
+                own = signature if node not in self._parts else self._signature_of(node)
+                good.append(checked(message, own, self._sent.get(node), self.memory_limit))
                 self._note_held(message)
             except ReplyError as error:
                 self._refuse(error)
@@ -234,6 +276,9 @@ class Compressed(Strategy):
         if refused and not good:
             raise NoUsableReplyError("; ".join(refused.values()))
         return good, failed
+
+    def _signature_of(self, node: int) -> Signature:
+        return Signature.of(self._parts[node].of(self._model))
 
     def _refuse(self, error: ReplyError) -> None:
         if self.bad_replies == "raise":
@@ -255,8 +300,7 @@ class Compressed(Strategy):
         folded: list[Reply] = []
         for reply in good:
             try:
-                base = self._downloads.decoded(reply.receipt.base)
-                mean.add(reply, base, weight_of(reply, key))
+                self._fold(mean, reply, weight_of(reply, key))
                 folded.append(reply)
             except ReplyError as error:
                 self._refuse(error)
@@ -280,6 +324,23 @@ class Compressed(Strategy):
             return record, metrics
         return self._go_on(server_round, record, folded[0], key), metrics
 
+    def _fold(self, mean: WeightedMean, reply: Reply, weight: float) -> None:
+        """Fold a reply in, of the whole model or of a part.
+
+        Raises:
+            ReplyError: it is damaged, or has NaN or infinity. Nothing was added.
+        """
+        base = self._downloads.decoded(reply.receipt.base)
+        part = self._parts.get(reply.node)
+        if part is None:
+            mean.add(reply, base, weight)
+            return
+        deltas, exact = reply.delta(part.of(base), self.memory_limit)
+        shapes = {name: array.shape for name, array in self._model.items()}
+        ones = {name: np.ones_like(delta) for name, delta in deltas.items()}
+        mean.add_part(part.spread(deltas, shapes), part.spread(ones, shapes), weight)
+        mean.add_exact(exact, weight)
+
     def _go_on(self, server_round: int, mean: ArrayRecord, reply: Reply, key: str) -> ArrayRecord | None:
         """Let the strategy go on from the mean, as if one node had sent it."""
         content = {reply.key: record_of(_plain(arrays_of(mean))), "metrics": MetricRecord({key: 1.0})}
@@ -293,25 +354,24 @@ class Compressed(Strategy):
         decoded = list(failed)
         for reply in good:
             try:
-                model = reply.model(self._downloads.decoded(reply.receipt.base), self.memory_limit)
-                # Relative to what the server has, not to what it sent.
-                decoded.append(_replaced(reply.message, self._decoded_content(reply, model)))
+                decoded.append(_replaced(reply.message, self._decoded_content(reply)))
             except ReplyError as error:
                 self._refuse(error)
                 self._report.round(server_round).refused[reply.node] = str(error)
         arrays, metrics = self.strategy.aggregate_train(server_round, decoded)
         return self._restored(arrays), metrics
 
-    def _decoded_content(self, reply: Reply, model: Model) -> dict[str, Any]:
-        base = self._downloads.decoded(reply.receipt.base)
-        moved = {}
-        for name, array in _plain(model).items():
-            if array.dtype.kind == "f":
-                own = _plain({name: self._model[name]})[name]
-                array = own + (array - _plain({name: base[name]})[name])
-            moved[name] = array
+    def _decoded_content(self, reply: Reply) -> dict[str, Any]:
+        """Return the records of a reply with the model as the server would have it: its own, plus what was
+        trained. What a node did not train is as it was."""
+        base, part = self._downloads.decoded(reply.receipt.base), self._parts.get(reply.node)
+        deltas, exact = reply.delta(part.of(base) if part else base, self.memory_limit)
+        if part:
+            deltas = part.spread(deltas, {name: array.shape for name, array in self._model.items()})
+        plain = _plain(self._model)
+        trained = {n: added(a, deltas[n]) if n in deltas else exact.get(n, a) for n, a in plain.items()}
         records = {n: record for n, record in reply.message.content.items() if n != KEY}
-        return records | {reply.key: record_of(moved)}
+        return records | {reply.key: record_of(trained)}
 
     def _restored(self, arrays: ArrayRecord | None) -> ArrayRecord | None:
         """Return arrays of the wrapped strategy in the types of the model."""
@@ -340,6 +400,13 @@ def _is_mean(strategy: Strategy) -> bool:
     module = getattr(method, "__module__", "")
     owner = getattr(method, "__qualname__", "").split(".")[0]
     return isinstance(strategy, FedAvg) and module.startswith("flwr.serverapp.strategy") and owner in known
+
+
+def _layout(model: Model) -> Layout:
+    """Return the layout of those tensors that are weights or biases."""
+    parts = ("weight", "bias", "kernel")
+    shapes = {name: array for name, array in model.items() if name.rpartition(".")[2] in parts}
+    return Layout.infer(shapes)
 
 
 def _plain(model: Model) -> Model:
