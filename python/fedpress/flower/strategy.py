@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from logging import ERROR, INFO, WARNING
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg, Strategy
+from flwr.serverapp.strategy import FedAvg, Result, Strategy
 
 import fedpress
 from fedpress.flower import protocol
@@ -19,10 +19,11 @@ from fedpress.flower.average import WeightedMean, as_type
 from fedpress.flower.download import Downloads, Sent
 from fedpress.flower.dropout import Dropout, Part, Scope
 from fedpress.flower.errors import NoUsableReplyError, ReplyError
+from fedpress.flower.intake import FoldingGrid, Intake, held_by, replaced
 from fedpress.flower.model import Model, Signature, added
-from fedpress.flower.protocol import KEY, Instructions, Receipt
+from fedpress.flower.protocol import KEY, Instructions
 from fedpress.flower.records import arrays_of, flower_array, record_of
-from fedpress.flower.replies import Reply, checked, weight_of
+from fedpress.flower.replies import Reply
 from fedpress.flower.report import Report
 from fedpress.submodel import Layout
 
@@ -108,6 +109,7 @@ class Compressed(Strategy):
         self._holds: dict[int, str] = {}
         self._sent: dict[int, str] = {}
         self._parts: dict[int, Part] = {}
+        self._intake: Intake | None = None
 
     def report(self) -> Report:
         """Return bytes, errors and seconds so far; printed, it is a table."""
@@ -126,7 +128,9 @@ class Compressed(Strategy):
         """Let the wrapped strategy configure the round, and encode its model."""
         self._set_model(arrays)
         messages = self.strategy.configure_train(server_round, self._for_inner(), config, grid)
-        return self._encoded(server_round, list(messages), str(self.uplink))
+        encoded = self._encoded(server_round, list(messages), str(self.uplink))
+        self._intake = self._expecting(server_round)
+        return encoded
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -136,31 +140,45 @@ class Compressed(Strategy):
         messages = self.strategy.configure_evaluate(server_round, self._for_inner(), config, grid)
         return self._encoded(server_round, list(messages), "")
 
+    def start(self, grid: Grid, *args: Any, **keywords: Any) -> Result:
+        """Run the strategy, as :meth:`flwr.serverapp.strategy.Strategy.start`.
+
+        Where the strategy is a mean, replies are folded as they arrive, and none waits for the others.
+        """
+        if _is_mean(self.strategy):
+            grid = cast(Grid, FoldingGrid(grid, self._take))
+        return super().start(grid, *args, **keywords)
+
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Check the replies, and aggregate those that are right as the wrapped strategy does."""
-        good, failed = self._check(server_round, list(replies))
-        if _is_mean(self.strategy):
-            arrays, metrics = self._mean(server_round, good, failed)
+        intake, self._intake = self._intake, None
+        assert intake is not None, "a round is configured before it is aggregated"
+        for message in replies:
+            intake.take(message)
+        self._holds.update(intake.holds)
+        if intake.report.refused and not intake.good:
+            raise NoUsableReplyError("; ".join(intake.report.refused.values()))
+        if intake.mean is not None:
+            arrays, metrics = self._mean(server_round, intake)
         else:
-            arrays, metrics = self._by_inner(server_round, good, failed)
-        for reply in good:
-            receipt = reply.receipt
-            seconds = receipt.encode_seconds + receipt.decode_seconds
-            up = self._report.round(server_round).up
-            up.add(reply.n_bytes, receipt.raw_bytes, receipt.nmse, seconds)
+            arrays, metrics = self._by_inner(server_round, intake)
         return arrays, self._with_traffic(server_round, metrics)
+
+    def _take(self, message: Message) -> Message:
+        """Take a reply that has just arrived."""
+        return message if self._intake is None else self._intake.take(message)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Let the wrapped strategy aggregate the evaluation."""
         plain = []
         for message in replies:
             if not message.has_error():
-                self._note_held(message)
-                message = _replaced(message, {n: r for n, r in message.content.items() if n != KEY})
-            else:
-                self._holds.pop(message.metadata.src_node_id, None)
+                held = held_by(message)
+                if held:
+                    self._holds[message.metadata.src_node_id] = held
+                message = replaced(message, {n: r for n, r in message.content.items() if n != KEY})
             plain.append(message)
         return self.strategy.aggregate_evaluate(server_round, plain)
 
@@ -253,111 +271,56 @@ class Compressed(Strategy):
 
     # Up.
 
-    def _check(self, server_round: int, messages: list[Message]) -> tuple[list[Reply], list[Message]]:
-        """Return replies that are right, and messages with errors."""
-        signature = Signature.of(self._model)
-        good, failed, refused = [], [], {}
-        for message in messages:
-            node = message.metadata.src_node_id
-            if message.has_error():
-                failed.append(message)
-                self._holds.pop(node, None)
-                if "fedpress" in str(message.error.reason):
-                    refused[node] = f"node {node}: {message.error.reason}"
-                continue
-            try:
-                own = signature if node not in self._parts else self._signature_of(node)
-                good.append(checked(message, own, self._sent.get(node), self.memory_limit))
-                self._note_held(message)
-            except ReplyError as error:
-                self._refuse(error)
-                refused[node] = str(error)
-        self._report.round(server_round).refused.update(refused)
-        if refused and not good:
-            raise NoUsableReplyError("; ".join(refused.values()))
-        return good, failed
+    def _expecting(self, server_round: int) -> Intake:
+        is_mean = _is_mean(self.strategy)
+        return Intake(
+            model=self._model,
+            bases=self._downloads.decoded,
+            sent=self._sent,
+            parts=self._parts,
+            mean=WeightedMean(self._model, self.memory_limit, self.threads) if is_mean else None,
+            weight_key=getattr(self.strategy, "weighted_by_key", ""),
+            memory_limit=self.memory_limit,
+            drop=self.bad_replies == "drop",
+            report=self._report.round(server_round),
+        )
 
-    def _signature_of(self, node: int) -> Signature:
-        return Signature.of(self._parts[node].of(self._model))
-
-    def _refuse(self, error: ReplyError) -> None:
-        if self.bad_replies == "raise":
-            raise error
-        log(ERROR, "fedpress: left out %s", error)
-
-    def _note_held(self, message: Message) -> None:
-        receipt = protocol.read(Receipt, message.content)
-        if receipt is not None and receipt.holds:
-            self._holds[message.metadata.src_node_id] = receipt.holds
-
-    def _mean(
-        self, server_round: int, good: list[Reply], failed: list[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Average by folding; the strategy is FedAvg or one that goes on from its mean."""
-        assert isinstance(self.strategy, FedAvg)
-        key = self.strategy.weighted_by_key
-        mean = WeightedMean(self._model, self.memory_limit, self.threads)
-        folded: list[Reply] = []
-        for reply in good:
-            try:
-                self._fold(mean, reply, weight_of(reply, key))
-                folded.append(reply)
-            except ReplyError as error:
-                self._refuse(error)
-                self._report.round(server_round).refused[reply.node] = str(error)
-        for message in failed:
+    def _mean(self, server_round: int, intake: Intake) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Average what was folded; the strategy is FedAvg or one that goes on from its mean."""
+        assert isinstance(self.strategy, FedAvg) and intake.mean is not None
+        key, mean = self.strategy.weighted_by_key, intake.mean
+        for message in intake.failed:
             node, reason = message.metadata.src_node_id, message.error.reason
             log(INFO, "\t> Received error in reply from node %d: %s", node, reason)
-        log(INFO, "aggregate_train: Folded %d results, %d failures", len(folded), len(failed))
-        if not folded:
+        log(INFO, "aggregate_train: Folded %d results, %d failures", len(intake.good), len(intake.failed))
+        if not intake.good:
             return None, None
-        metrics = (
-            self.strategy.train_metrics_aggr_fn([reply.metrics() for reply in folded], key)
-            if mean.weight > 0
-            else None
-        )
         if mean.weight == 0:
             log(WARNING, "fedpress: all replies have weight 0, the model stays as it is")
-            return None, metrics
+            return None, None
+        metrics = self.strategy.train_metrics_aggr_fn([reply.metrics() for reply in intake.good], key)
         record = ArrayRecord({name: flower_array(mean.take(name)) for name in self._model})
         if type(self.strategy).aggregate_train is FedAvg.aggregate_train:
             return record, metrics
-        return self._go_on(server_round, record, folded[0], key), metrics
-
-    def _fold(self, mean: WeightedMean, reply: Reply, weight: float) -> None:
-        """Fold a reply in, of the whole model or of a part.
-
-        Raises:
-            ReplyError: it is damaged, or has NaN or infinity. Nothing was added.
-        """
-        base = self._downloads.decoded(reply.receipt.base)
-        part = self._parts.get(reply.node)
-        if part is None:
-            mean.add(reply, base, weight)
-            return
-        deltas, exact = reply.delta(part.of(base), self.memory_limit)
-        shapes = {name: array.shape for name, array in self._model.items()}
-        ones = {name: np.ones_like(delta) for name, delta in deltas.items()}
-        mean.add_part(part.spread(deltas, shapes), part.spread(ones, shapes), weight)
-        mean.add_exact(exact, weight)
+        return self._go_on(server_round, record, intake.good[0], key), metrics
 
     def _go_on(self, server_round: int, mean: ArrayRecord, reply: Reply, key: str) -> ArrayRecord | None:
         """Let the strategy go on from the mean, as if one node had sent it."""
         content = {reply.key: record_of(_plain(arrays_of(mean))), "metrics": MetricRecord({key: 1.0})}
-        arrays, _ = self.strategy.aggregate_train(server_round, [_replaced(reply.message, content)])
+        arrays, _ = self.strategy.aggregate_train(server_round, [replaced(reply.message, content)])
         return self._restored(arrays)
 
-    def _by_inner(
-        self, server_round: int, good: list[Reply], failed: list[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+    def _by_inner(self, server_round: int, intake: Intake) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Let the wrapped strategy aggregate decoded replies."""
-        decoded = list(failed)
-        for reply in good:
+        decoded = list(intake.failed)
+        for reply in intake.good:
             try:
-                decoded.append(_replaced(reply.message, self._decoded_content(reply)))
+                decoded.append(replaced(reply.message, self._decoded_content(reply)))
             except ReplyError as error:
-                self._refuse(error)
-                self._report.round(server_round).refused[reply.node] = str(error)
+                if self.bad_replies == "raise":
+                    raise
+                log(ERROR, "fedpress: left out %s", error)
+                intake.report.refused[reply.node] = str(error)
         arrays, metrics = self.strategy.aggregate_train(server_round, decoded)
         return self._restored(arrays), metrics
 
@@ -412,11 +375,3 @@ def _layout(model: Model) -> Layout:
 def _plain(model: Model) -> Model:
     """Return a model in types that NumPy has: bfloat16 and float8 as float32."""
     return {n: a.astype(np.float32) if a.dtype.kind == "V" else a for n, a in model.items()}
-
-
-def _replaced(message: Message, records: Mapping[str, Any]) -> Message:
-    """Return a message that differs in its content."""
-    copy = object.__new__(Message)
-    copy.__dict__.update(message.__dict__)
-    copy.content = RecordDict(dict(records))
-    return copy
