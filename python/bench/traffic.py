@@ -1,11 +1,14 @@
 """Flower's own count of bytes, without fedpress and with it: a SuperLink and two SuperNodes on loopback.
 
-usage: python traffic.py [--hidden 2660] [--seeds 1 2 3] [--picture FILE.svg]
+usage: python traffic.py [--hidden 2660] [--seeds 1 2 3] [--picture FILE.svg] [--only-compressed] [KEY=VALUE ...]
+
+KEY=VALUE are settings of the example for the runs with fedpress, such as 'uplink="rotation|trellis=0.4"'.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from statistics import mean
@@ -17,11 +20,12 @@ from deployment import deployment
 def main() -> None:
     """Run the example off and on for each seed, and print a table."""
     arguments = parse()
-    runs: dict[bool, list[dict]] = {False: [], True: []}
+    runs: dict[bool, list[dict]] = {True: []} if arguments.only_compressed else {False: [], True: []}
     for seed in arguments.seeds:
-        for compress in (False, True):
+        for compress in runs:
+            settings = dict(arguments.settings) if compress else {}
             with deployment() as here:
-                run = here.run({"hidden": arguments.hidden, "seed": seed, "compress": compress})
+                run = here.run({"hidden": arguments.hidden, "seed": seed, "compress": compress, **settings})
             runs[compress].append(run)
             down, up = traffic(run)
             loss, accuracy = run["losses"][-1], run["accuracies"][-1]
@@ -30,6 +34,8 @@ def main() -> None:
                 f"{seed} {name:9} {down:12} down {up:12} up  loss {loss:.4f} accuracy {accuracy:.4f}",
                 flush=True,
             )
+    if arguments.only_compressed:
+        return
     down, up = (mean(column) for column in zip(*map(traffic, runs[False]), strict=True))
     less_down, less_up = (mean(column) for column in zip(*map(traffic, runs[True]), strict=True))
     losses = {name: mean(run["losses"][-1] for run in found) for name, found in runs.items()}
@@ -64,12 +70,20 @@ def picture(down: float, up: float, less_down: float, less_up: float) -> str:
     return f'<svg xmlns="http://www.w3.org/2000/svg" width="640" height="156" {font}>{"".join(bars)}</svg>\n'
 
 
+def setting(text: str) -> tuple[str, object]:
+    """Return a key and its value."""
+    key, _, value = text.partition("=")
+    return key, json.loads(value)
+
+
 def parse() -> argparse.Namespace:
     """Return the arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hidden", type=int, default=2660)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--picture", type=Path)
+    parser.add_argument("--only-compressed", action="store_true")
+    parser.add_argument("settings", nargs="*", type=setting)
     return parser.parse_args()
 
 
