@@ -53,7 +53,8 @@ class Encode(DXOFilter):  # type: ignore[misc]
             threads: to encode with.
         """
         super().__init__(supported_data_kinds=_KINDS, data_kinds_to_filter=data_kinds)
-        self._spec, self._seed, self._threads = codec.as_spec(spec), seed, threads
+        # Under the names of the arguments, where NVFlare looks for what to write into a job.
+        self.spec, self.seed, self.threads = str(codec.as_spec(spec)), seed, threads
         self._lock = threading.Lock()
         self._last: tuple[Any, str, Any] | None = None
 
@@ -62,14 +63,14 @@ class Encode(DXOFilter):  # type: ignore[misc]
         if dxo.get_meta_prop(MetaKey.PROCESSED_ALGORITHM) == ALGORITHM:
             return None
         options = {
-            "seed": self._seed,
+            "seed": self.seed,
             "round": int(dxo.get_meta_prop(MetaKey.CURRENT_ROUND) or 0),
             "client": _client(fl_ctx),
-            "threads": self._threads,
+            "threads": self.threads,
         }
         with self._lock:
             if self._last is None or self._last[0] is not dxo.data:
-                self._last = (dxo.data, *_encoded(dxo.data, self._spec, options))
+                self._last = (dxo.data, *_encoded(dxo.data, self.spec, options))
             _, key, blob = self._last
         encoded = DXO(dxo.data_kind, data={key: blob}, meta=dict(dxo.meta))
         encoded.set_meta_prop(MetaKey.PROCESSED_ALGORITHM, ALGORITHM)
@@ -87,7 +88,7 @@ class Decode(DXOFilter):  # type: ignore[misc]
             threads: to decode with.
         """
         super().__init__(supported_data_kinds=_KINDS, data_kinds_to_filter=None)
-        self._memory_limit, self._threads = memory_limit, threads
+        self.memory_limit, self.threads = memory_limit, threads
 
     def process_dxo(self, dxo: DXO, shareable: Shareable, fl_ctx: FLContext) -> DXO | None:
         """Return a new DXO with the decoded weights, or None."""
@@ -98,10 +99,10 @@ class Decode(DXOFilter):  # type: ignore[misc]
             from fedpress import torch
 
             data: Mapping[str, Any] = torch.decode_state_dict(
-                blob, memory_limit=self._memory_limit, threads=self._threads
+                blob, memory_limit=self.memory_limit, threads=self.threads
             )
         elif key == _ARRAYS:
-            data = codec.decode(blob, memory_limit=self._memory_limit, threads=self._threads)
+            data = codec.decode(blob, memory_limit=self.memory_limit, threads=self.threads)
         else:
             raise InvalidArgumentError(f"expected {_ARRAYS!r} or {_TENSORS!r}, found {key!r}")
         meta = {name: value for name, value in dxo.meta.items() if name != MetaKey.PROCESSED_ALGORITHM}
