@@ -1,5 +1,6 @@
 //! Speed of two builds of the codec in one run: see `run.sh`.
-//! Arguments: log2 of the number of values, how often, pipelines.
+//! Arguments: log2 of the number of values, how often, pipelines. With SIMD=avx2 in the environment both do
+//! without AVX-512.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -11,11 +12,22 @@ trait Build {
     fn add(bytes: &[u8], y: &mut [f32]);
 }
 
+macro_rules! simd {
+    ($krate:ident) => {
+        match std::env::var("SIMD").as_deref() {
+            Ok("avx2") => $krate::Simd::Avx2,
+            _ => $krate::Simd::Auto,
+        }
+    };
+}
+
 macro_rules! common {
     ($krate:ident, $options:expr) => {
         fn encode<T>(x: &[f32], spec: &str, then: impl FnOnce(&[u8]) -> T) -> T {
             let spec: $krate::Spec = spec.parse().unwrap();
-            let mut encoder = $krate::Encoder::new($options).unwrap();
+            let mut options = $options;
+            options.simd = simd!($krate);
+            let mut encoder = $krate::Encoder::new(options).unwrap();
             let shape = [x.len() as _];
             encoder.tensor(&$krate::TensorView::f32("x", &shape, x), &spec).unwrap();
             encoder.finish().unwrap();
@@ -23,7 +35,9 @@ macro_rules! common {
         }
 
         fn add(bytes: &[u8], y: &mut [f32]) {
-            let mut reader = $krate::Reader::new(bytes, Default::default());
+            let mut options = $krate::DecodeOptions::default();
+            options.simd = simd!($krate);
+            let mut reader = $krate::Reader::new(bytes, options);
             reader.next_tensor().unwrap().unwrap().add_into(y, 0.5).unwrap();
         }
     };
@@ -39,7 +53,8 @@ impl Build for New {
     });
 
     fn decode(bytes: &[u8], y: &mut [f32]) {
-        let mut reader = new::Reader::new(bytes, Default::default());
+        let options = new::DecodeOptions::default().with_simd(simd!(new));
+        let mut reader = new::Reader::new(bytes, options);
         reader.next_tensor().unwrap().unwrap().read_f32_into(y).unwrap();
     }
 }
@@ -53,7 +68,9 @@ impl Build for Old {
     );
 
     fn decode(bytes: &[u8], y: &mut [f32]) {
-        let mut reader = old::Reader::new(bytes, Default::default());
+        let mut options = old::DecodeOptions::default();
+        options.simd = simd!(old);
+        let mut reader = old::Reader::new(bytes, options);
         let mut tensor = reader.next_tensor().unwrap().unwrap();
         let (mut rest, mut at) = (bytemuck::cast_slice_mut::<f32, u8>(y), 0);
         while let Some(chunk) = tensor.next_chunk().unwrap() {

@@ -10,6 +10,7 @@
 use crate::aligned::Aligned;
 use crate::flow::{Run, Source, run_len};
 use crate::group::Job;
+use crate::kernel::{Kernel, MASK_SLACK};
 use crate::random::word;
 use crate::stage::{Options, Stage};
 use crate::wire::bytes::Cursor;
@@ -101,15 +102,53 @@ impl Selection {
         }
         let before = |blocks: u64| (self.phase + blocks * self.n_chosen) / self.n_blocks;
         let count = before(block + 1) - before(block);
-        let larger = usize::from(count > self.n_chosen / self.n_blocks);
-        let word = word(self.key, block + 1);
+        self.image(count > self.n_chosen / self.n_blocks, block + 1)
+    }
+
+    /// The positions of the block before `next`, of the larger or the smaller count.
+    fn image(&self, larger: bool, next: u64) -> u64 {
+        let word = word(self.key, next);
         let factor = 1 + (((word >> 32) * 63) >> 32) as usize;
-        translated(self.images[larger][factor], word as u32 & 63)
+        translated(self.images[usize::from(larger)][factor], word as u32 & 63)
     }
 
     /// The kept positions, ascending.
     pub(crate) fn positions(&self) -> impl Iterator<Item = usize> {
         (0..self.n_blocks()).flat_map(|j| bits_of(self.mask(j)).map(move |bit| j * BLOCK + bit))
+    }
+}
+
+/// The masks of one block after the other, without a division for each.
+struct Masks {
+    selection: Selection,
+    /// The next block.
+    block: usize,
+    /// What the counts up to it leave over, below M.
+    left_over: u64,
+    room: Vec<u64>,
+}
+
+impl Masks {
+    fn new(selection: Selection, room: Vec<u64>) -> Self {
+        Self { left_over: selection.phase, selection, block: 0, room }
+    }
+
+    fn next(&mut self) -> u64 {
+        let Selection { n_blocks, n_chosen, .. } = self.selection;
+        let sum = self.left_over + n_chosen % n_blocks;
+        let larger = sum >= n_blocks;
+        self.left_over = if larger { sum - n_blocks } else { sum };
+        self.block += 1;
+        self.selection.image(larger, self.block as u64)
+    }
+
+    /// Those of the next whole blocks; and how many positions they keep.
+    fn take(&mut self, blocks: usize) -> (&[u64], usize) {
+        let mut room = std::mem::take(&mut self.room);
+        room.clear();
+        room.extend((0..blocks).map(|_| self.next()));
+        self.room = room;
+        (&self.room, self.room.iter().map(|mask| mask.count_ones() as usize).sum())
     }
 }
 
@@ -119,48 +158,66 @@ pub(crate) struct Kept {
     waiting: Waiting,
     /// All coefficients of a run.
     run: Aligned,
+    /// Room for masks.
+    masks: Vec<u64>,
 }
 
-/// A queue in one piece.
+/// A queue in one piece, with room behind it that kernels may read or overwrite.
 #[derive(Default)]
 struct Waiting {
     values: Vec<f32>,
-    /// How many of them were taken.
-    taken: usize,
+    /// The first that was not taken, and the end.
+    start: usize,
+    end: usize,
 }
 
 impl Waiting {
     fn clear(&mut self) {
-        self.values.clear();
-        self.taken = 0;
+        (self.start, self.end) = (0, 0);
     }
 
     fn len(&self) -> usize {
-        self.values.len() - self.taken
+        self.end - self.start
+    }
+
+    /// Room for `n` more, and some to spare. Values go to the front only before more come, when few are
+    /// left: a run may hold a whole group, of which a block at a time is taken.
+    fn room(&mut self, n: usize) -> &mut [f32] {
+        if self.start > 0 {
+            self.values.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.len());
+        }
+        let needed = self.end + n + MASK_SLACK;
+        if self.values.len() < needed {
+            self.values.reserve_exact(needed - self.values.len());
+            self.values.resize(needed, 0.0);
+        }
+        &mut self.values[self.end..]
+    }
+
+    fn push(&mut self, values: &[f32]) {
+        self.room(values.len())[..values.len()].copy_from_slice(values);
+        self.end += values.len();
+    }
+
+    /// All of them, and what there is to spare.
+    fn all(&self) -> &[f32] {
+        &self.values[self.start..]
     }
 
     /// Up to `n` of them, the first ones.
     fn take(&mut self, n: usize) -> &[f32] {
-        let first = self.taken;
-        self.taken = (first + n).min(self.values.len());
-        &self.values[first..self.taken]
-    }
-
-    /// Moves them to the front: only before more come, when few are left. A run may hold a whole
-    /// group, of which a block at a time is taken.
-    fn settle(&mut self) {
-        self.values.copy_within(self.taken.., 0);
-        self.values.truncate(self.values.len() - self.taken);
-        self.taken = 0;
+        let first = self.start;
+        self.start = (first + n).min(self.end);
+        &self.values[first..self.start]
     }
 }
 
 /// The kept ones of the coefficients that a source makes.
 pub(crate) struct Pick<'a, S> {
     from: &'a mut S,
-    selection: Selection,
-    /// The next block.
-    block: usize,
+    kernel: Kernel,
+    masks: Masks,
     left: usize,
     kept: &'a mut Kept,
 }
@@ -175,7 +232,8 @@ impl<'a, S: Source> Pick<'a, S> {
     ) -> Self {
         kept.waiting.clear();
         let selection = subsample.selection(n, job.keys.selection.block(job.group, 0));
-        Self { from, selection, block: 0, left: subsample.n_kept(n), kept }
+        let masks = Masks::new(selection, std::mem::take(&mut kept.masks));
+        Self { from, kernel: job.kernel, masks, left: subsample.n_kept(n), kept }
     }
 }
 
@@ -189,24 +247,23 @@ impl<S: Source> Source for Pick<'_, S> {
         if n == 0 {
             return Ok(None);
         }
-        let waiting = &mut self.kept.waiting;
-        if waiting.len() < n {
-            waiting.settle();
-        }
-        while waiting.len() < n {
+        while self.kept.waiting.len() < n {
             let unit = self.from.unit();
             let Some(run) = self.from.next(unit)? else { break };
-            for block in run.values.chunks(BLOCK) {
-                let mask = self.selection.mask(self.block);
-                waiting.values.extend(bits_of(mask).map(|bit| block[bit]));
-                self.block += 1;
-            }
+            let waiting = &mut self.kept.waiting;
+            // Only the last run ends with less than a block, all of which is kept.
+            let (blocks, rest) = run.values.split_at(run.values.len() / BLOCK * BLOCK);
+            let (masks, count) = self.masks.take(blocks.len() / BLOCK);
+            self.kernel.compress(blocks, masks, waiting.room(count));
+            waiting.end += count;
+            waiting.push(rest);
         }
         self.left -= n;
         if self.left == 0 {
             // What is not kept is looked at all the same: it may be NaN.
             let unit = self.from.unit();
             while self.from.next(unit)?.is_some() {}
+            self.kept.masks = std::mem::take(&mut self.masks.room);
         }
         Ok(Some(Run { values: self.kept.waiting.take(n), range: None }))
     }
@@ -216,9 +273,9 @@ impl<S: Source> Source for Pick<'_, S> {
 /// places, and zeros.
 pub(crate) struct Spread<'a, S> {
     from: &'a mut S,
-    selection: Selection,
+    kernel: Kernel,
+    masks: Masks,
     gain: f32,
-    block: usize,
     left: usize,
     kept: &'a mut Kept,
 }
@@ -233,7 +290,8 @@ impl<'a, S: Source> Spread<'a, S> {
     ) -> Self {
         kept.waiting.clear();
         let selection = subsample.selection(n, job.keys.selection.block(job.group, 0));
-        Self { from, selection, gain: subsample.gain(n).0, block: 0, left: n, kept }
+        let masks = Masks::new(selection, std::mem::take(&mut kept.masks));
+        Self { from, kernel: job.kernel, masks, gain: subsample.gain(n).0, left: n, kept }
     }
 }
 
@@ -247,28 +305,23 @@ impl<S: Source> Source for Spread<'_, S> {
         if n == 0 {
             return Ok(None);
         }
-        let Kept { waiting, run } = &mut *self.kept;
-        let out = run.take(n);
-        out.fill(0.0);
-        for block in out.chunks_mut(BLOCK) {
-            let mask = self.selection.mask(self.block);
-            let count = mask.count_ones() as usize;
-            if waiting.len() < count {
-                waiting.settle();
-            }
-            while waiting.len() < count {
-                let unit = self.from.unit();
-                let Some(run) = self.from.next(unit)? else { break };
-                waiting.values.extend_from_slice(run.values);
-            }
-            let gain = if (self.block as u64) < self.selection.n_blocks { self.gain } else { 1.0 };
-            for (bit, value) in bits_of(mask).zip(waiting.take(count)) {
-                block[bit] = *value * gain;
-            }
-            self.block += 1;
+        let Kept { waiting, run, .. } = &mut *self.kept;
+        let (blocks, rest) = run.take(n).split_at_mut(n / BLOCK * BLOCK);
+        let (masks, count) = self.masks.take(blocks.len() / BLOCK);
+        while waiting.len() < count + rest.len() {
+            let unit = self.from.unit();
+            let Some(run) = self.from.next(unit)? else { break };
+            waiting.push(run.values);
         }
+        self.kernel.expand(waiting.all(), masks, self.gain, blocks);
+        waiting.take(count);
+        rest.copy_from_slice(waiting.take(rest.len()));
         self.left -= n;
-        Ok(Some(Run { values: out, range: None }))
+        if self.left == 0 {
+            self.kept.masks = std::mem::take(&mut self.masks.room);
+        }
+        let values = self.kept.run.take(n);
+        Ok(Some(Run { values, range: None }))
     }
 }
 
@@ -414,8 +467,13 @@ mod tests {
         ] {
             let subsample = Subsample::new(fraction).unwrap();
             for key in 0..50 {
-                let kept: Vec<_> = subsample.selection(n, key).positions().collect();
+                let selection = subsample.selection(n, key);
+                let kept: Vec<_> = selection.positions().collect();
                 assert_eq!(kept.len(), subsample.n_kept(n), "{n}, {fraction}");
+                // One after the other as each alone.
+                let mut masks = Masks::new(selection.clone(), Vec::new());
+                let expected: Vec<_> = (0..n / BLOCK).map(|j| selection.mask(j)).collect();
+                assert_eq!(masks.take(n / BLOCK).0, expected);
                 assert!(kept.is_sorted_by(|a, b| a < b) && kept.iter().all(|p| *p < n));
             }
         }

@@ -9,7 +9,7 @@
 use super::{Coder, check_len, packed_len};
 use crate::flow::{Run, Sink, Source, run_len};
 use crate::group::{Job, Work};
-use crate::kernel::sum_of_products;
+use crate::kernel::Thresholds;
 use crate::stage::{Options, Stage};
 use crate::wire::bytes::Cursor;
 use crate::{Error, Result};
@@ -75,9 +75,10 @@ impl LloydMax {
     }
 
     /// Midway between the levels, ascending.
-    fn thresholds(&self) -> Vec<f32> {
+    fn thresholds(&self) -> Thresholds {
         let levels = self.levels();
-        levels.clone().zip(levels.skip(1)).map(|(a, b)| (a + b) * (0.5 / 65_536.0)).collect()
+        let middles = levels.clone().zip(levels.skip(1)).map(|(a, b)| (a + b) * (0.5 / 65_536.0));
+        Thresholds::new(middles.collect())
     }
 
     fn scale(codes: &[u8]) -> Result<(f32, &[u8])> {
@@ -117,7 +118,7 @@ impl Coder for LloydMax {
         out: &'a mut Vec<u8>,
     ) -> impl Sink + 'a {
         let numbers = work.whole.take(n);
-        Encoder { stage: *self, job, numbers, at: 0, out }
+        Encoder { stage: *self, job, numbers, squares: [0.0; 16], at: 0, out }
     }
 
     fn check(&self, n: usize, codes: &[u8]) -> Result<()> {
@@ -144,6 +145,8 @@ struct Encoder<'a> {
     stage: LloydMax,
     job: &'a Job<'a>,
     numbers: &'a mut [f32],
+    /// Sums of their squares, by their places modulo 16.
+    squares: [f64; 16],
     at: usize,
     out: &'a mut Vec<u8>,
 }
@@ -154,30 +157,32 @@ impl Sink for Encoder<'_> {
     }
 
     fn put(&mut self, run: Run<'_>) -> Result<()> {
+        // A run starts at a multiple of 4,096 numbers.
+        self.job.kernel.add_products(&mut self.squares, run.values, run.values);
         self.numbers[self.at..self.at + run.values.len()].copy_from_slice(run.values);
         self.at += run.values.len();
         Ok(())
     }
 
     fn finish(&mut self) -> Result<()> {
-        let Self { stage, job, numbers, out, .. } = self;
+        let Self { stage, job, numbers, squares, out, .. } = self;
         let (n, q) = (numbers.len(), u32::from(stage.q));
-        let energy = sum_of_products(numbers, numbers);
+        let energy: f64 = squares.iter().sum();
         let rms = (energy / n as f64).sqrt() as f32;
         let inverse = if rms > 0.0 { 1.0 / rms } else { 0.0 };
         let at = out.len();
         out.resize(at + stage.bound(n) + SLACK, 0);
         let codes = at + SCALE_BYTES;
-        job.kernel.count_below(numbers, inverse, &stage.thresholds(), q, &mut out[codes..]);
-        let levels = stage.table(1.0);
+        let (levels, thresholds) = (stage.table(1.0), stage.thresholds());
         let mut decoded = [0.0; STRIP];
         let mut product = 0.0;
         for (i, numbers) in numbers.chunks(STRIP).enumerate() {
             // A strip starts at a whole byte.
-            let packed = &out[codes + i * STRIP / 8 * q as usize..];
+            let packed = &mut out[codes + i * STRIP / 8 * q as usize..];
+            job.kernel.count_below(numbers, inverse, &thresholds, q, packed);
             let decoded = &mut decoded[..numbers.len()];
             job.kernel.look_up(packed, q, &levels, decoded);
-            product += sum_of_products(numbers, decoded);
+            product += job.kernel.sum_of_products(numbers, decoded);
         }
         let scale = if product > 0.0 { (energy / product) as f32 } else { 0.0 };
         out[at..codes].copy_from_slice(&scale.to_le_bytes());

@@ -14,7 +14,7 @@ use super::{Coder, lanes, packed_len};
 use crate::flow::{Run, Sink, Source, run_len};
 use crate::group::{Job, Work};
 use crate::kernel::rans::{MOST_LANES, SLACK};
-use crate::kernel::{Found, Grid, Kernel, Simd, sum_of_products, trellis};
+use crate::kernel::{Found, Grid, Kernel, Simd, trellis};
 use crate::stage::{Options, Stage};
 use crate::wire::bytes::Cursor;
 use crate::{Error, Result};
@@ -277,7 +277,7 @@ impl Sink for Encoder<'_> {
 
     fn finish(&mut self) -> Result<()> {
         let Self { stage, job, numbers, bytes, out, .. } = self;
-        let energy = sum_of_products(numbers, numbers);
+        let energy = job.kernel.sum_of_products(numbers, numbers);
         let rms = (energy / numbers.len() as f64).sqrt();
         let setting = Setting::of(stage.rate);
         let found = match rms > 0.0 {
@@ -383,7 +383,7 @@ mod tests {
         for n in [1, 15, 16, 17, 300, 5000, 40_003, 131_072 + 77, 262_144 + 1000] {
             for rate in [200, 500, 1000, 3100, 6000, 12_000] {
                 let (y, setting) = (numbers(n), Setting::of(rate));
-                let energy = sum_of_products(&y, &y);
+                let energy = crate::kernel::sum_of_products(&y, &y);
                 let results = kernels.map(|kernel| {
                     let mut x = y.clone();
                     let found = search(kernel, &mut x, (energy / n as f64).sqrt(), &setting);

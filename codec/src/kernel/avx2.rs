@@ -2,6 +2,7 @@
 
 use super::Operation;
 use super::lanes::{LANES, Lanes, byte_of, shift_of};
+use super::masks::{PLACES, RANKS};
 use crate::random::{INCREMENT32, MIX32};
 use std::arch::x86_64::*;
 
@@ -193,12 +194,50 @@ impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
-    fn look_up(self, table: &[f32; 256], codes: Self::U) -> Self::F {
-        // In bounds: eight bits lead to one of 256 entries.
+    fn look_up<const N: usize>(self, table: &[f32; N], codes: Self::U) -> Self::F {
+        const { assert!(N.is_power_of_two() && N <= 1 << 20) };
+        // In bounds: the lowest bits lead to one of N entries.
         unsafe {
             each!(codes => {
-                let places = _mm256_and_si256(codes, _mm256_set1_epi32(255));
+                let places = _mm256_and_si256(codes, _mm256_set1_epi32(N as i32 - 1));
                 _mm256_i32gather_ps::<4>(table.as_ptr(), places)
+            })
+        }
+    }
+    #[inline(always)]
+    fn compress(self, v: Self::F, mask: u16, out: &mut [f32]) {
+        let halves = mask.to_le_bytes();
+        let out = &mut out[..LANES];
+        let places = halves.map(|half| &PLACES[usize::from(half)]);
+        let second = halves[0].count_ones() as usize;
+        // In bounds: the second half begins behind at most eight values of the sixteen.
+        unsafe {
+            let [low, high] = each!(v, places => {
+                let places = _mm256_cvtepu8_epi32(_mm_loadl_epi64(places.as_ptr().cast()));
+                _mm256_permutevar8x32_ps(v, places)
+            });
+            _mm256_storeu_ps(out.as_mut_ptr(), low);
+            _mm256_storeu_ps(out.as_mut_ptr().add(second), high);
+        }
+    }
+    #[inline(always)]
+    fn expand(self, x: &[f32], gain: Self::F, mask: u16) -> Self::F {
+        // Bit i moves to the sign.
+        const SHIFTS: [i32; 8] = [31, 30, 29, 28, 27, 26, 25, 24];
+        let halves = mask.to_le_bytes();
+        let x = &x[..LANES];
+        let ranks = halves.map(|half| &RANKS[usize::from(half)]);
+        let second = halves[0].count_ones() as usize;
+        // In bounds: the second half begins behind at most eight values of the sixteen.
+        unsafe {
+            let loaded = [_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(second))];
+            let shifts = _mm256_loadu_si256(SHIFTS.as_ptr().cast());
+            each!(loaded, ranks, halves, gain => {
+                let ranks = _mm256_cvtepu8_epi32(_mm_loadl_epi64(ranks.as_ptr().cast()));
+                let spread = _mm256_mul_ps(_mm256_permutevar8x32_ps(loaded, ranks), gain);
+                let bits = _mm256_sllv_epi32(_mm256_set1_epi32(i32::from(halves)), shifts);
+                let chosen = _mm256_castsi256_ps(_mm256_srai_epi32::<31>(bits));
+                _mm256_and_ps(spread, chosen)
             })
         }
     }

@@ -142,11 +142,26 @@ impl Lanes for Avx512 {
         }
     }
     #[inline(always)]
-    fn look_up(self, table: &[f32; 256], codes: Self::U) -> Self::F {
-        // In bounds: eight bits lead to one of 256 entries.
+    fn look_up<const N: usize>(self, table: &[f32; N], codes: Self::U) -> Self::F {
+        const { assert!(N.is_power_of_two() && N <= 1 << 20) };
+        // In bounds: the lowest bits lead to one of N entries.
         unsafe {
-            let places = _mm512_and_si512(codes, _mm512_set1_epi32(255));
+            let places = _mm512_and_si512(codes, _mm512_set1_epi32(N as i32 - 1));
             _mm512_i32gather_ps::<4>(places, table.as_ptr())
+        }
+    }
+    #[inline(always)]
+    fn compress(self, v: Self::F, mask: u16, out: &mut [f32]) {
+        let out = &mut out[..LANES];
+        // Into a register first: to memory the instruction is many times slower on some processors.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), _mm512_maskz_compress_ps(mask, v)) }
+    }
+    #[inline(always)]
+    fn expand(self, x: &[f32], gain: Self::F, mask: u16) -> Self::F {
+        let x = &x[..LANES];
+        unsafe {
+            let spread = _mm512_maskz_expand_ps(mask, _mm512_loadu_ps(x.as_ptr()));
+            _mm512_maskz_mul_ps(mask, spread, gain)
         }
     }
     #[inline(always)]

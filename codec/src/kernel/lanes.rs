@@ -40,8 +40,14 @@ pub(super) trait Lanes: Copy {
     fn load_u(self, x: &[u32; LANES]) -> Self::U;
     /// 1 where `a <= b`, else 0.
     fn not_above(self, a: Self::F, b: Self::F) -> Self::U;
-    /// The entries of a table at the lowest eight bits of the codes.
-    fn look_up(self, table: &[f32; 256], codes: Self::U) -> Self::F;
+    /// The entries of a table, of a power of two entries, at the lowest bits of the codes.
+    fn look_up<const N: usize>(self, table: &[f32; N], codes: Self::U) -> Self::F;
+    /// The values of the lanes whose bits are set, to the head of `out`; the 16 values from there on may be
+    /// overwritten.
+    fn compress(self, v: Self::F, mask: u16, out: &mut [f32]);
+    /// Values from the head of `x` times `gain` in the lanes whose bits are set, zeros in the others; the 16
+    /// values from there on may be read.
+    fn expand(self, x: &[f32], gain: Self::F, mask: u16) -> Self::F;
     /// Sixteen 15-bit draws (FORMAT.md, section 8.3): the upper bits of each half of words
     /// `first .. first + 8` of `key`, low half before high half.
     fn draws(self, key: u64, first: u32) -> Self::U;
@@ -202,8 +208,28 @@ impl Lanes for Portable {
         map2(a, b, |a, b| u32::from(a <= b))
     }
     #[inline(always)]
-    fn look_up(self, table: &[f32; 256], codes: Self::U) -> Self::F {
-        codes.map(|code| table[code as usize & 255])
+    fn look_up<const N: usize>(self, table: &[f32; N], codes: Self::U) -> Self::F {
+        codes.map(|code| table[code as usize % N])
+    }
+    #[inline(always)]
+    fn compress(self, v: Self::F, mask: u16, out: &mut [f32]) {
+        let mut at = 0;
+        for (i, v) in v.into_iter().enumerate().filter(|(i, _)| mask >> i & 1 == 1) {
+            debug_assert!(i < LANES);
+            out[at] = v;
+            at += 1;
+        }
+    }
+    #[inline(always)]
+    fn expand(self, x: &[f32], gain: Self::F, mask: u16) -> Self::F {
+        let mut at = 0;
+        std::array::from_fn(|i| {
+            if mask >> i & 1 == 0 {
+                return 0.0;
+            }
+            at += 1;
+            x[at - 1] * gain[i]
+        })
     }
     #[inline(always)]
     fn draws(self, key: u64, first: u32) -> Self::U {

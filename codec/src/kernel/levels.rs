@@ -6,11 +6,62 @@ use super::uniform::{unpack_rows, with_bits};
 use crate::arrays;
 use crate::code::packed_len;
 
+/// Numbers between which codes change, ascending.
+pub(crate) struct Thresholds {
+    all: Vec<f32>,
+    /// Where there are more than are compared one by one.
+    slices: Option<Box<Slices>>,
+}
+
+/// The line from -8 to 8 in slices that hold one threshold at most: so a number's slice tells its code but
+/// for one comparison.
+struct Slices {
+    /// How many thresholds lie in slices before.
+    before: [f32; N_SLICES],
+    /// The one in the slice, or NaN, which is above nothing and below nothing.
+    within: [f32; N_SLICES],
+}
+
+const N_SLICES: usize = 1024;
+const PER_UNIT: f32 = 64.0;
+const LOWEST: f32 = -8.0;
+/// So many comparisons take no longer than two looks into tables.
+const MOST_COMPARED: usize = 15;
+
+impl Thresholds {
+    /// Of ascending thresholds; where they are more than 15, they lie between -8 and 8, no two closer than
+    /// 1/64.
+    pub(crate) fn new(all: Vec<f32>) -> Self {
+        let slices = (all.len() > MOST_COMPARED).then(|| Box::new(Slices::of(&all)));
+        Self { all, slices }
+    }
+}
+
+impl Slices {
+    fn of(thresholds: &[f32]) -> Self {
+        let mut slices = Self { before: [0.0; N_SLICES], within: [f32::NAN; N_SLICES] };
+        for threshold in thresholds {
+            let slice = slice_of(*threshold);
+            debug_assert!(slices.within[slice].is_nan(), "two thresholds in a slice");
+            slices.within[slice] = *threshold;
+            slices.before[slice + 1..].iter_mut().for_each(|count| *count += 1.0);
+        }
+        slices
+    }
+}
+
+/// The slice of a number, by the arithmetic of [`count_row`]: it never falls where numbers rise, however
+/// they are rounded, so a threshold of an earlier slice is below and one of a later slice is above.
+fn slice_of(number: f32) -> usize {
+    let place = (number - LOWEST) * PER_UNIT;
+    place.max(0.0).min((N_SLICES - 1) as f32).round_ties_even() as usize
+}
+
 /// The code of a number is how many thresholds are not above it, times `factor`.
 pub(super) struct CountBelow<'a> {
     pub x: &'a [f32],
     pub factor: f32,
-    pub thresholds: &'a [f32],
+    pub thresholds: &'a Thresholds,
     pub q: u32,
     pub out: &'a mut [u8],
 }
@@ -30,21 +81,20 @@ fn count_below<L: Lanes, const Q: u32>(
     l: L,
     x: &[f32],
     factor: f32,
-    thresholds: &[f32],
+    thresholds: &Thresholds,
     out: &mut [u8],
 ) {
     let width = 2 * Q as usize; // bytes that a row takes
-    let starts = Starts::of(thresholds);
     let (rows, tail) = arrays::split::<_, LANES>(x);
     for (i, row) in rows.iter().enumerate() {
-        let codes = count_row::<L, Q>(l, row, factor, thresholds, &starts);
+        let codes = count_row(l, row, factor, thresholds);
         l.pack::<Q>(codes, &mut out[i * width..][..width + 16]);
     }
     if !tail.is_empty() {
         let mut row = [0.0; LANES];
         row[..tail.len()].copy_from_slice(tail);
         let mut counts = [0; LANES];
-        l.store_u(count_row::<L, Q>(l, &row, factor, thresholds, &starts), &mut counts);
+        l.store_u(count_row(l, &row, factor, thresholds), &mut counts);
         // Codes that are not there are zeros.
         counts[tail.len()..].fill(0);
         let mut packed = [0; 2 * 16 + 16];
@@ -54,60 +104,22 @@ fn count_below<L: Lanes, const Q: u32>(
     }
 }
 
-/// Up to four bits each threshold is compared with sixteen numbers at once; where there are more, each
-/// number is looked up.
 #[inline(always)]
-fn count_row<L: Lanes, const Q: u32>(
-    l: L,
-    row: &[f32; LANES],
-    factor: f32,
-    thresholds: &[f32],
-    starts: &Starts,
-) -> L::U {
+fn count_row<L: Lanes>(l: L, row: &[f32; LANES], factor: f32, thresholds: &Thresholds) -> L::U {
     let scaled = l.mul(l.load(row), l.splat(factor));
-    if Q <= 4 {
+    let Some(slices) = &thresholds.slices else {
         let mut count = l.splat_u(0);
-        for threshold in thresholds {
+        for threshold in &thresholds.all {
             count = l.add_u(count, l.not_above(l.splat(*threshold), scaled));
         }
         return count;
-    }
-    let (mut numbers, mut counts) = ([0.0; LANES], [0; LANES]);
-    l.store(scaled, &mut numbers);
-    for (count, number) in counts.iter_mut().zip(numbers) {
-        *count = starts.count(number, thresholds);
-    }
-    l.load_u(&counts)
-}
-
-/// Where to begin to count: for each of 512 slices of -8..8 the thresholds that are clearly below it,
-/// however a number was rounded into its slice.
-struct Starts([u8; 512]);
-
-impl Starts {
-    const PER_UNIT: f32 = 32.0;
-
-    fn of(thresholds: &[f32]) -> Self {
-        let mut starts = [0; 512];
-        if thresholds.len() > 15 {
-            for (i, start) in starts.iter_mut().enumerate() {
-                let slice = (i as f32 - 0.01) / Self::PER_UNIT - 8.0;
-                *start = thresholds.partition_point(|t| *t < slice) as u8;
-            }
-        }
-        Self(starts)
-    }
-
-    #[inline(always)]
-    fn count(&self, number: f32, thresholds: &[f32]) -> u32 {
-        // Saturates, and takes NaN, which only refused groups hold, for 0.
-        let slice = ((number + 8.0) * Self::PER_UNIT) as usize;
-        let mut count = usize::from(self.0[slice.min(511)]);
-        while thresholds.get(count).is_some_and(|t| *t <= number) {
-            count += 1;
-        }
-        count as u32
-    }
+    };
+    // NaN, which only refused groups hold, goes to the first slice.
+    let place = l.mul(l.sub(scaled, l.splat(LOWEST)), l.splat(PER_UNIT));
+    let place = l.min(l.max(place, l.splat(0.0)), l.splat((N_SLICES - 1) as f32));
+    let slice = l.round_nearest(place);
+    let before = l.round_nearest(l.look_up(&slices.before, slice));
+    l.add_u(before, l.not_above(l.look_up(&slices.within, slice), scaled))
 }
 
 /// What codes stand for.
@@ -184,20 +196,37 @@ fn pack_low<L: Lanes, const Q: u32>(l: L, x: &[f32], shift: u32, out: &mut [u8])
     }
 }
 
-/// The sum of `a[i] * b[i]` in f64, in the order of FORMAT.md, section 9: sixteen sums, of the products
-/// whose number is i modulo 16, each from the first on; then these in their order. Every product is
-/// exact.
+/// Adds the products `a[i] * b[i]` in f64, where they are exact, to sixteen sums, of those whose number is
+/// i modulo 16, each from the first on (FORMAT.md, section 9).
+pub(super) struct AddProducts<'a> {
+    pub sums: &'a mut [f64; LANES],
+    pub a: &'a [f32],
+    pub b: &'a [f32],
+}
+
+/// The sum of all products: the sixteen in their order.
+#[cfg(test)]
 pub(crate) fn sum_of_products(a: &[f32], b: &[f32]) -> f64 {
-    let mut sums = [0.0f64; LANES];
-    let (a_rows, a_tail) = arrays::split::<_, LANES>(a);
-    let (b_rows, b_tail) = arrays::split::<_, LANES>(b);
-    for (a, b) in a_rows.iter().zip(b_rows) {
-        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += f64::from(*a) * f64::from(*b);
+    super::Kernel::new(super::Simd::Auto).sum_of_products(a, b)
+}
+
+impl Operation for AddProducts<'_> {
+    type Output = ();
+
+    /// Plain loops: what they become is vectors of the instruction set they are compiled for.
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        let (a_rows, a_tail) = arrays::split::<_, LANES>(self.a);
+        let (b_rows, b_tail) = arrays::split::<_, LANES>(self.b);
+        let mut sums = *self.sums;
+        for (a, b) in a_rows.iter().zip(b_rows) {
+            for i in 0..LANES {
+                sums[i] += f64::from(a[i]) * f64::from(b[i]);
+            }
         }
+        for i in 0..a_tail.len().min(b_tail.len()) {
+            sums[i] += f64::from(a_tail[i]) * f64::from(b_tail[i]);
+        }
+        *self.sums = sums;
     }
-    for ((sum, a), b) in sums.iter_mut().zip(a_tail).zip(b_tail) {
-        *sum += f64::from(*a) * f64::from(*b);
-    }
-    sums.iter().sum()
 }

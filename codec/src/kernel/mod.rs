@@ -15,6 +15,7 @@ mod avx512;
 mod hadamard;
 mod lanes;
 mod levels;
+mod masks;
 pub(crate) mod rans;
 mod scan;
 pub(crate) mod step;
@@ -24,7 +25,10 @@ mod uniform;
 use lanes::{Lanes, Portable};
 
 pub(crate) use hadamard::Range;
+pub(crate) use levels::Thresholds;
+#[cfg(test)]
 pub(crate) use levels::sum_of_products;
+pub(crate) use masks::SLACK as MASK_SLACK;
 pub(crate) use step::Step;
 pub(crate) use trellis::{Found, Penalty};
 pub(crate) use uniform::{Grid, Rounding};
@@ -132,7 +136,7 @@ impl Kernel {
         self,
         x: &[f32],
         factor: f32,
-        thresholds: &[f32],
+        thresholds: &Thresholds,
         q: u32,
         out: &mut [u8],
     ) {
@@ -232,6 +236,30 @@ impl Kernel {
         self.run(step::Multiply { k, size, step, first });
     }
 
+    /// The values of `x` at the set bits of `masks`, 64 a mask, at the head of `out`, which has
+    /// [`MASK_SLACK`] values to spare behind them; says how many they are.
+    pub(crate) fn compress(self, x: &[f32], masks: &[u64], out: &mut [f32]) -> usize {
+        self.run(masks::Compress { x, masks, out })
+    }
+
+    /// `out` is the values at the head of `x` times `gain` where bits of `masks` are set, 64 a mask, and
+    /// zeros elsewhere; `x` has [`MASK_SLACK`] values more. Says how many were used.
+    pub(crate) fn expand(self, x: &[f32], masks: &[u64], gain: f32, out: &mut [f32]) -> usize {
+        self.run(masks::Expand { x, masks, gain, out })
+    }
+
+    /// The sum of the products `a[i] * b[i]` in f64, in the order of FORMAT.md, section 9.
+    pub(crate) fn sum_of_products(self, a: &[f32], b: &[f32]) -> f64 {
+        let mut sums = [0.0; 16];
+        self.add_products(&mut sums, a, b);
+        sums.iter().sum()
+    }
+
+    /// Adds the products `a[i] * b[i]`, exact in f64, to the sums of those whose number is i modulo 16.
+    pub(crate) fn add_products(self, sums: &mut [f64; 16], a: &[f32], b: &[f32]) {
+        self.run(levels::AddProducts { sums, a, b });
+    }
+
     /// Values of the packed codes in `packed`: `lo + code * step`.
     pub(crate) fn dequantize(self, packed: &[u8], grid: &Grid, out: &mut [f32]) {
         self.run(uniform::Dequantize { packed, grid, out });
@@ -287,6 +315,84 @@ mod tests {
                     .collect();
                 assert_eq!(rotated[0], rotated[1], "n = {n}");
                 assert_eq!(rotated[0], rotated[2], "n = {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_level_moves_values_by_masks_alike() {
+        for x in vectors(16 * 64) {
+            for key in 0..8 {
+                // All densities, none and all among them.
+                let mask = |i: u64| match (key, i % 5) {
+                    (_, 0) => 0,
+                    (_, 1) => u64::MAX,
+                    (0..4, _) => word(key, i) & word(key + 9, i),
+                    _ => word(key, i) | word(key + 9, i),
+                };
+                let masks: Vec<_> = (0..16).map(mask).collect();
+                let chosen = |i: &usize| masks[i / 64] >> (i % 64) & 1 == 1;
+                let expected: Vec<_> = (0..x.len()).filter(chosen).map(|i| x[i]).collect();
+                for kernel in levels() {
+                    let mut kept = vec![f32::NAN; expected.len() + MASK_SLACK];
+                    assert_eq!(kernel.compress(&x, &masks, &mut kept), expected.len());
+                    assert_eq!(bits(&kept[..expected.len()]), bits(&expected));
+                    kept[expected.len()..].fill(f32::NAN);
+                    let mut back = vec![f32::NAN; x.len()];
+                    assert_eq!(kernel.expand(&kept, &masks, 0.75, &mut back), expected.len());
+                    let spread = |i| if chosen(&i) { x[i] * 0.75 } else { 0.0 };
+                    assert_eq!(bits(&back), bits(&(0..x.len()).map(spread).collect::<Vec<_>>()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_level_finds_the_code_of_a_number_between_thresholds() {
+        let middles = |n: i32| (1 - n..n).map(|i| i as f32 * 0.0169 + (i as f32 * 0.01).powi(3));
+        for q in 1..=8u32 {
+            let all: Vec<f32> = middles(1 << (q - 1)).collect();
+            let thresholds = Thresholds::new(all.clone());
+            let beside = |t: &f32| [t.next_down(), *t, t.next_up()];
+            let mut x: Vec<f32> = all.iter().flat_map(beside).collect();
+            x.extend([
+                0.0,
+                -0.0,
+                1e-40,
+                -9.0,
+                9.0,
+                -1e30,
+                f32::MAX,
+                f32::INFINITY,
+                f32::NEG_INFINITY,
+            ]);
+            x.extend((0..5000).map(|i| (word(3, i) >> 40) as f32 * 1e-6 - 8.4));
+            let expected: Vec<_> =
+                x.iter().map(|x| all.partition_point(|t| t <= x) as f32).collect();
+            let table = std::array::from_fn(|i| i as f32);
+            for kernel in levels() {
+                let mut packed = vec![0; crate::code::packed_len(x.len(), q) + 16];
+                kernel.count_below(&x, 1.0, &thresholds, q, &mut packed);
+                let mut codes = vec![f32::NAN; x.len()];
+                kernel.look_up(&packed, q, &table, &mut codes);
+                for ((code, expected), x) in codes.iter().zip(&expected).zip(&x) {
+                    assert_eq!(code, expected, "{x} in {q} bits");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sums_of_products_do_not_depend_on_the_level_or_on_cuts() {
+        for (a, b) in vectors(5003).into_iter().zip(vectors(5003).into_iter().rev()) {
+            let expected = Kernel::new(Simd::Scalar).sum_of_products(&a, &b);
+            for kernel in levels() {
+                assert_eq!(kernel.sum_of_products(&a, &b).to_bits(), expected.to_bits());
+                let mut sums = [0.0; 16];
+                for at in [0..32, 32..4096, 4096..5003] {
+                    kernel.add_products(&mut sums, &a[at.clone()], &b[at]);
+                }
+                assert_eq!(sums.iter().sum::<f64>().to_bits(), expected.to_bits());
             }
         }
     }
