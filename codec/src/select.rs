@@ -10,7 +10,7 @@
 use crate::aligned::Aligned;
 use crate::flow::{Run, Source, run_len};
 use crate::group::Job;
-use crate::kernel::{Kernel, MASK_SLACK};
+use crate::kernel::{Kernel, MASK_SLACK, translated};
 use crate::random::word;
 use crate::stage::{Options, Stage};
 use crate::wire::bytes::Cursor;
@@ -102,14 +102,16 @@ impl Selection {
         }
         let before = |blocks: u64| (self.phase + blocks * self.n_chosen) / self.n_blocks;
         let count = before(block + 1) - before(block);
-        self.image(count > self.n_chosen / self.n_blocks, block + 1)
+        let (image, by) = self.image(count > self.n_chosen / self.n_blocks, block + 1);
+        translated(image, by)
     }
 
-    /// The positions of the block before `next`, of the larger or the smaller count.
-    fn image(&self, larger: bool, next: u64) -> u64 {
+    /// The positions of the block before `next`, of the larger or the smaller count, and by what they are
+    /// translated.
+    fn image(&self, larger: bool, next: u64) -> (u64, u64) {
         let word = word(self.key, next);
         let factor = 1 + (((word >> 32) * 63) >> 32) as usize;
-        translated(self.images[usize::from(larger)][factor], word as u32 & 63)
+        (self.images[usize::from(larger)][factor], word & 63)
     }
 
     /// The kept positions, ascending.
@@ -122,33 +124,47 @@ impl Selection {
 struct Masks {
     selection: Selection,
     /// The next block.
-    block: usize,
+    block: u64,
     /// What the counts up to it leave over, below M.
     left_over: u64,
-    room: Vec<u64>,
+    room: MaskRoom,
+}
+
+/// Masks, and how far each is to be translated.
+#[derive(Default)]
+struct MaskRoom {
+    masks: Vec<u64>,
+    by: Vec<u64>,
 }
 
 impl Masks {
-    fn new(selection: Selection, room: Vec<u64>) -> Self {
+    fn new(selection: Selection, room: MaskRoom) -> Self {
         Self { left_over: selection.phase, selection, block: 0, room }
     }
 
-    fn next(&mut self) -> u64 {
-        let Selection { n_blocks, n_chosen, .. } = self.selection;
-        let sum = self.left_over + n_chosen % n_blocks;
-        let larger = sum >= n_blocks;
-        self.left_over = if larger { sum - n_blocks } else { sum };
-        self.block += 1;
-        self.selection.image(larger, self.block as u64)
-    }
-
     /// Those of the next whole blocks; and how many positions they keep.
-    fn take(&mut self, blocks: usize) -> (&[u64], usize) {
-        let mut room = std::mem::take(&mut self.room);
-        room.clear();
-        room.extend((0..blocks).map(|_| self.next()));
-        self.room = room;
-        (&self.room, self.room.iter().map(|mask| mask.count_ones() as usize).sum())
+    fn take(&mut self, kernel: Kernel, blocks: usize) -> (&[u64], usize) {
+        let MaskRoom { masks, by } = &mut self.room;
+        masks.clear();
+        by.clear();
+        let Selection { n_blocks, n_chosen, .. } = self.selection;
+        let (least, more) = match blocks {
+            0 => return (masks, 0),
+            _ => (n_chosen / n_blocks, n_chosen % n_blocks),
+        };
+        let mut count = least * blocks as u64;
+        for _ in 0..blocks {
+            let sum = self.left_over + more;
+            let larger = sum >= n_blocks;
+            self.left_over = if larger { sum - n_blocks } else { sum };
+            count += u64::from(larger);
+            self.block += 1;
+            let (image, translation) = self.selection.image(larger, self.block);
+            masks.push(image);
+            by.push(translation);
+        }
+        kernel.translate(masks, by);
+        (masks, count as usize)
     }
 }
 
@@ -158,8 +174,7 @@ pub(crate) struct Kept {
     waiting: Waiting,
     /// All coefficients of a run.
     run: Aligned,
-    /// Room for masks.
-    masks: Vec<u64>,
+    masks: MaskRoom,
 }
 
 /// A queue in one piece, with room behind it that kernels may read or overwrite.
@@ -253,7 +268,7 @@ impl<S: Source> Source for Pick<'_, S> {
             let waiting = &mut self.kept.waiting;
             // Only the last run ends with less than a block, all of which is kept.
             let (blocks, rest) = run.values.split_at(run.values.len() / BLOCK * BLOCK);
-            let (masks, count) = self.masks.take(blocks.len() / BLOCK);
+            let (masks, count) = self.masks.take(self.kernel, blocks.len() / BLOCK);
             self.kernel.compress(blocks, masks, waiting.room(count));
             waiting.end += count;
             waiting.push(rest);
@@ -307,7 +322,7 @@ impl<S: Source> Source for Spread<'_, S> {
         }
         let Kept { waiting, run, .. } = &mut *self.kept;
         let (blocks, rest) = run.take(n).split_at_mut(n / BLOCK * BLOCK);
-        let (masks, count) = self.masks.take(blocks.len() / BLOCK);
+        let (masks, count) = self.masks.take(self.kernel, blocks.len() / BLOCK);
         while waiting.len() < count + rest.len() {
             let unit = self.from.unit();
             let Some(run) = self.from.next(unit)? else { break };
@@ -367,24 +382,6 @@ const PRODUCTS: [[u8; BLOCK]; BLOCK] = {
 /// For each factor the products with 0..count, as a set.
 fn images_of(count: usize) -> [u64; BLOCK] {
     std::array::from_fn(|factor| PRODUCTS[factor][..count].iter().fold(0, |set, p| set | 1 << p))
-}
-
-/// The set `{ p ^ by }` of the positions p of `mask`.
-fn translated(mut mask: u64, by: u32) -> u64 {
-    const LOWER: [u64; 6] = [
-        0x5555_5555_5555_5555,
-        0x3333_3333_3333_3333,
-        0x0f0f_0f0f_0f0f_0f0f,
-        0x00ff_00ff_00ff_00ff,
-        0x0000_ffff_0000_ffff,
-        0x0000_0000_ffff_ffff,
-    ];
-    for (bit, lower) in LOWER.into_iter().enumerate() {
-        let swapped = (mask & lower) << (1 << bit) | mask >> (1 << bit) & lower;
-        // A choice and not a branch: the bits are random.
-        mask = if by >> bit & 1 == 1 { swapped } else { mask };
-    }
-    mask
 }
 
 impl Stage for Subsample {
@@ -471,9 +468,11 @@ mod tests {
                 let kept: Vec<_> = selection.positions().collect();
                 assert_eq!(kept.len(), subsample.n_kept(n), "{n}, {fraction}");
                 // One after the other as each alone.
-                let mut masks = Masks::new(selection.clone(), Vec::new());
+                let mut masks = Masks::new(selection.clone(), MaskRoom::default());
                 let expected: Vec<_> = (0..n / BLOCK).map(|j| selection.mask(j)).collect();
-                assert_eq!(masks.take(n / BLOCK).0, expected);
+                let (found, count) = masks.take(Kernel::new(crate::Simd::Auto), n / BLOCK);
+                assert_eq!(found, expected);
+                assert_eq!(count + n % BLOCK, kept.len());
                 assert!(kept.is_sorted_by(|a, b| a < b) && kept.iter().all(|p| *p < n));
             }
         }

@@ -3,7 +3,7 @@
 use super::bits::Writer;
 use super::classes::{Counts, TOKENS, Weights, entropy};
 use crate::kernel::rans::{CLASS_BLOCK, token};
-use crate::kernel::{Kernel, Step as Rounding, sum_of_products};
+use crate::kernel::{Kernel, Step as Rounding};
 
 /// What is further than this above a half of a step is rounded up, without dither: it saves more bits than it
 /// costs error.
@@ -39,8 +39,8 @@ impl Plan {
         rounding: Rounding,
         rate: u16,
     ) -> Option<Self> {
-        let energies: Vec<f64> =
-            numbers.chunks(CLASS_BLOCK).map(|block| sum_of_products(block, block)).collect();
+        let energy = |block| kernel.sum_of_products(block, block);
+        let energies: Vec<f64> = numbers.chunks(CLASS_BLOCK).map(energy).collect();
         let rms = (energies.iter().sum::<f64>() / numbers.len() as f64).sqrt();
         if !(rms > 0.0 && rms.is_finite()) {
             return None;

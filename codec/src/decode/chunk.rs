@@ -208,7 +208,7 @@ impl ChunkDecoder {
     pub fn new(options: &DecodeOptions) -> Self {
         Self {
             kernel: Kernel::new(options.simd),
-            worker: Worker::default(),
+            worker: Worker::new(Kernel::new(options.simd)),
             keys: TensorKeys::none(),
             offered: options.device.clone(),
             device: None,

@@ -21,6 +21,7 @@ use crate::wire::{
 use crate::{Error, Result};
 use rules::StreamState;
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::sync::Arc;
 
 /// How to decode.
@@ -151,6 +152,11 @@ pub struct Decoder {
     stream: StreamState,
     poisoned: bool,
 }
+
+/// Bytes of a record that room is taken for at once.
+const AT_ONCE: usize = 1 << 20;
+/// Missing bytes of a chunk from which they are read without a stop between.
+const WORTH_READING: usize = 1 << 14;
 
 /// What the bytes being collected are.
 enum Step {
@@ -343,14 +349,41 @@ impl Decoder {
     fn fill(&mut self, n: usize, input: &mut &[u8]) -> Result<bool> {
         let wanted = n.saturating_sub(self.buffer.len()).min(input.len());
         let (head, rest) = input.split_at(wanted);
-        if self.buffer.capacity() < self.buffer.len() + wanted {
-            let room = (2 * self.buffer.capacity()).max(self.buffer.len() + wanted).min(n);
-            self.buffer.reserve_exact(room - self.buffer.len());
-        }
+        self.make_room(wanted, n);
         self.buffer.extend_from_slice(head);
         self.taken += wanted as u64;
         *input = rest;
         Ok(self.buffer.len() >= n)
+    }
+
+    /// Room for `more` bytes that are there, of `n` that the record has in all. For a chunk up to
+    /// [`AT_ONCE`] is taken unseen: what it takes was charged with its tensor.
+    fn make_room(&mut self, more: usize, n: usize) {
+        let needed = self.buffer.len() + more;
+        if self.buffer.capacity() < needed {
+            let is_chunk = matches!(self.step, Step::Body(header) if header.kind == kind::CHUNK);
+            let least = if is_chunk { AT_ONCE } else { needed };
+            let room = (4 * self.buffer.capacity()).max(needed).max(least).min(n.max(needed));
+            self.buffer.reserve_exact(room - self.buffer.len());
+        }
+    }
+
+    /// Reads what is missing of a long chunk straight to where it stays; says how many bytes came.
+    pub(crate) fn read_body(&mut self, inner: &mut impl Read) -> std::io::Result<usize> {
+        let Step::Body(header) = self.step else { return Ok(0) };
+        let n = header.body_len as usize + TRAILER_LEN;
+        let missing = n.saturating_sub(self.buffer.len());
+        let is_whole = header.kind == kind::CHUNK && !self.headers_only;
+        if missing < WORTH_READING || !is_whole || self.poisoned {
+            return Ok(0);
+        }
+        self.make_room(1, n);
+        let before = self.buffer.len();
+        let room = (self.buffer.capacity() - before).min(missing) as u64;
+        let result = inner.take(room).read_to_end(&mut self.buffer);
+        let read = self.buffer.len() - before;
+        self.taken += read as u64;
+        result.map(|_| read)
     }
 
     /// Decides from its header what to do with a record.

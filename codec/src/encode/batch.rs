@@ -19,7 +19,7 @@ pub(super) enum Item<'a> {
 }
 
 /// Groups that are coded side by side for each thread: enough that all are busy to the end.
-const GROUPS_PER_THREAD: usize = 8;
+const GROUPS_PER_THREAD: usize = 128;
 /// Values of them beyond which no more are taken.
 const VALUES_PER_THREAD: usize = 1 << 20;
 

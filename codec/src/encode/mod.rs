@@ -99,9 +99,10 @@ impl Encoder {
     /// [`into_output`](Self::into_output) gives it back.
     pub fn with_output(options: EncodeOptions, out: Vec<u8>) -> Result<Self> {
         options.check()?;
+        let kernel = Kernel::new(options.simd);
         let mut encoder = Self {
-            kernel: Kernel::new(options.simd),
-            workers: (0..options.threads.max(1)).map(|_| Worker::default()).collect(),
+            kernel,
+            workers: (0..options.threads.max(1)).map(|_| Worker::new(kernel)).collect(),
             options,
             out,
             cleared: 0,

@@ -1,9 +1,7 @@
 //! The lossless stages at the end of a pipeline. Numbers 0x30..=0x3f on the wire.
 
-mod shuffle;
 mod zstandard;
 
-pub(crate) use shuffle::{shuffle, unshuffle};
 pub(crate) use zstandard::Zstandard;
 
 use crate::stage::{Entry, Options};

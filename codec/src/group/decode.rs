@@ -81,7 +81,7 @@ pub(crate) fn decode(
     worker: &mut Worker,
     target: Target<'_>,
 ) -> Result<()> {
-    let Worker { flow, payload: buffer, planes, zstandard } = worker;
+    let Worker { flow, payload: buffer, planes, zstandard, .. } = worker;
     let payload = open(spec, dtype, header, payload, (buffer, zstandard))?;
     let coded = Coded { spec, dtype, n: header.n_values, payload };
     if !spec.is_lossy() || coded.n == 0 {

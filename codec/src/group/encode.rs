@@ -138,9 +138,17 @@ fn put_lossless_within(
     out: &mut Vec<u8>,
 ) -> Result<bool> {
     let spec = &meta.pipelines[usize::from(header.pipeline)];
-    let Worker { planes, zstandard, .. } = worker;
+    let Worker { kernel, planes, zstandard, .. } = worker;
+    if spec.lossless.zstd.is_none() {
+        // Its length is known, and it goes where it stays.
+        if elements.len() <= limit {
+            header.write_to(out);
+            lossless::encode(*kernel, spec, meta.dtype(), elements, out);
+        }
+        return Ok(elements.len() <= limit);
+    }
     planes.clear();
-    lossless::encode(spec, meta.dtype(), elements, planes);
+    lossless::encode(*kernel, spec, meta.dtype(), elements, planes);
     put_within(spec, header, planes, limit, zstandard, out)
 }
 

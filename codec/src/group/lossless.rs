@@ -1,7 +1,6 @@
 //! Groups that travel without loss: element bytes, as they are or sorted by significance.
 
 use super::{Coded, Target};
-use crate::entropy::{shuffle, unshuffle};
 use crate::kernel::Kernel;
 use crate::{DType, Spec, convert};
 
@@ -11,9 +10,19 @@ fn width(dtype: DType) -> usize {
 }
 
 /// Appends P.
-pub(super) fn encode(spec: &Spec, dtype: DType, elements: &[u8], out: &mut Vec<u8>) {
+pub(super) fn encode(
+    kernel: Kernel,
+    spec: &Spec,
+    dtype: DType,
+    elements: &[u8],
+    out: &mut Vec<u8>,
+) {
     match spec.lossless.shuffle {
-        true => shuffle(elements, width(dtype), out),
+        true => {
+            let at = out.len();
+            out.resize(at + elements.len(), 0);
+            kernel.shuffle(elements, width(dtype), &mut out[at..]);
+        }
         false => out.extend_from_slice(elements),
     }
 }
@@ -26,12 +35,17 @@ pub(super) fn decode(
     target: Target<'_>,
 ) -> crate::Result<()> {
     let Coded { spec, dtype, payload, n } = coded;
+    let to_elements = |elements: &mut [u8]| match spec.lossless.shuffle {
+        true => kernel.unshuffle(payload, width(dtype), elements),
+        false => elements.copy_from_slice(payload),
+    };
     let (to, weight) = match target {
         Target::Elements(elements) => {
-            match spec.lossless.shuffle {
-                true => unshuffle(payload, width(dtype), elements),
-                false => elements.copy_from_slice(payload),
-            }
+            to_elements(elements);
+            return Ok(());
+        }
+        Target::F32(values) if dtype == DType::F32 && cfg!(target_endian = "little") => {
+            to_elements(bytemuck::cast_slice_mut(values));
             return Ok(());
         }
         Target::F32(values) => (values, None),
@@ -40,7 +54,7 @@ pub(super) fn decode(
     let elements = match spec.lossless.shuffle {
         true => {
             buffer.resize(payload.len(), 0);
-            unshuffle(payload, width(dtype), buffer);
+            kernel.unshuffle(payload, width(dtype), buffer);
             &*buffer
         }
         false => payload,

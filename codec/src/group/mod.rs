@@ -77,8 +77,8 @@ impl TensorKeys {
 }
 
 /// Buffers that are reused from group to group; one per thread.
-#[derive(Default)]
 pub(crate) struct Worker {
+    pub(crate) kernel: Kernel,
     pub(crate) flow: Buffers,
     /// P, where it is not the bytes on the wire.
     pub(crate) payload: Vec<u8>,
@@ -107,6 +107,16 @@ pub(crate) struct Work {
 }
 
 impl Worker {
+    pub(crate) fn new(kernel: Kernel) -> Self {
+        Self {
+            kernel,
+            flow: Buffers::default(),
+            payload: Vec::new(),
+            planes: Vec::new(),
+            zstandard: Zstandard::default(),
+        }
+    }
+
     /// Gives the buffers back; compression contexts stay.
     pub(crate) fn release(&mut self) {
         self.flow = Buffers::default();

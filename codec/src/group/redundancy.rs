@@ -5,7 +5,7 @@
 //! compressing each group to see would cost many times what coding it costs. So a sample decides who is
 //! tried: the exact lengths decide the rest.
 
-use crate::entropy::{Zstandard, shuffle};
+use crate::entropy::Zstandard;
 use crate::{DType, Result, arrays};
 
 /// Values that are compared with each other, one from anywhere in each of as many parts of the group:
@@ -105,7 +105,8 @@ fn estimate(elements: &[u8], zstandard: &mut Zstandard) -> Result<usize> {
         sample.extend_from_slice(&elements[2 * start..2 * (start + RUN).min(n)]);
     }
     let (mut planes, mut frame) = (Vec::new(), Vec::new());
-    shuffle(&sample, 2, &mut planes);
+    planes.extend(sample.iter().step_by(2));
+    planes.extend(sample.iter().skip(1).step_by(2));
     let length = match zstandard.compress(1, &planes, planes.len(), &mut frame)? {
         true => frame.len(),
         false => planes.len(),

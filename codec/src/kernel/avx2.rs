@@ -3,6 +3,7 @@
 use super::Operation;
 use super::lanes::{LANES, Lanes, byte_of, shift_of};
 use super::masks::{PLACES, RANKS};
+use super::shuffle::QUADS;
 use crate::random::{INCREMENT32, MIX32};
 use std::arch::x86_64::*;
 
@@ -203,6 +204,14 @@ impl Lanes for Avx2 {
                 _mm256_i32gather_ps::<4>(table.as_ptr(), places)
             })
         }
+    }
+    #[inline(always)]
+    fn split_quads(self, elements: &[[u8; 4]; QUADS]) -> [[u8; QUADS]; 4] {
+        split_quads(elements)
+    }
+    #[inline(always)]
+    fn join_quads(self, planes: [&[u8; QUADS]; 4]) -> [[u8; 4]; QUADS] {
+        join_quads(planes)
     }
     #[inline(always)]
     fn compress(self, v: Self::F, mask: u16, out: &mut [f32]) {
@@ -447,6 +456,77 @@ pub(super) fn pack_bytes<const Q: u32>(bytes: __m128i, out: &mut [u8]) {
         out[..8].copy_from_slice(&first.to_le_bytes());
         out[Q as usize..Q as usize + 8].copy_from_slice(&second.to_le_bytes());
     }
+}
+
+/// The places of the bytes of four elements, by plane and back: its own inverse.
+#[inline(always)]
+fn transposed_quads(v: __m256i) -> __m256i {
+    // SAFETY: AVX2; called from the two below only.
+    unsafe {
+        let order = _mm256_setr_epi8(
+            0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15, //
+            0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15,
+        );
+        _mm256_shuffle_epi8(v, order)
+    }
+}
+
+/// The four numbers of 64 bits of four registers as a matrix, transposed.
+#[inline(always)]
+fn transposed_words([a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
+    // SAFETY: AVX2; called from the two below only.
+    unsafe {
+        let (low_ab, high_ab) = (_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+        let (low_cd, high_cd) = (_mm256_unpacklo_epi64(c, d), _mm256_unpackhi_epi64(c, d));
+        [
+            _mm256_permute2x128_si256::<0x20>(low_ab, low_cd),
+            _mm256_permute2x128_si256::<0x20>(high_ab, high_cd),
+            _mm256_permute2x128_si256::<0x31>(low_ab, low_cd),
+            _mm256_permute2x128_si256::<0x31>(high_ab, high_cd),
+        ]
+    }
+}
+
+/// The bytes of elements of four, by plane. For processors with AVX2.
+#[inline(always)]
+pub(super) fn split_quads(elements: &[[u8; 4]; QUADS]) -> [[u8; QUADS]; 4] {
+    let mut planes = [[0; QUADS]; 4];
+    // SAFETY: AVX2, called by operations of processors that have it only; four registers are what the
+    // elements take, one is a plane.
+    unsafe {
+        let from: *const __m256i = elements.as_ptr().cast();
+        // Of each eight elements: the eight bytes of a plane together.
+        let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        let mut rows = [_mm256_setzero_si256(); 4];
+        for (i, row) in rows.iter_mut().enumerate() {
+            let eight = _mm256_loadu_si256(from.add(i));
+            *row = _mm256_permutevar8x32_epi32(transposed_quads(eight), order);
+        }
+        for (plane, bytes) in planes.iter_mut().zip(transposed_words(rows)) {
+            _mm256_storeu_si256(plane.as_mut_ptr().cast(), bytes);
+        }
+    }
+    planes
+}
+
+/// The inverse of [`split_quads`]; as it, for processors with AVX2.
+#[inline(always)]
+pub(super) fn join_quads(planes: [&[u8; QUADS]; 4]) -> [[u8; 4]; QUADS] {
+    let mut elements = [[0; 4]; QUADS];
+    // SAFETY: as there.
+    unsafe {
+        let to: *mut __m256i = elements.as_mut_ptr().cast();
+        let order = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
+        let mut rows = [_mm256_setzero_si256(); 4];
+        for (row, plane) in rows.iter_mut().zip(planes) {
+            *row = _mm256_loadu_si256(plane.as_ptr().cast());
+        }
+        for (i, row) in transposed_words(rows).into_iter().enumerate() {
+            let eight = transposed_quads(_mm256_permutevar8x32_epi32(row, order));
+            _mm256_storeu_si256(to.add(i), eight);
+        }
+    }
+    elements
 }
 
 /// For each of eight lanes the places of the four bytes that its code begins in.

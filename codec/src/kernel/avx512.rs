@@ -2,8 +2,9 @@
 #![expect(clippy::incompatible_msrv, reason = "build.rs leaves this module out before Rust 1.89")]
 
 use super::Operation;
-use super::avx2::{bytes_of_codes, pack_bytes, shifts_of_codes};
+use super::avx2::{bytes_of_codes, join_quads, pack_bytes, shifts_of_codes, split_quads};
 use super::lanes::{LANES, Lanes};
+use super::shuffle::QUADS;
 use crate::random::{INCREMENT32, MIX32};
 use std::arch::x86_64::*;
 
@@ -149,6 +150,14 @@ impl Lanes for Avx512 {
             let places = _mm512_and_si512(codes, _mm512_set1_epi32(N as i32 - 1));
             _mm512_i32gather_ps::<4>(places, table.as_ptr())
         }
+    }
+    #[inline(always)]
+    fn split_quads(self, elements: &[[u8; 4]; QUADS]) -> [[u8; QUADS]; 4] {
+        split_quads(elements)
+    }
+    #[inline(always)]
+    fn join_quads(self, planes: [&[u8; QUADS]; 4]) -> [[u8; 4]; QUADS] {
+        join_quads(planes)
     }
     #[inline(always)]
     fn compress(self, v: Self::F, mask: u16, out: &mut [f32]) {

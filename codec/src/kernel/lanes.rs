@@ -1,5 +1,6 @@
 //! Sixteen lanes of f32 and u32: the operations an instruction set has to offer.
 
+use super::shuffle::QUADS;
 use crate::random::word32;
 
 /// How many values a vector holds, at every level.
@@ -42,6 +43,14 @@ pub(super) trait Lanes: Copy {
     fn not_above(self, a: Self::F, b: Self::F) -> Self::U;
     /// The entries of a table, of a power of two entries, at the lowest bits of the codes.
     fn look_up<const N: usize>(self, table: &[f32; N], codes: Self::U) -> Self::F;
+    /// The first bytes of elements of four, their second bytes, and so on.
+    fn split_quads(self, elements: &[[u8; 4]; QUADS]) -> [[u8; QUADS]; 4] {
+        std::array::from_fn(|p| elements.map(|element| element[p]))
+    }
+    /// The inverse.
+    fn join_quads(self, planes: [&[u8; QUADS]; 4]) -> [[u8; 4]; QUADS] {
+        std::array::from_fn(|i| planes.map(|plane| plane[i]))
+    }
     /// The values of the lanes whose bits are set, to the head of `out`; the 16 values from there on may be
     /// overwritten.
     fn compress(self, v: Self::F, mask: u16, out: &mut [f32]);
@@ -213,11 +222,9 @@ impl Lanes for Portable {
     }
     #[inline(always)]
     fn compress(self, v: Self::F, mask: u16, out: &mut [f32]) {
-        let mut at = 0;
-        for (i, v) in v.into_iter().enumerate().filter(|(i, _)| mask >> i & 1 == 1) {
-            debug_assert!(i < LANES);
-            out[at] = v;
-            at += 1;
+        let chosen = v.into_iter().enumerate().filter(|(i, _)| mask >> i & 1 == 1);
+        for ((_, v), out) in chosen.zip(out) {
+            *out = v;
         }
     }
     #[inline(always)]

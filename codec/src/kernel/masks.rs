@@ -97,3 +97,41 @@ pub(super) const RANKS: [[u8; 8]; 256] = {
     }
     ranks
 };
+
+/// The set `{ p ^ by }` of the positions p of `mask`, for `by` below 64.
+#[inline(always)]
+pub(crate) fn translated(mut mask: u64, by: u64) -> u64 {
+    const LOWER: [u64; 6] = [
+        0x5555_5555_5555_5555,
+        0x3333_3333_3333_3333,
+        0x0f0f_0f0f_0f0f_0f0f,
+        0x00ff_00ff_00ff_00ff,
+        0x0000_ffff_0000_ffff,
+        0x0000_0000_ffff_ffff,
+    ];
+    for (bit, lower) in LOWER.into_iter().enumerate() {
+        let swapped = (mask & lower) << (1 << bit) | mask >> (1 << bit) & lower;
+        // A choice without a branch, and that vectors can make, too: all ones where the bit is set.
+        let chosen = (by >> bit & 1).wrapping_neg();
+        mask ^= (mask ^ swapped) & chosen;
+    }
+    mask
+}
+
+/// Translates each mask by its number.
+pub(super) struct Translate<'a> {
+    pub masks: &'a mut [u64],
+    pub by: &'a [u64],
+}
+
+impl Operation for Translate<'_> {
+    type Output = ();
+
+    /// A plain loop, which becomes vectors of the instruction set.
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        for (mask, by) in self.masks.iter_mut().zip(self.by) {
+            *mask = translated(*mask, *by);
+        }
+    }
+}

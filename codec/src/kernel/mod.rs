@@ -18,6 +18,7 @@ mod levels;
 mod masks;
 pub(crate) mod rans;
 mod scan;
+mod shuffle;
 pub(crate) mod step;
 pub(crate) mod trellis;
 mod uniform;
@@ -28,7 +29,7 @@ pub(crate) use hadamard::Range;
 pub(crate) use levels::Thresholds;
 #[cfg(test)]
 pub(crate) use levels::sum_of_products;
-pub(crate) use masks::SLACK as MASK_SLACK;
+pub(crate) use masks::{SLACK as MASK_SLACK, translated};
 pub(crate) use step::Step;
 pub(crate) use trellis::{Found, Penalty};
 pub(crate) use uniform::{Grid, Rounding};
@@ -236,6 +237,11 @@ impl Kernel {
         self.run(step::Multiply { k, size, step, first });
     }
 
+    /// Translates each mask, a set of positions, by its number below 64: `p` becomes `p ^ by`.
+    pub(crate) fn translate(self, masks: &mut [u64], by: &[u64]) {
+        self.run(masks::Translate { masks, by });
+    }
+
     /// The values of `x` at the set bits of `masks`, 64 a mask, at the head of `out`, which has
     /// [`MASK_SLACK`] values to spare behind them; says how many they are.
     pub(crate) fn compress(self, x: &[f32], masks: &[u64], out: &mut [f32]) -> usize {
@@ -258,6 +264,16 @@ impl Kernel {
     /// Adds the products `a[i] * b[i]`, exact in f64, to the sums of those whose number is i modulo 16.
     pub(crate) fn add_products(self, sums: &mut [f64; 16], a: &[f32], b: &[f32]) {
         self.run(levels::AddProducts { sums, a, b });
+    }
+
+    /// Bytes of elements of `size` bytes by plane, into as many bytes.
+    pub(crate) fn shuffle(self, elements: &[u8], size: usize, planes: &mut [u8]) {
+        self.run(shuffle::Shuffle { elements, size, planes });
+    }
+
+    /// The inverse.
+    pub(crate) fn unshuffle(self, planes: &[u8], size: usize, elements: &mut [u8]) {
+        self.run(shuffle::Unshuffle { planes, size, elements });
     }
 
     /// Values of the packed codes in `packed`: `lo + code * step`.
@@ -315,6 +331,24 @@ mod tests {
                     .collect();
                 assert_eq!(rotated[0], rotated[1], "n = {n}");
                 assert_eq!(rotated[0], rotated[2], "n = {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_level_shuffles_to_the_same_bytes_and_back() {
+        for size in [1, 2, 3, 4, 8] {
+            for n in (0..40).chain([63, 64, 65, 100, 1000].into_iter().filter(|n| *n <= LONGEST)) {
+                let bytes: Vec<u8> = (0..n * size).map(|i| word(1, i as u64) as u8).collect();
+                let expected: Vec<u8> =
+                    (0..size).flat_map(|p| bytes.iter().skip(p).step_by(size).copied()).collect();
+                for kernel in levels() {
+                    let (mut planes, mut back) = (vec![0; bytes.len()], vec![0; bytes.len()]);
+                    kernel.shuffle(&bytes, size, &mut planes);
+                    assert_eq!(planes, expected, "{n} of {size}");
+                    kernel.unshuffle(&planes, size, &mut back);
+                    assert_eq!(back, bytes, "{n} of {size}");
+                }
             }
         }
     }

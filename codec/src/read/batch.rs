@@ -5,33 +5,43 @@ use crate::decode::{EncodedChunk, decode_all};
 use crate::group::decode_memory;
 use crate::limits::Allowance;
 use crate::{Error, Result, Tensor};
-use std::collections::BTreeMap;
 
-/// Makes `data` longer by the values of a chunk. What it takes is charged first: all of a tensor of
-/// known size when its first chunk is there, else at least twice what there was, which is there as
-/// well until it has been copied.
+/// Makes room in `data` for the values of a chunk behind the `filled` bytes; returns where they end. What
+/// that takes is charged first: all of a tensor of known size when its first chunk is there, else at
+/// least twice what there was, which is there as well until it has been copied.
 pub(super) fn grow(
     data: &mut Vec<u8>,
+    filled: usize,
     chunk: &EncodedChunk,
     allowance: &mut Allowance,
-) -> Result<()> {
-    let grown = data.len() + chunk.decoded_len();
-    if data.capacity() < grown {
-        let meta = chunk.meta();
-        let old = data.capacity() as u64;
-        let new = match meta.n_values() {
-            Some(n) => meta.dtype().byte_len_of(n).unwrap_or(u64::MAX),
-            None => (2 * old).max(grown as u64),
-        };
-        let charged = allowance.charge("a whole tensor", new);
+) -> Result<usize> {
+    let grown = filled + chunk.decoded_len();
+    if data.len() >= grown {
+        return Ok(grown);
+    }
+    let meta = chunk.meta();
+    let mut take = |bytes: u64| {
+        let charged = allowance.charge("a whole tensor", bytes);
         charged.map_err(|e| e.in_tensor(meta.name()))?;
-        let refused = || Error::limit("a whole tensor", new, new).in_tensor(meta.name());
-        let room = usize::try_from(new).map_err(|_| refused())?;
-        data.try_reserve_exact(room - data.len()).map_err(|_| refused())?;
-        allowance.release(old);
+        let refused = || Error::limit("a whole tensor", bytes, bytes).in_tensor(meta.name());
+        let room = usize::try_from(bytes).map_err(|_| refused())?;
+        // To be refused and not to end here, where there is no such room at all.
+        Vec::<u8>::new().try_reserve_exact(room).map(|()| room).map_err(|_| refused())
+    };
+    if let Some(n) = meta.n_values() {
+        let room = take(meta.dtype().byte_len_of(n).unwrap_or(u64::MAX))?;
+        // Zeros that the system gives out as they are touched, by the thread that decodes to them.
+        *data = vec![0; room];
+        return Ok(grown);
+    }
+    if data.capacity() < grown {
+        let old = data.capacity();
+        let room = take((2 * old as u64).max(grown as u64))?;
+        data.reserve_exact(room - data.len());
+        allowance.release(old as u64);
     }
     data.resize(grown, 0);
-    Ok(())
+    Ok(grown)
 }
 
 /// Chunks of any tensors that are decoded side by side.
@@ -56,14 +66,15 @@ struct Pending {
 }
 
 /// Chunks for each thread: enough that all are busy to the end.
-const CHUNKS_PER_THREAD: usize = 8;
+const CHUNKS_PER_THREAD: usize = 128;
 const VALUES_PER_THREAD: usize = 1 << 20;
 
 impl Batch {
+    /// A chunk of the last tensor, whose values start at this byte of it.
     pub(super) fn push<R>(
         &mut self,
         tensors: &mut [Tensor],
-        chunk: EncodedChunk,
+        (at, chunk): (usize, EncodedChunk),
         reader: &mut Reader<R>,
     ) -> Result<()> {
         let tensor = tensors.len() - 1;
@@ -71,7 +82,7 @@ impl Batch {
         // room to wait, none does: what can be read does not depend on the number of threads.
         let may_wait = reader.workers.len() > 1 && self.charge(&chunk, reader);
         self.n_values += chunk.n_values();
-        self.chunks.push(Pending { tensor, at: 0, chunk });
+        self.chunks.push(Pending { tensor, at, chunk });
         match may_wait {
             false => self.decode(tensors, reader),
             true => Ok(()),
@@ -95,7 +106,7 @@ impl Batch {
             || self.n_values >= threads * VALUES_PER_THREAD
     }
 
-    /// Decodes all to the ends of the data of their tensors.
+    /// Decodes all, each to its place.
     pub(super) fn decode<R>(
         &mut self,
         tensors: &mut [Tensor],
@@ -103,13 +114,6 @@ impl Batch {
     ) -> Result<()> {
         if self.chunks.is_empty() {
             return Ok(());
-        }
-        // Where each starts: its tensor's data ends with what is in the batch.
-        let mut ends: BTreeMap<usize, usize> = BTreeMap::new();
-        for pending in self.chunks.iter_mut().rev() {
-            let end = ends.entry(pending.tensor).or_insert(tensors[pending.tensor].data.len());
-            *end -= pending.chunk.decoded_len();
-            pending.at = *end;
         }
         let mut jobs = Vec::with_capacity(self.chunks.len());
         let mut chunks = self.chunks.iter().peekable();

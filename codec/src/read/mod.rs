@@ -103,18 +103,19 @@ impl<R: Read> Reader<R> {
     }
 
     fn read_into_all(&mut self, tensors: &mut Vec<Tensor>, batch: &mut Batch) -> Result<()> {
-        let mut open: Option<Arc<TensorMeta>> = None;
+        let (mut open, mut filled): (Option<Arc<TensorMeta>>, _) = (None, 0);
         while let Some(event) = self.next_event()? {
             match event {
                 Event::Tensor(meta) => {
                     meta.supported()?;
                     tensors.push(self.begin(&meta, batch)?);
-                    open = Some(meta);
+                    (open, filled) = (Some(meta), 0);
                 }
                 Event::Chunk(chunk) if open.is_some() => {
                     let Some(tensor) = tensors.last_mut() else { continue };
-                    grow(&mut tensor.data, &chunk, self.decoder.allowance())?;
-                    batch.push(tensors, chunk, self)?;
+                    let at = filled;
+                    filled = grow(&mut tensor.data, at, &chunk, self.decoder.allowance())?;
+                    batch.push(tensors, (at, chunk), self)?;
                     if batch.is_full(self.workers.len()) {
                         batch.decode(tensors, self)?;
                     }
@@ -173,6 +174,9 @@ impl<R: Read> Reader<R> {
             self.unread.start = self.unread.end - input.len();
             if event.is_some() {
                 return Ok(event.map(|event| self.noted(event)));
+            }
+            if self.decoder.read_body(&mut self.inner)? > 0 {
+                continue;
             }
             let n = loop {
                 match self.inner.read(&mut self.input) {

@@ -109,17 +109,17 @@ impl<'a, R: Read> TensorReader<'a, R> {
     pub fn read(mut self) -> Result<Tensor> {
         self.refuse_unsupported()?;
         self.refuse_handed_out()?;
-        let mut data = Vec::new();
+        let (mut data, mut filled) = (Vec::new(), 0);
         loop {
             let chunks = self.next_batch()?;
             if chunks.is_empty() {
                 break;
             }
-            let at = data.len();
+            let at = filled;
             for chunk in &chunks {
-                grow(&mut data, chunk, self.reader.decoder.allowance())?;
+                filled = grow(&mut data, filled, chunk, self.reader.decoder.allowance())?;
             }
-            self.decode(&chunks, &mut data[at..])?;
+            self.decode(&chunks, &mut data[at..filled])?;
         }
         // From here on it is the caller's.
         self.reader.decoder.allowance().release(data.capacity() as u64);
