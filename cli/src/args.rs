@@ -89,7 +89,8 @@ pub struct Talk {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Tensor files")]
 pub struct TensorFile {
-    /// Element type of raw bytes: f32, f16, bf16, i64, u8, ...
+    /// Element type of raw bytes: f32, f16, bf16, i64, u8, ...; and of arrays of a type that NumPy has no
+    /// name for (V2, V1): bf16, f8_e4m3, f8_e5m2
     #[arg(long, value_name = "TYPE", value_parser = parse_dtype)]
     pub dtype: Option<DType>,
     /// Dimensions of raw bytes, such as 64,3,5,5; a first one of -1 is however many there are
@@ -102,6 +103,13 @@ pub struct TensorFile {
     /// safetensors-index, npy, npz, raw
     #[arg(long = "from", value_name = "FORMAT")]
     pub format: Option<Format>,
+    /// Leave out what no tensor can hold, such as arrays of text in an npz, and say so, instead of
+    /// refusing the file
+    #[arg(long)]
+    pub skip_unsupported: bool,
+    /// Take tensors that are in the shards and not in their index, too
+    #[arg(long)]
+    pub unlisted: bool,
 }
 
 impl TensorFile {
@@ -117,30 +125,29 @@ impl TensorFile {
     pub fn options(&self, input: &Input) -> anyhow::Result<RawOptions> {
         let is_raw = self.dtype.is_some() || self.shape.is_some();
         let format = self.format_of(input);
+        let is_numpy = matches!(format, Some(Format::Npy | Format::Npz)) && self.shape.is_none();
         if let Some(format) = format
             && format != Format::Raw
+            && !is_numpy
             && is_raw
         {
             let message = "--dtype and --shape describe raw bytes, but the input is";
             Err(Usage::new(format!("{message} {format}")))?;
         }
         let complete = self.dtype.is_some() && self.shape.is_some();
-        if (is_raw || format == Some(Format::Raw)) && !complete {
+        if ((is_raw && !is_numpy) || format == Some(Format::Raw)) && !complete {
             Err(Usage::new("raw bytes need both --dtype and --shape"))?;
         }
         if let (Some(dtype), Some(shape)) = (self.dtype, &self.shape) {
             check_shape(dtype, shape)?;
-        }
-        if let Input::Path(path) = input
-            && path.is_dir()
-        {
-            Err(Usage::new(format!("{} is a folder, not a file", path.display())))?;
         }
         Ok(RawOptions {
             format: self.format,
             dtype: self.dtype,
             shape: self.shape.clone(),
             name: self.name.clone(),
+            skip_unsupported: self.skip_unsupported,
+            unlisted: self.unlisted,
         })
     }
 }

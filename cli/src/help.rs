@@ -167,8 +167,15 @@ point to are written in place: they are not atomic, and hold a part after an err
 removed; an output that is the input itself is refused.
   Ctrl-C and requests to terminate remove the temporary file, except under nohup. What a kill or a \
 power failure leaves behind is called .fedpress-*.tmp.
-  Files of torch (.pt) are pickles, programs that run when they are loaded, and are not read; the \
-message says how to convert them.";
+  npy and npz arrays are read whatever their order of elements and bytes; one in Fortran order is in \
+memory once. Arrays of ml_dtypes, which NumPy has no name for, are what --dtype says (bf16, f8_e4m3, \
+f8_e5m2). An npz with arrays that no tensor can hold, such as text, is read with --skip-unsupported, \
+without these.
+  A folder is an input: its index, or its only safetensors file, as Hugging Face lays models out. Tensors \
+that the index does not list are said and left out; --unlisted takes them. decode writes shards and their \
+index again, where the output is called .index.json (--shard-size).
+  Files of torch (.pt) are pickles, programs that run when they are loaded, and are not read; nor are \
+HDF5 and Keras files, ONNX, GGUF and zarr; the message says how to convert them.";
 
 const SEEDS: &str = "\
 Seeds:

@@ -510,7 +510,7 @@ class Records:
         require(self.at == self.end, f"The record before byte {self.after} has bytes left over.")
         return self.after
 
-    def next(self, *allowed, limit=1 << 24):
+    def next(self, *allowed, limit=1 << 27):
         """Goes to the next known record and gives its kind; behind an index nothing is skipped."""
         kind = None
         while kind not in KNOWN:
@@ -554,7 +554,7 @@ class Records:
     def description(self, taken, valid_flags, listed=None):
         """4, up to the dimensions; also 3.2: (name, dtype, shape, open), and the flags."""
         name = self.text(65536)
-        require("\0" not in name and name not in taken, f"The name {name!r} is not unique or NUL.")
+        require(name not in taken, f"The name {name!r} is not unique.")
         require(listed is None or name == listed[0], f"The manifest does not list {name!r} here.")
         taken.add(name)
         number = self.number("B")
@@ -659,9 +659,9 @@ def read_stream(data, start):
     if kind == METADATA:
         metadata = {}
         for _ in range(r.varint()):
-            key = r.text(1 << 20)                      # code points order like bytes of UTF-8
+            key = r.text(1 << 27)                      # code points order like bytes of UTF-8
             require(before is None or before < key, "The metadata keys do not ascend.")
-            metadata[key], before = r.text(1 << 20), key
+            metadata[key], before = r.text(1 << 27), key
         kind = r.next(MANIFEST, *follow)
     if kind == MANIFEST:
         names = set()

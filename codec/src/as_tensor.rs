@@ -38,7 +38,7 @@ pub trait AsTensor {
 /// # Ok::<(), fedpress::Error>(())
 /// ```
 pub trait NamedTensor {
-    /// UTF-8 without NUL, unique within its stream.
+    /// UTF-8, unique within its stream.
     fn name(&self) -> &str;
     /// Its values.
     fn values(&self) -> &dyn AsTensor;

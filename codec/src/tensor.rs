@@ -175,7 +175,7 @@ pub(crate) fn in_memory(shape: &[u64]) -> Result<Vec<usize>> {
 /// A borrowed tensor: what [`crate::encode()`] takes.
 #[derive(Debug, Clone, Copy)]
 pub struct TensorView<'a> {
-    /// UTF-8 without NUL, unique within its stream.
+    /// UTF-8, unique within its stream.
     pub name: &'a str,
     /// Element type.
     pub dtype: DType,

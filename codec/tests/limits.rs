@@ -184,7 +184,7 @@ fn a_tensor_that_does_not_fit_the_limit_is_refused_when_read_whole() {
 fn a_record_that_does_not_fit_the_limit_is_refused_before_its_bytes() {
     let _turn = turn();
     for kind in [METADATA, MANIFEST, TENSOR, INDEX] {
-        let stream = [PREAMBLE.to_vec(), record_header(kind, 1 << 24)].concat();
+        let stream = [PREAMBLE.to_vec(), record_header(kind, 1 << 27)].concat();
         let (result, peak) = peak_of(|| fedpress::decode(&stream, &limited(MIB)));
         assert_limit_exceeded(result, MIB);
         assert!(peak < MIB, "{peak}");
@@ -200,9 +200,9 @@ fn a_record_that_does_not_fit_the_limit_is_refused_before_its_bytes() {
 fn memory_for_a_record_comes_with_its_bytes() {
     let _turn = turn();
     for kind in [METADATA, MANIFEST, TENSOR, INDEX] {
-        let stream = [PREAMBLE.to_vec(), record_header(kind, 1 << 24), vec![0; 1000]].concat();
+        let stream = [PREAMBLE.to_vec(), record_header(kind, 1 << 27), vec![0; 1000]].concat();
         let (result, peak) = peak_of(|| fedpress::decode(&stream, &DecodeOptions::default()));
-        assert_truncated(result, "1000 of 2^24 bytes");
+        assert_truncated(result, "1000 of 2^27 bytes");
         assert!(peak < MIB, "{peak}");
     }
 }

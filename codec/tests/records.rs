@@ -61,7 +61,7 @@ fn other_kinds_and_other_places_are_the_callers_mistake() {
         let error = encoder.record(kind, b"").unwrap_err();
         assert_eq!(*error.kind(), ErrorKind::InvalidArgument, "{kind:#x}");
     }
-    let too_long = vec![0; (1 << 24) + 1];
+    let too_long = vec![0; (1 << 27) + 1];
     assert!(encoder.record(0xA0, &too_long).is_err());
     encoder.finish().unwrap();
     assert!(encoder.record(0xA0, b"").is_err());

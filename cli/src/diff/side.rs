@@ -18,7 +18,8 @@ const HEAD: u64 = 16;
 
 /// Opens either; a pipe by way of a temporary file, since tensors may be in another order.
 pub fn open(input: &Input, file: &TensorFile, options: &DecodeOptions) -> Result<Box<dyn Source>> {
-    if file.format_of(input) == Some(Format::SafetensorsIndex) {
+    let is_folder = matches!(input, Input::Path(path) if path.is_dir());
+    if is_folder || file.format_of(input) == Some(Format::SafetensorsIndex) {
         return open_source(input.clone(), &raw_options(input, file)?).map_err(refused);
     }
     let mut content = Stream::open(input)?.into_file()?;
@@ -36,7 +37,15 @@ pub fn open(input: &Input, file: &TensorFile, options: &DecodeOptions) -> Result
 fn raw_options(input: &Input, file: &TensorFile) -> Result<RawOptions> {
     match file.format_of(input) {
         Some(format) if format != Format::Raw => {
-            Ok(RawOptions { format: file.format, name: file.name.clone(), ..RawOptions::default() })
+            let is_numpy = matches!(format, Format::Npy | Format::Npz);
+            Ok(RawOptions {
+                format: file.format,
+                dtype: file.dtype.filter(|_| is_numpy && file.shape.is_none()),
+                name: file.name.clone(),
+                skip_unsupported: file.skip_unsupported,
+                unlisted: file.unlisted,
+                ..RawOptions::default()
+            })
         }
         _ => file.options(input),
     }

@@ -30,8 +30,8 @@ use tell::Report;
 #[derive(Debug, Args)]
 #[command(after_long_help = help::encode())]
 pub struct Arguments {
-    /// Tensor file: safetensors, a safetensors index (.index.json), npy, npz, or raw bytes; - is
-    /// standard input
+    /// Tensor file: safetensors, a safetensors index (.index.json), npy, npz, or raw bytes; a folder with
+    /// one of the first two in it; - is standard input
     #[arg(value_name = "FILE")]
     input: PathBuf,
     #[command(flatten)]
@@ -137,6 +137,7 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
     let mut rules = Rules::new(&args.pipeline.rules, &spec);
     let plan = plan::plan(source.tensors(), &mut rules, &options, args.pipeline.on_f64);
     let mut remarks = remark::before(&plan, &rules);
+    remarks.extend(remark::left_out(source.left_out()));
     if args.pipeline.strict {
         remark::strictly(&remarks)?;
     }
@@ -203,6 +204,8 @@ fn options(args: &Arguments, seeds: Seeds) -> EncodeOptions {
 /// The input with `.fp` behind it; standard output for standard input.
 fn default_destination(input: &Input) -> Destination {
     let Input::Path(path) = input else { return Destination::Stdout };
+    // A folder without the slash behind its name.
+    let path = path.components().as_path();
     let mut name = OsString::from(path);
     if Format::from_path(path) == Some(Format::SafetensorsIndex) {
         // model.safetensors.index.json: two extensions that no longer say what it is.

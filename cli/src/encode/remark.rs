@@ -10,7 +10,7 @@ use crate::rules::{Rules, Use};
 /// One thing to know about what was encoded.
 #[derive(Debug, Clone, Serialize)]
 pub struct Remark {
-    /// For scripts: f64, rule, spared, larger.
+    /// For scripts: f64, rule, left_out, spared, larger.
     kind: &'static str,
     /// For people, in one line.
     message: String,
@@ -75,6 +75,16 @@ pub fn before(tensors: &[Planned<'_>], rules: &Rules<'_>) -> Vec<Remark> {
         Some(Remark::new("rule", 0, message))
     }));
     remarks
+}
+
+/// What the input has and is not encoded.
+pub fn left_out(sentences: &[String]) -> Option<Remark> {
+    let first = sentences.first()?;
+    let more = match sentences.len() {
+        1 => String::new(),
+        n => format!("; so {} more", n - 1),
+    };
+    Some(Remark::new("left_out", sentences.len(), format!("left out: {first}{more}")))
 }
 
 /// What is known when the bytes are there: what sparing cost, and which pipelines did not pay.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use anyhow::{Error, Result, anyhow, bail, ensure};
 
-use super::{Bytes, RawOptions, safetensors};
+use super::{Bytes, RawOptions, foreign, safetensors};
 
 /// The containers that can be read and, but for the index, written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,8 +80,10 @@ pub(super) fn detect(bytes: &Bytes, options: &RawOptions) -> Result<Format> {
     let place = bytes.place();
     let is_raw = options.dtype.is_some() || options.shape.is_some();
     if let Some(format) = Format::from_path(place) {
+        // What NumPy has no name for is told by a dtype alone.
+        let is_numpy = matches!(format, Format::Npy | Format::Npz) && options.shape.is_none();
         ensure!(
-            format == Format::Raw || !is_raw,
+            format == Format::Raw || is_numpy || !is_raw,
             "{}: a dtype and a shape describe raw bytes, but this is a {format} file",
             place.display()
         );
@@ -92,6 +94,9 @@ pub(super) fn detect(bytes: &Bytes, options: &RawOptions) -> Result<Format> {
     }
     if is_pickle_name(place) {
         return Err(pickle_refusal(place));
+    }
+    if let Some(refusal) = foreign::refusal(place, bytes.head()) {
+        return Err(refusal);
     }
     match bytes.head() {
         head if safetensors::is_magic(head) => Ok(Format::Safetensors),
@@ -171,7 +176,8 @@ mod tests {
 
     #[test]
     fn a_dtype_and_a_shape_mean_raw_unless_the_name_says_otherwise() {
-        let options = RawOptions { dtype: Some(fedpress::DType::F32), ..RawOptions::default() };
+        let (dtype, shape) = (Some(fedpress::DType::F32), "3".parse().ok());
+        let options = RawOptions { dtype, shape, ..RawOptions::default() };
         let detect = |name: &str| {
             detect(&Bytes::stream(&b"PK\x03\x04"[..], Path::new(name)).unwrap(), &options)
         };
@@ -192,6 +198,21 @@ mod tests {
         let error = pickle_refusal(Path::new("x/pytorch_model.bin")).to_string();
         assert!(error.contains("torch.load('x/pytorch_model.bin'"));
         assert!(error.contains("'x/pytorch_model.safetensors')"));
+    }
+
+    #[test]
+    fn models_of_other_programs_are_refused_with_the_line_that_converts_them() {
+        for (name, head, part) in [
+            ("model.h5", &b""[..], "import h5py"),
+            ("model", b"\x89HDF\r\n\x1a\n", "import h5py"),
+            ("m.onnx", b"\x08\x07", "onnx.load('m.onnx')"),
+            ("m.gguf", b"GGUF", "GGUFReader('m.gguf')"),
+            ("weights", b"GGUF\x03\0\0\0", "import gguf"),
+        ] {
+            let bytes = Bytes::stream(head, Path::new(name)).unwrap();
+            let error = detect(&bytes, &RawOptions::default()).unwrap_err().to_string();
+            assert!(error.contains(part) && error.contains("np.savez"), "{error}");
+        }
     }
 
     #[test]

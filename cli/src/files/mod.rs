@@ -1,5 +1,7 @@
 //! Tensor files: one [`Source`] and one [`Sink`] per container, none of which holds a whole tensor.
 
+mod folder;
+mod foreign;
 mod format;
 mod input;
 mod narrow;
@@ -8,6 +10,7 @@ mod npy_header;
 mod npz;
 mod output;
 mod raw;
+mod rearrange;
 mod safetensors;
 mod sharded;
 
@@ -52,6 +55,11 @@ pub trait Source {
         &NONE
     }
 
+    /// What the container has and this cannot give, each in a sentence, where that was allowed.
+    fn left_out(&self) -> &[String] {
+        &[]
+    }
+
     /// The element bytes of a tensor. A reader that reaches its end has seen every byte that was
     /// promised; anything else is an error that carries a [`BadFile`].
     ///
@@ -73,6 +81,10 @@ pub trait Sink {
 
 /// Opens a container; its format comes from the options, the name, or the first bytes.
 pub fn open_source(input: Input, options: &RawOptions) -> Result<Box<dyn Source>> {
+    let input = match input {
+        Input::Path(path) if path.is_dir() => Input::Path(folder::model_in(&path)?),
+        other => other,
+    };
     open_bytes(Bytes::open(input)?, options)
 }
 
@@ -80,9 +92,9 @@ pub fn open_source(input: Input, options: &RawOptions) -> Result<Box<dyn Source>
 pub fn open_bytes(bytes: Bytes, options: &RawOptions) -> Result<Box<dyn Source>> {
     Ok(match format::detect(&bytes, options)? {
         Format::Safetensors => Box::new(safetensors::SafetensorsSource::open(bytes)?),
-        Format::SafetensorsIndex => Box::new(sharded::ShardedSource::open(bytes)?),
+        Format::SafetensorsIndex => Box::new(sharded::ShardedSource::open(bytes, options)?),
         Format::Npy => Box::new(npy::NpySource::open(bytes, options)?),
-        Format::Npz => Box::new(npz::NpzSource::open(bytes)?),
+        Format::Npz => Box::new(npz::NpzSource::open(bytes, options)?),
         Format::Raw => Box::new(raw::RawSource::open(bytes, options)?),
     })
 }
@@ -102,7 +114,7 @@ pub fn create_sink<'a>(
             Box::new(safetensors::SafetensorsSink::create(output, infos, metadata)?)
         }
         Format::SafetensorsIndex => {
-            bail!("sharded safetensors cannot be written: write one .safetensors file")
+            bail!("an index is no container: its shards are")
         }
         Format::Npy => Box::new(npy::NpySink::create(output, infos)?),
         Format::Npz => npz::create(output, infos)?,

@@ -12,24 +12,24 @@ use super::{BadFile, Bytes, Output, RawOptions, Sink, Source, TensorInfo};
 pub(super) struct NpySource {
     bytes: Bytes,
     info: TensorInfo,
-    start: u64,
-    len: u64,
+    header: NpyHeader,
 }
 
 impl NpySource {
     /// Reads the header.
     pub(super) fn open(mut bytes: Bytes, options: &RawOptions) -> Result<Self> {
         let place = bytes.place().to_owned();
-        let NpyHeader { dtype, shape, len: start, data: len } =
-            read_header(&mut bytes, &place, "the array")?;
+        let header = read_header(&mut bytes, &place, "the array", options.dtype)?;
+        let (dtype, shape, start, len) = (header.dtype, &header.shape, header.len, header.data);
         if let Some(size) = bytes.size().filter(|size| Some(*size) != start.checked_add(len)) {
             let has = size.saturating_sub(start);
             let reason =
                 format!("has {has} bytes of elements, {dtype} of shape {shape:?} takes {len}");
             return Err(BadFile::new(&place, reason).into());
         }
-        let info = TensorInfo { name: options.tensor_name(), dtype, shape, open: false };
-        Ok(Self { bytes, info, start, len })
+        let (name, shape) = (options.tensor_name(), shape.clone());
+        let info = TensorInfo { name, dtype, shape, open: false };
+        Ok(Self { bytes, info, header })
     }
 }
 
@@ -40,7 +40,9 @@ impl Source for NpySource {
 
     fn read(&mut self, index: usize) -> Result<Box<dyn Read + '_>> {
         ensure!(index == 0, "no such tensor");
-        Ok(Box::new(self.bytes.section(self.start, self.len, true, "the array".into())?))
+        let NpyHeader { len: start, data: len, .. } = self.header;
+        let stored = self.bytes.section(start, len, true, "the array".into())?;
+        Ok(self.header.elements(stored))
     }
 }
 
@@ -162,9 +164,51 @@ mod tests {
     }
 
     #[test]
-    fn fortran_order_is_refused_where_it_makes_a_difference() {
-        let refused = read(&array(1, &header("'<f4'", "True", "(2, 3)"), &[0; 24]), true);
-        assert!(refused.unwrap_err().to_string().contains("np.ascontiguousarray(a)"));
+    fn other_orders_of_elements_and_bytes_are_read_right() {
+        let values = |order: &[u8]| {
+            order.iter().flat_map(|i| u32::from(*i).to_le_bytes()).collect::<Vec<_>>()
+        };
+        for seekable in [false, true] {
+            let fortran =
+                array(1, &header("'<u4'", "True", "(2, 3)"), &values(&[0, 3, 1, 4, 2, 5]));
+            let (info, data) = read(&fortran, seekable).unwrap();
+            assert_eq!((info.shape, data), (vec![2, 3], values(&[0, 1, 2, 3, 4, 5])));
+            let big: Vec<u8> = (0..6u32).flat_map(u32::to_be_bytes).collect();
+            let (_, data) =
+                read(&array(1, &header("'>u4'", "False", "(2, 3)"), &big), seekable).unwrap();
+            assert_eq!(data, values(&[0, 1, 2, 3, 4, 5]));
+            let both: Vec<u8> =
+                [0u32, 3, 1, 4, 2, 5].iter().flat_map(|i| i.to_be_bytes()).collect();
+            let (_, data) =
+                read(&array(1, &header("'>u4'", "True", "(2, 3)"), &both), seekable).unwrap();
+            assert_eq!(data, values(&[0, 1, 2, 3, 4, 5]));
+            let short = array(1, &header("'<u4'", "True", "(2, 3)"), &[0; 23]);
+            assert!(BadFile::find(&read(&short, seekable).unwrap_err()).is_some());
+        }
+        // A complex number is two, each swapped by itself.
+        let complex: Vec<u8> = [1f32, 2.0].iter().flat_map(|v| v.to_be_bytes()).collect();
+        let (info, data) =
+            read(&array(1, &header("'>c8'", "False", "(1,)"), &complex), true).unwrap();
+        let expected: Vec<u8> = [1f32, 2.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+        assert_eq!((info.dtype, data), (DType::C64, expected));
+    }
+
+    #[test]
+    fn types_without_a_name_are_what_the_user_says() {
+        let read = |descr: &str, dtype| {
+            let options = RawOptions { dtype, ..RawOptions::default() };
+            let file = array(1, &header(descr, "False", "(2,)"), &[0; 4]);
+            Ok::<_, anyhow::Error>(open(&file, true, "a.npy", &options)?.tensors()[0].dtype)
+        };
+        assert_eq!(read("'<V2'", Some(DType::BF16)).unwrap(), DType::BF16);
+        assert_eq!(read("'|V2'", Some(DType::BF16)).unwrap(), DType::BF16);
+        assert_eq!(read("'bfloat16'", None).unwrap(), DType::BF16);
+        assert!(read("'<V2'", Some(DType::F32)).is_err(), "not as long");
+        assert!(read("'<V2'", None).unwrap_err().to_string().contains("--dtype bf16"));
+    }
+
+    #[test]
+    fn flat_arrays_have_one_order() {
         for (shape, len) in [("(1, 3)", 12), ("(3, 1)", 12), ("(3,)", 12), ("()", 4), ("(2, 0)", 0)]
         {
             read(&array(1, &header("'<f4'", "True", shape), &vec![0; len]), true).unwrap();
@@ -174,12 +218,10 @@ mod tests {
     #[test]
     fn types_without_a_counterpart_are_refused_with_a_hint() {
         for (descr, hint) in [
-            ("'>f4'", "np.ascontiguousarray(a).astype('<f4')"),
-            ("'>i8'", "np.ascontiguousarray(a).astype('<i8')"),
-            ("'|V2'", "safetensors"),
-            ("'<V2'", "safetensors"),
-            ("'|V1'", "safetensors"),
-            ("'bfloat16'", "safetensors"),
+            ("'|V2'", "--dtype bf16"),
+            ("'<V2'", "--dtype bf16"),
+            ("'|V1'", "f8_e4m3"),
+            ("'<f1'", "f8_e4m3"),
             ("'|O'", "pickled"),
             ("'<U7'", "not supported"),
             ("'<M8[ns]'", "not supported"),

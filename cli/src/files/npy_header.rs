@@ -7,10 +7,11 @@
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::{Context, Error, Result, anyhow, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use fedpress::DType;
 
 use super::input::{blame, read_small};
+use super::rearrange::{Swapped, Transposed};
 use super::{BadFile, byte_len};
 
 /// How every array begins.
@@ -42,14 +43,50 @@ pub(super) const DESCRS: [(DType, &str); 13] = [
 pub(super) struct NpyHeader {
     pub(super) dtype: DType,
     pub(super) shape: Vec<u64>,
+    /// Whether the elements are in Fortran order, and that is another one than C order.
+    fortran: bool,
+    /// Bytes that are swapped, where elements are big-endian.
+    swapped: Option<usize>,
     /// Bytes of the header.
     pub(super) len: u64,
     /// Bytes of the elements after it.
     pub(super) data: u64,
 }
 
-/// Reads the header of an array that is called `what` in errors.
-pub(super) fn read_header(reader: &mut impl Read, place: &Path, what: &str) -> Result<NpyHeader> {
+impl NpyHeader {
+    /// The elements behind the header, as they are stored, little-endian in C order.
+    pub(super) fn elements<'a>(&self, stored: impl Read + 'a) -> Box<dyn Read + 'a> {
+        let mut elements: Box<dyn Read + 'a> = Box::new(stored);
+        if let Some(size) = self.swapped {
+            elements = Box::new(Swapped::new(elements, size));
+        }
+        if self.fortran {
+            elements = Box::new(Transposed::new(elements, self.dtype.byte_len(1), &self.shape));
+        }
+        elements
+    }
+}
+
+/// An array of a type that no tensor has.
+#[derive(Debug)]
+pub(super) struct OddArray(String);
+
+impl std::fmt::Display for OddArray {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for OddArray {}
+
+/// Reads the header of an array that is called `what` in errors; `meant` is what types without a name in
+/// NumPy are.
+pub(super) fn read_header(
+    reader: &mut impl Read,
+    place: &Path,
+    what: &str,
+    meant: Option<DType>,
+) -> Result<NpyHeader> {
     let bad = |reason: &str| Error::from(BadFile::new(place, format!("{what} {reason}")));
     let mut read = |len: u64| {
         read_small(reader, len)
@@ -71,17 +108,13 @@ pub(super) fn read_header(reader: &mut impl Read, place: &Path, what: &str) -> R
     let (descr, fortran, shape) = parse_header(text).ok_or_else(|| {
         bad(&format!("has an npy header that is not understood: {}", brief(text)))
     })?;
-    let dtype =
-        from_descr(descr).map_err(|why| anyhow!("{}: {what} has {why}", place.display()))?;
+    let (dtype, swapped) = from_descr(descr, meant)
+        .map_err(|why| Error::new(OddArray(format!("{}: {what} has {why}", place.display()))))?;
     let is_flat = shape.contains(&0) || shape.iter().filter(|d| **d != 1).count() < 2;
-    ensure!(
-        !fortran || is_flat,
-        "{}: {what} is in Fortran order; save np.ascontiguousarray(a) instead",
-        place.display()
-    );
     let data =
         byte_len(dtype, &shape).ok_or_else(|| bad(&format!("has impossible shape {shape:?}")))?;
-    Ok(NpyHeader { dtype, shape, len: fixed + length, data })
+    let fortran = fortran && !is_flat;
+    Ok(NpyHeader { dtype, shape, fortran, swapped, len: fixed + length, data })
 }
 
 /// As much of a text as fits an error message.
@@ -89,19 +122,33 @@ fn brief(text: &str) -> String {
     text.chars().take(100).flat_map(char::escape_debug).collect()
 }
 
-/// The element type of a NumPy type string, or what is wrong with it and what to do.
-fn from_descr(descr: &str) -> std::result::Result<DType, String> {
+/// The element type of a NumPy type string, and how many bytes of it to swap; or what is wrong with it
+/// and what to do.
+fn from_descr(
+    descr: &str,
+    meant: Option<DType>,
+) -> std::result::Result<(DType, Option<usize>), String> {
     let (order, kind) = descr.split_at_checked(1).unwrap_or(("", descr));
     let same = |known: &&(DType, &str)| known.1[1..] == *kind;
+    // What ml_dtypes writes, and what it may write one day.
+    let void = match (order, kind) {
+        (_, "V2") | ("b", "float16") => Some(16),
+        (_, "V1" | "f1") | ("f", "loat8_e4m3fn" | "loat8_e5m2") => Some(8),
+        _ => None,
+    };
     match (order, kind, DESCRS.iter().find(same)) {
-        ("<", _, Some((dtype, _))) => Ok(*dtype),
-        ("|" | ">", _, Some((dtype, _))) if dtype.bits() == 8 => Ok(*dtype),
-        (">", _, Some(_)) => Err(format!(
-            "big-endian type {descr:?}; save np.ascontiguousarray(a).astype('<{kind}') instead"
-        )),
-        (_, "V1" | "V2" | "f1", _) | ("b", "float16", _) => Err(format!(
-            "type {descr:?}, which is how bf16 and f8 end up in npy; save it as safetensors instead"
-        )),
+        ("<" | "=", _, Some((dtype, _))) => Ok((*dtype, None)),
+        ("|" | ">", _, Some((dtype, _))) if dtype.bits() == 8 => Ok((*dtype, None)),
+        (">", _, Some((DType::C64, _))) => Ok((DType::C64, Some(4))),
+        (">", _, Some((dtype, _))) => Ok((*dtype, Some(dtype.byte_len(1)))),
+        ("b", "float16", _) if meant.is_none() => Ok((DType::BF16, None)),
+        _ if void.is_some() => match meant.filter(|meant| Some(meant.bits()) == void) {
+            Some(dtype) => Ok((dtype, None)),
+            None => Err(format!(
+                "type {descr:?}, which is how bf16 and f8 end up in npy; say which with --dtype bf16 \
+                 (f8_e4m3, f8_e5m2)"
+            )),
+        },
         ("[", ..) => Err("a structured type; save each field as an array of its own".into()),
         (_, "O", _) => Err("Python objects, which are pickled; save an array of numbers".into()),
         _ => Err(format!("type {descr:?}, which is not supported")),

@@ -5,16 +5,18 @@ use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Error, Result, anyhow, bail, ensure};
+use anyhow::{Context, Error, Result, anyhow, ensure};
 use zip::result::ZipError;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, System, ZipArchive, ZipWriter};
 
+use super::foreign::refusal_of_entry;
 use super::format::pickle_refusal;
 use super::input::Section;
-use super::npy_header::{header_bytes, read_header};
+use super::npy_header::{OddArray, header_bytes, read_header};
 use super::output::Ledger;
-use super::{BadFile, Bytes, Output, Sink, Source, TensorInfo};
+use super::{BadFile, Bytes, Output, RawOptions, Sink, Source, TensorInfo};
+use fedpress::DType;
 
 /// Small, since every jump to another entry discards it; large reads of stored entries pass it by.
 const ZIP_BUFFER: usize = 1 << 16;
@@ -26,19 +28,22 @@ pub(super) struct NpzSource {
     tensors: Vec<TensorInfo>,
     /// Entry of each tensor in the archive.
     entries: Vec<usize>,
+    /// What types without a name in NumPy are.
+    meant: Option<DType>,
+    left_out: Vec<String>,
 }
 
 impl NpzSource {
     /// Reads the directory and the header of every array. A stream is first copied to a temporary
     /// file, for the directory is at the end.
-    pub(super) fn open(bytes: Bytes) -> Result<Self> {
+    pub(super) fn open(bytes: Bytes, options: &RawOptions) -> Result<Self> {
         let place = bytes.place().to_owned();
         let file = BufReader::with_capacity(ZIP_BUFFER, bytes.into_file()?);
         let mut archive = ZipArchive::new(file).map_err(|e| zip_error(&place, e))?;
         let bad = |reason: String| Error::from(BadFile::new(&place, reason));
         ensure!(!archive.has_duplicate_names(), bad("has two entries of the same name".into()));
 
-        let (mut tensors, mut entries) = (Vec::new(), Vec::new());
+        let (mut tensors, mut entries, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..archive.len() {
             let mut entry = archive.by_index(index).map_err(|e| zip_error(&place, e))?;
             let name = entry.name().map_err(|e| zip_error(&place, e))?.into_owned();
@@ -48,12 +53,27 @@ impl NpzSource {
             if entry.is_dir() {
                 continue;
             }
+            if let Some(refusal) = refusal_of_entry(&place, &name) {
+                return Err(refusal);
+            }
             let Some(tensor) = name.strip_suffix(".npy") else {
-                bail!("{}: entry {name:?} is no .npy array", place.display());
+                let odd = format!("{}: entry {name:?} is no .npy array", place.display());
+                ensure!(options.skip_unsupported, odd);
+                left_out.push(odd);
+                continue;
             };
             let what = format!("entry {name:?}");
             let size = entry.size();
-            let header = read_header(&mut entry, &place, &what)?;
+            let header = match read_header(&mut entry, &place, &what, options.dtype) {
+                Err(error) if options.skip_unsupported && error.is::<OddArray>() => {
+                    left_out.push(error.to_string());
+                    continue;
+                }
+                Err(error) if error.is::<OddArray>() => {
+                    Err(error.context("--skip-unsupported would take the other arrays"))?
+                }
+                header => header?,
+            };
             let wanted = header.len.checked_add(header.data);
             if wanted != Some(size) {
                 return Err(bad(format!(
@@ -64,7 +84,7 @@ impl NpzSource {
             tensors.push(TensorInfo { name, dtype, shape, open: false });
             entries.push(index);
         }
-        Ok(Self { place, archive, tensors, entries })
+        Ok(Self { place, archive, tensors, entries, meant: options.dtype, left_out })
     }
 }
 
@@ -88,14 +108,19 @@ impl Source for NpzSource {
         &self.tensors
     }
 
+    fn left_out(&self) -> &[String] {
+        &self.left_out
+    }
+
     fn read(&mut self, index: usize) -> Result<Box<dyn Read + '_>> {
         let entry = *self.entries.get(index).context("no such tensor")?;
         let what = format!("tensor {:?}", self.tensors[index].name);
         let place = self.place.clone();
         let mut inner = self.archive.by_index(entry).map_err(|e| zip_error(&place, e))?;
-        let left = read_header(&mut inner, &place, &what)?.data;
+        let header = read_header(&mut inner, &place, &what, self.meant)?;
+        let left = header.data;
         // Reading to the end of the entry also compares its checksum.
-        Ok(Box::new(Section { inner, left, last: true, what, place }))
+        Ok(header.elements(Section { inner, left, last: true, what, place }))
     }
 }
 

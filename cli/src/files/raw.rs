@@ -20,6 +20,10 @@ pub struct RawOptions {
     pub shape: Option<Shape>,
     /// Name of the tensor for raw and npy, which hold none: [`RawOptions::DEFAULT_NAME`] if absent.
     pub name: Option<String>,
+    /// Leave out what no tensor can hold, such as arrays of text, instead of refusing all.
+    pub skip_unsupported: bool,
+    /// Take tensors of shards that their index does not list, too.
+    pub unlisted: bool,
 }
 
 impl RawOptions {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::format::{is_pickle_name, pickle_refusal};
 use super::input::read_small;
 use super::safetensors::SafetensorsSource;
-use super::{BadFile, Bytes, Input, Source, TensorInfo};
+use super::{BadFile, Bytes, Input, RawOptions, Source, TensorInfo};
 
 /// An index far larger than any real one.
 const MAX_INDEX: u64 = 100_000_000;
@@ -29,11 +29,12 @@ pub(super) struct ShardedSource {
     places: Vec<(usize, usize)>,
     metadata: BTreeMap<String, String>,
     current: Option<(usize, SafetensorsSource)>,
+    left_out: Vec<String>,
 }
 
 impl ShardedSource {
     /// Reads the index and the headers of its shards.
-    pub(super) fn open(mut bytes: Bytes) -> Result<Self> {
+    pub(super) fn open(mut bytes: Bytes, options: &RawOptions) -> Result<Self> {
         let path = bytes.place().to_owned();
         let size = bytes.size().with_context(|| {
             format!("{}: an index names files beside it: give its path instead", path.display())
@@ -44,6 +45,9 @@ impl ShardedSource {
         let index: Index = serde_json::from_slice(&text)
             .map_err(|error| bad(format!("is no safetensors index: {error}")))?;
 
+        if index.weight_map.is_empty() {
+            return Err(bad("lists no tensor".into()).into());
+        }
         let mut by_shard = BTreeMap::<&str, Vec<&str>>::new();
         for (name, file) in &index.weight_map {
             by_shard.entry(file).or_default().push(name);
@@ -55,15 +59,23 @@ impl ShardedSource {
             places: Vec::new(),
             metadata: BTreeMap::new(),
             current: None,
+            left_out: Vec::new(),
         };
         for (file, names) in by_shard {
-            source.add_shard(file, &names)?;
+            source.add_shard(file, &names, &index, options.unlisted)?;
         }
         Ok(source)
     }
 
-    /// Takes the tensors called `names`, which are sorted, from a shard.
-    fn add_shard(&mut self, file: &str, names: &[&str]) -> Result<()> {
+    /// Takes the tensors called `names`, which are sorted, from a shard, and with `unlisted` those that
+    /// the index lists nowhere.
+    fn add_shard(
+        &mut self,
+        file: &str,
+        names: &[&str],
+        index: &Index,
+        unlisted: bool,
+    ) -> Result<()> {
         let relative = Path::new(file);
         let stays = |c| matches!(c, Component::Normal(_) | Component::CurDir);
         if file.is_empty() || !relative.components().all(stays) {
@@ -79,11 +91,17 @@ impl ShardedSource {
         let opened = self.open_shard(shard)?;
         let mut found = 0;
         for (place, info) in opened.tensors().iter().enumerate() {
-            if names.binary_search(&info.name.as_str()).is_ok() {
-                self.tensors.push(info.clone());
-                self.places.push((shard, place));
-                found += 1;
+            let is_listed = names.binary_search(&info.name.as_str()).is_ok();
+            if !is_listed && (!unlisted || index.weight_map.contains_key(&info.name)) {
+                self.left_out.push(format!(
+                    "{:?} of {file} is not listed there by the index (--unlisted takes such)",
+                    info.name
+                ));
+                continue;
             }
+            self.tensors.push(info.clone());
+            self.places.push((shard, place));
+            found += usize::from(is_listed);
         }
         if found < names.len() {
             let has = |name: &str| opened.tensors().iter().any(|info| info.name == name);
@@ -98,9 +116,12 @@ impl ShardedSource {
     }
 
     fn open_shard(&self, shard: usize) -> Result<SafetensorsSource> {
-        let bytes = Bytes::open(Input::Path(self.shards[shard].clone()))
-            .with_context(|| format!("a shard of {} is missing", self.index.display()))?;
-        SafetensorsSource::open(bytes)
+        let path = &self.shards[shard];
+        if !path.exists() {
+            let reason = format!("a shard is missing: {}", path.display());
+            return Err(BadFile::new(&self.index, reason).into());
+        }
+        SafetensorsSource::open(Bytes::open(Input::Path(path.clone()))?)
     }
 }
 
@@ -111,6 +132,10 @@ impl Source for ShardedSource {
 
     fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
+    }
+
+    fn left_out(&self) -> &[String] {
+        &self.left_out
     }
 
     fn read(&mut self, index: usize) -> Result<Box<dyn Read + '_>> {
@@ -132,7 +157,7 @@ impl Source for ShardedSource {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{Sample, read_back, sample, write};
-    use super::super::{Format, RawOptions, open_bytes, open_source};
+    use super::super::{Format, open_bytes, open_source};
     use super::*;
     use fedpress::DType;
 
@@ -188,6 +213,7 @@ mod tests {
             (r#"{"w":"s.safetensors"}"#, ["s.safetensors", "no such tensor"]),
             (r#"{"w":7}"#, ["index.json", "no safetensors index"]),
             ("[]", ["index.json", "no safetensors index"]),
+            ("{}", ["index.json", "lists no tensor"]),
         ] {
             let error = format!("{:#}", open_index(folder.path(), map).err().unwrap());
             assert!(words.iter().all(|word| error.contains(word)), "{map}: {error}");

@@ -17,6 +17,8 @@ use crate::table::{Table, printable, shape, visible};
 pub struct Report {
     file: String,
     metadata: BTreeMap<String, String>,
+    /// What the file has and is not listed.
+    left_out: Vec<String>,
     tensors: Vec<Tensor>,
     total: Total,
 }
@@ -42,6 +44,7 @@ struct Total {
 /// Reads all of it.
 pub fn report(file: String, mut source: Box<dyn Source>, console: &Console) -> Result<Report> {
     let metadata = source.metadata().clone();
+    let left_out = source.left_out().to_vec();
     let infos = source.tensors().to_vec();
     let progress = console.progress(None);
     let mut piece = vec![0; PIECE];
@@ -68,7 +71,7 @@ pub fn report(file: String, mut source: Box<dyn Source>, console: &Console) -> R
         values: tensors.iter().map(|t| t.values).sum(),
         bytes: tensors.iter().map(|t| t.bytes).sum(),
     };
-    Ok(Report { file, metadata, tensors, total })
+    Ok(Report { file, metadata, left_out, tensors, total })
 }
 
 fn tensor(info: TensorInfo, n_bytes: u64, statistics: &Statistics) -> Tensor {
@@ -92,6 +95,9 @@ pub fn text(report: &Report) -> String {
     let mut text = format!("file     {}\n", visible(&report.file));
     for (key, value) in &report.metadata {
         text += &format!("meta     {key:?} = {}\n", brief(value));
+    }
+    for sentence in &report.left_out {
+        text += &format!("left out {}\n", visible(sentence));
     }
     let heads = [
         "tensor",

@@ -64,6 +64,188 @@ fn shards_become_one_file() {
     assert_eq!((&diff["same_structure"], &diff["total"]["different"]), (&true.into(), &0.into()));
 }
 
+/// Two shards, of which the index omits a tensor.
+fn sharded_room() -> Room {
+    let room = Room::new();
+    std::fs::create_dir(room.path("bert")).unwrap();
+    let data = bytes(&weights("w", 100));
+    let one = file_of(&[("a", DType::F32, &[100], &data), ("omitted", DType::F32, &[100], &data)]);
+    room.write("bert/model-00001-of-00002.safetensors", &one);
+    room.write(
+        "bert/model-00002-of-00002.safetensors",
+        &file_of(&[("b", DType::F32, &[10, 10], &data)]),
+    );
+    room.write("bert/config.json", b"{}");
+    room.write(
+        "bert/model.safetensors.index.json",
+        br#"{"metadata":{"total_size":800},"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}}"#,
+    );
+    room
+}
+
+#[test]
+fn a_folder_is_an_input_and_what_its_index_omits_is_said() {
+    let room = sharded_room();
+    let report = room.json("encode bert/ -s lossless");
+    assert_eq!(report["output"], "bert.fp");
+    assert_eq!(report["tensors"].as_array().unwrap().len(), 2);
+    let remark = &report["remarks"][0];
+    assert_eq!((&remark["kind"], &remark["tensors"]), (&"left_out".into(), &1.into()));
+    assert!(remark["message"].as_str().unwrap().contains("\"omitted\""), "{remark}");
+    assert_eq!(code(&room.run("encode bert -o s.fp --strict -s lossless")), 1);
+    let all = room.json("encode bert -o all.fp -s lossless --unlisted --strict");
+    assert_eq!(all["tensors"].as_array().unwrap().len(), 3);
+    assert_eq!(room.json("diff bert bert.fp")["total"]["different"], 0);
+    assert_eq!(room.json("inspect bert")["total"]["tensors"], 2);
+
+    std::fs::remove_file(room.path("bert/model-00002-of-00002.safetensors")).unwrap();
+    let missing = room.run("encode bert -o m.fp");
+    assert_eq!(code(&missing), 3);
+    assert!(said(&missing).contains("model-00002-of-00002.safetensors"));
+    room.write("bert/model.safetensors.index.json", br#"{"weight_map":{}}"#);
+    assert_eq!(code(&room.run("encode bert -o m.fp")), 3);
+}
+
+#[test]
+fn a_stream_becomes_shards_again() {
+    let room = Room::with_model();
+    room.ok("encode model.safetensors -o m.fp -s lossless");
+    std::fs::create_dir(room.path("out")).unwrap();
+    room.ok("decode m.fp -o out/model.safetensors.index.json --shard-size 100K");
+    let index: serde_json::Value =
+        serde_json::from_slice(&room.read("out/model.safetensors.index.json")).unwrap();
+    assert_eq!(index["metadata"]["total_size"], 4 * 45_200 + 8);
+    let shards: std::collections::BTreeSet<String> = index["weight_map"]
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|v| v.as_str().unwrap().to_owned())
+        .collect();
+    assert!(shards.len() > 1 && shards.iter().all(|s| room.path(&format!("out/{s}")).exists()));
+    let diff = room.json("diff model.safetensors out");
+    assert_eq!((&diff["same_structure"], &diff["total"]["different"]), (&true.into(), &0.into()));
+    // Nothing is replaced, and nothing half written is left.
+    let again = room.run("decode m.fp -o out/model.safetensors.index.json --shard-size 100K");
+    assert_eq!(code(&again), 2);
+    assert_eq!(std::fs::read_dir(room.path("out")).unwrap().count(), shards.len() + 1);
+}
+
+#[test]
+fn all_that_safetensors_holds_comes_back() {
+    let room = Room::new();
+    let data = bytes(&weights("w", 4096));
+    let names = ["a=b", "nul\0inside", "größe/1", "with space", "q\"uote"];
+    let tensors: Vec<_> =
+        names.iter().map(|name| (*name, DType::F32, &[64usize, 64][..], &data[..])).collect();
+    let file = file_of(&tensors);
+    // The same with three MiB of metadata.
+    let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+    let header = std::str::from_utf8(&file[8..8 + length]).unwrap();
+    let header = header.replacen(
+        "\"format\":\"pt\"",
+        &format!("\"format\":\"pt\",\"t\":\"{}\"", "a".repeat(3 << 20)),
+        1,
+    );
+    let mut header = header.trim_end().to_owned();
+    header += &" ".repeat(header.len().next_multiple_of(8) - header.len());
+    let big =
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &file[8 + length..]].concat();
+    room.write("m.safetensors", &big);
+    room.ok("encode m.safetensors -o m.fp -s lossless --index --manifest");
+    room.ok("decode m.fp -o back.safetensors");
+    assert!(room.read("back.safetensors") == big);
+    let words = ["encode", "m.safetensors", "-o", "r.fp", "-s", "lossless"];
+    let rules = ["--rule", "a=b=q=4", "--rule", "nul?inside=q=3", "--json"];
+    let output = room.run_words(words.iter().chain(&rules), b"");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let spec = |name: &str| {
+        let tensors = report["tensors"].as_array().unwrap();
+        tensors.iter().find(|t| t["name"] == name).unwrap()["spec"].to_string()
+    };
+    assert_eq!(
+        (spec("a=b"), spec("nul\0inside")),
+        ("\"identity|q=4\"".into(), "\"identity|q=3\"".into())
+    );
+    assert_eq!(report["remarks"].as_array().unwrap().len(), 0);
+}
+
+/// An npy file.
+fn npy(descr: &str, fortran: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+    let text = format!("{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': {shape}, }}\n");
+    [b"\x93NUMPY\x01\0", &(text.len() as u16).to_le_bytes()[..], text.as_bytes(), data].concat()
+}
+
+#[test]
+fn arrays_of_any_order_are_read_right_and_one_odd_one_spoils_nothing() {
+    let room = Room::new();
+    let values = weights("w", 6);
+    let at = |order: [usize; 6]| order.map(|i| values[i]);
+    let c = bytes(&values);
+    room.write("c.npy", &npy("<f4", "False", "(2, 3)", &c));
+    room.write("fortran.npy", &npy("<f4", "True", "(2, 3)", &bytes(&at([0, 3, 1, 4, 2, 5]))));
+    let big: Vec<u8> = values.iter().flat_map(|v| v.to_be_bytes()).collect();
+    room.write("big.npy", &npy(">f4", "False", "(2, 3)", &big));
+    for file in ["fortran.npy", "big.npy"] {
+        assert_eq!(room.json(&format!("diff c.npy {file}"))["total"]["different"], 0, "{file}");
+        room.ok(&format!("encode {file} -o a.fp -f -s lossless"));
+        room.ok("decode a.fp -o a.npy -f");
+        assert!(room.read("a.npy").ends_with(&c), "{file}");
+    }
+    // bf16 as ml_dtypes writes it.
+    room.write("bf16.npy", &npy("<V2", "False", "(3,)", &[0x80, 0x3f, 0, 0x40, 0, 0xc0]));
+    let refused = room.run("inspect bf16.npy");
+    assert!(code(&refused) == 4 && said(&refused).contains("--dtype bf16"), "{}", said(&refused));
+    let described = room.json("inspect bf16.npy --dtype bf16");
+    assert_eq!(
+        (&described["tensors"][0]["dtype"], &described["tensors"][0]["mean"]),
+        (&"BF16".into(), &(1.0 / 3.0).into())
+    );
+    room.ok("encode bf16.npy --dtype bf16");
+
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, content) in [
+        ("a.npy", npy("<f4", "False", "(2, 3)", &c)),
+        ("labels.npy", npy("<U1", "False", "(2,)", &[97, 0, 0, 0, 98, 0, 0, 0])),
+        ("z.npy", npy("<f4", "True", "(2, 3)", &bytes(&at([0, 3, 1, 4, 2, 5])))),
+    ] {
+        zip.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+        std::io::Write::write_all(&mut zip, &content).unwrap();
+    }
+    room.write("odd.npz", &zip.finish().unwrap().into_inner());
+    let refused = room.run("encode odd.npz");
+    assert!(code(&refused) == 4 && said(&refused).contains("labels"), "{}", said(&refused));
+    assert!(said(&refused).contains("--skip-unsupported"), "{}", said(&refused));
+    let report = room.json("encode odd.npz --skip-unsupported -s lossless");
+    assert_eq!(report["tensors"].as_array().unwrap().len(), 2);
+    assert_eq!(report["remarks"][0]["kind"], "left_out");
+}
+
+#[test]
+fn wild_files_are_read() {
+    let Some(folder) = shared() else { return };
+    let wild = folder.join("wild");
+    if !wild.is_dir() {
+        return println!("skipped: there is no {}", wild.display());
+    }
+    let room = Room::new();
+    for name in [
+        "big-metadata.safetensors",
+        "f4.safetensors",
+        "fortran.npy",
+        "one-fortran.npz",
+        "tied.safetensors",
+    ] {
+        std::fs::copy(wild.join(name), room.path(name)).unwrap();
+        room.ok(&format!("encode {name} -o w.fp -f -s lossless"));
+        let diff = room.json(&format!("diff {name} w.fp"));
+        assert_eq!(
+            (&diff["same_structure"], &diff["total"]["different"]),
+            (&true.into(), &0.into()),
+            "{name}"
+        );
+    }
+}
+
 #[test]
 fn a_pickle_is_refused_with_the_conversion() {
     let room = Room::new();

@@ -40,7 +40,7 @@ fn names_of_files_cannot_play_tricks_either() {
     let map = serde_json::json!({ "weight_map": { "w": TRICKS.replace("x", "gone") } });
     room.write("model.safetensors.index.json", map.to_string().as_bytes());
     let output = room.run("encode model.safetensors.index.json");
-    assert_eq!(code(&output), 5);
+    assert_eq!(code(&output), 3);
     assert!(is_tame(&said(&output)) && !said(&output).contains("\nall.fp"), "{}", said(&output));
 }
 
@@ -73,7 +73,6 @@ fn impossible_wishes_are_wrong_arguments() {
         "decode m.fp -o x --memory-limit 1X",
         "decode m.fp -o x --memory-limit 99999999999T",
         "decode m.fp -o x --to gguf",
-        "decode m.fp -o x.safetensors.index.json",
     ] {
         let output = room.run(line);
         assert_eq!(code(&output), 2, "{line}: {}", said(&output));

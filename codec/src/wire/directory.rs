@@ -3,11 +3,12 @@
 use super::TensorDesc;
 use crate::error::quoted;
 use crate::wire::bytes::{Cursor, put_text, put_varint};
+use crate::wire::record::MAX_BODY;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 
-/// Longest text in the metadata.
-const MAX_TEXT: u64 = 1 << 20;
+/// Longest text in the metadata: as long as its record.
+const MAX_TEXT: u64 = MAX_BODY as u64;
 
 /// Texts longer than a reader takes are refused.
 pub(crate) fn write_metadata(map: &BTreeMap<String, String>, out: &mut Vec<u8>) -> Result<()> {

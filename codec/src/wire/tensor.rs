@@ -24,7 +24,7 @@ const KEPT: u8 = 1 << 7;
 /// What a tensor is called and what it looks like.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorDesc {
-    /// UTF-8 without NUL, at most 65,536 bytes, unique within its stream.
+    /// UTF-8, at most 65,536 bytes, unique within its stream.
     pub name: String,
     /// Element type.
     pub dtype: DType,
@@ -80,9 +80,6 @@ impl TensorDesc {
                 "name of {} bytes, at most {MAX_NAME} are allowed",
                 self.name.len()
             )));
-        }
-        if self.name.contains('\0') {
-            return Err(Error::invalid("NUL in a tensor name"));
         }
         if self.shape.len() as u64 > MAX_DIMS {
             return Err(Error::invalid(format!(

@@ -1,5 +1,7 @@
 //! `fedpress decode`: stream in, tensor file out.
 
+mod shards;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -19,6 +21,7 @@ use crate::exit::{Outcome, Usage, unfit};
 use crate::files::{Format, Input, Sink, TensorInfo, byte_len, create_sink};
 use crate::help;
 use crate::phrase::{self, counted};
+use crate::size;
 use crate::stream::{self, Stream};
 use crate::table::printable;
 
@@ -31,10 +34,14 @@ pub struct Arguments {
     input: PathBuf,
     #[command(flatten)]
     place: Place,
-    /// Container to write: safetensors, npz, npy or raw; else the name of the output decides, else
+    /// Container to write: safetensors, safetensors-index (shards), npz, npy or raw; else the name of the output decides, else
     /// safetensors
     #[arg(long = "to", value_name = "FORMAT", help_heading = "Output")]
     format: Option<Format>,
+    /// Most bytes of elements in a shard, where the output is an index (model.safetensors.index.json):
+    /// bytes, or with K, M, G
+    #[arg(long, value_name = "SIZE", default_value = "5G", value_parser = size::parse, help_heading = "Output")]
+    shard_size: u64,
     /// Write the bare values of one tensor, the same as --to raw
     #[arg(long, conflicts_with = "format", help_heading = "Output")]
     raw: bool,
@@ -86,12 +93,13 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
         force: args.place.force,
         input: &input,
         destination: &destination,
+        shard_size: args.shard_size,
         progress: console.progress(None),
         decoded: Vec::new(),
         bytes: 0,
     };
-    if job.format == Format::SafetensorsIndex {
-        Err(Usage::new("sharded safetensors cannot be written; one .safetensors file can"))?;
+    if job.format == Format::SafetensorsIndex && args.tensor.is_some() {
+        Err(Usage::new("one tensor needs no index; write a .safetensors file"))?;
     }
     match Stream::open(&input)? {
         Stream::Pipe(pipe) if matches!(job.format, Format::Raw | Format::Npy) => job.flow(pipe)?,
@@ -134,6 +142,7 @@ struct Job<'a> {
     force: bool,
     input: &'a Input,
     destination: &'a Destination,
+    shard_size: u64,
     progress: ProgressBar,
     decoded: Vec<Decoded>,
     bytes: u64,
@@ -154,6 +163,9 @@ impl Job<'_> {
         }
         let sizes = infos.iter().map(|info| byte_len(info.dtype, &info.shape));
         self.progress.set_length(sizes.sum::<Option<u64>>().unwrap_or(0));
+        if self.format == Format::SafetensorsIndex {
+            return self.shards(file, &summary, self.shard_size);
+        }
         file.rewind()?;
         let opened = self.open()?;
         let mut sink = self.sink(&opened, &infos, &summary.metadata)?;
