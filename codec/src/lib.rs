@@ -6,7 +6,8 @@
 //!   [`encode_into`] and [`max_encoded_len`] for buffers of one's own. They take whatever
 //!   [looks like a tensor](AsTensor).
 //! - [`Writer`] and [`Reader`]: over `std::io`, tensor by tensor, in memory bounded by a few chunks.
-//! - [`TensorReader::add_into`]: decode and add, for a server that sums updates.
+//! - [`TensorReader::add_into`]: decode and add, for a server that sums updates; [`BasisSum`] where
+//!   they share a rotation, which is then undone once.
 //! - [`Encoder`] and [`Decoder`]: the same without I/O, for everything else.
 //! - [`summarize`] and [`read_tensor`]: headers only, or one tensor, of a seekable source.
 //! - [`device`]: groups coded beside the processor, on a GPU.
@@ -111,6 +112,7 @@ mod select;
 mod spare;
 mod spec;
 mod stage;
+mod sum;
 mod tensor;
 mod wire;
 mod write;
@@ -134,6 +136,7 @@ pub use select::Subsample;
 pub use spare::{SPARED, Spare, SpareRule, spared};
 pub use spec::{PRESETS, Preset, Spec, Stages, stages};
 pub use stage::Entry as StageEntry;
+pub use sum::BasisSum;
 pub use tensor::{DType, Tensor, TensorView};
 pub use wire::{IndexEntry, TensorDesc, TensorMeta, is_stream};
 pub use write::Writer;

@@ -1,6 +1,7 @@
 //! A chunk that has been framed and verified, and what turns it into values.
 
 use super::DecodeOptions;
+use crate::basis::Basis;
 use crate::device::{DecodeJob, DecodeTarget, Device, GroupPlan};
 use crate::group::{self, Coded, Job, Target, TensorKeys, Worker, decode_memory};
 use crate::kernel::Kernel;
@@ -93,6 +94,25 @@ impl EncodedChunk {
     pub fn add_into(&self, decoder: &mut ChunkDecoder, out: &mut [f32], weight: f32) -> Result<()> {
         self.check_floats(out.len())?;
         self.decode_to(decoder, Target::Add { sums: out, weight })
+    }
+
+    /// Adds its coefficients in a basis, times `weight`, to as many sums.
+    pub(crate) fn add_coefficients(
+        &self,
+        decoder: &mut ChunkDecoder,
+        basis: &Basis,
+        sums: &mut [f32],
+        weight: f32,
+    ) -> Result<()> {
+        let result = self.meta.supported().and_then(|()| {
+            decoder.prepare(&self.meta);
+            let ChunkDecoder { kernel, keys, worker, .. } = decoder;
+            let job = Job { kernel: *kernel, keys, group: self.header.group };
+            let (spec, dtype, n) = (self.spec(), self.meta.dtype(), self.header.n_values);
+            let coded = Coded { spec, dtype, n, payload: self.payload()? };
+            group::add_coefficients(&job, basis, (coded, &self.header), worker, sums, weight)
+        });
+        result.map_err(|e| self.locate(e))
     }
 
     fn check_floats(&self, found: usize) -> Result<()> {
@@ -215,6 +235,19 @@ impl ChunkDecoder {
             last: None,
             memory: 0,
         }
+    }
+
+    /// The values of coefficients of a group in the basis of its tensor.
+    pub(crate) fn values_of(
+        &mut self,
+        meta: &Arc<TensorMeta>,
+        group: u64,
+        coefficients: &[f32],
+        out: &mut [f32],
+    ) -> Result<()> {
+        self.prepare(meta);
+        let job = Job { kernel: self.kernel, keys: &self.keys, group };
+        group::values_of(&job, &meta.spec().basis, coefficients, &mut self.worker, out)
     }
 
     /// Buffers grow to what a tensor needs, and only that is charged: those of a tensor that needed

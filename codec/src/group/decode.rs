@@ -1,10 +1,13 @@
 //! The body of a chunk to values.
 
-use super::exponent::check_exponent;
-use super::{Buffers, Job, Output, Target, Work, Worker, coefficients, lossless, payload_bound};
-use crate::basis::{Transform, with_basis};
+use super::exponent::{check_exponent, scale_up};
+use super::{
+    Buffers, Elements, Job, Output, Target, Work, Worker, coefficients, lossless, payload_bound,
+};
+use crate::basis::{Basis, Transform, with_basis};
 use crate::code::{Coder, with_coder};
-use crate::flow::{Sink, Source, flow};
+use crate::flow::{Run, Sink, Source, flow, run_len};
+use crate::kernel::Kernel;
 use crate::select::Spread;
 use crate::wire::ChunkHeader;
 use crate::{DType, Error, Result, Spec};
@@ -95,6 +98,98 @@ pub(crate) fn decode(
         let mut values = stage.inverse(job, values, basis);
         coefficients_to(job, coded, codes, (code, kept), &mut values)
     })
+}
+
+/// Adds the coefficients of a chunk in a basis, times `weight`, to as many sums.
+pub(crate) fn add_coefficients(
+    job: &Job<'_>,
+    basis: &Basis,
+    (coded, stored): (Coded<'_>, &ChunkHeader),
+    worker: &mut Worker,
+    sums: &mut [f32],
+    weight: f32,
+) -> Result<()> {
+    let Worker { flow: buffers, payload: buffer, planes, zstandard, .. } = worker;
+    let Coded { spec, dtype, n, payload } = coded;
+    let payload = open(spec, dtype, stored, payload, (buffer, zstandard))?;
+    let coded = Coded { payload, ..coded };
+    let Buffers { basis: work, code, kept } = buffers;
+    let mut to = AddTo { kernel: job.kernel, sums, weight, exponent: 0, at: 0 };
+    if n == 0 {
+        return coded.check();
+    }
+    if spec.is_lossy() {
+        let (exponent, codes) = coded.split()?;
+        to.exponent = exponent;
+        return coefficients_to(job, coded, codes, (code, kept), &mut to);
+    }
+    coded.check()?;
+    let mut values = vec![0.0; n];
+    lossless::decode(job.kernel, coded, planes, Target::F32(&mut values))?;
+    let values = Elements::of_values(&values);
+    with_basis!(basis, stage => flow(&mut stage.forward(job, values, work), &mut to))
+}
+
+/// Adds what comes to sums.
+struct AddTo<'a> {
+    kernel: Kernel,
+    sums: &'a mut [f32],
+    weight: f32,
+    exponent: i8,
+    at: usize,
+}
+
+impl Sink for AddTo<'_> {
+    fn unit(&self) -> usize {
+        1 << 12
+    }
+
+    fn put(&mut self, run: Run<'_>) -> Result<()> {
+        let sums = &mut self.sums[self.at..self.at + run.values.len()];
+        self.at += run.values.len();
+        if self.exponent == 0 {
+            self.kernel.add_scaled(sums, run.values, self.weight);
+            return Ok(());
+        }
+        let mut scaled = run.values.to_vec();
+        scale_up(&mut scaled, self.exponent);
+        self.kernel.add_scaled(sums, &scaled, self.weight);
+        Ok(())
+    }
+}
+
+/// The values of coefficients in a basis.
+pub(crate) fn values_of(
+    job: &Job<'_>,
+    basis: &Basis,
+    coefficients: &[f32],
+    worker: &mut Worker,
+    out: &mut [f32],
+) -> Result<()> {
+    let values = Output::new(job.kernel, DType::F32, 0, out.len(), Target::F32(out));
+    let mut from = Numbers { numbers: coefficients, at: 0 };
+    with_basis!(basis, stage => {
+        flow(&mut from, &mut stage.inverse(job, values, &mut worker.flow.basis))
+    })
+}
+
+/// Numbers that are there.
+struct Numbers<'a> {
+    numbers: &'a [f32],
+    at: usize,
+}
+
+impl Source for Numbers<'_> {
+    fn unit(&self) -> usize {
+        1
+    }
+
+    fn next(&mut self, len: usize) -> Result<Option<Run<'_>>> {
+        let n = run_len(self.numbers.len() - self.at, len);
+        let values = &self.numbers[self.at..self.at + n];
+        self.at += n;
+        Ok((n > 0).then_some(Run { values, range: None }))
+    }
 }
 
 /// The coefficients of a group, to whatever takes them.

@@ -23,6 +23,12 @@ impl<'a> Elements<'a> {
         Self { dtype, bytes, values, exponent }
     }
 
+    /// Numbers that lie as f32.
+    pub(crate) fn of_values(values: &'a [f32]) -> Self {
+        let bytes = bytemuck::cast_slice(values);
+        Self { dtype: DType::F32, bytes, values: Some(values), exponent: 0 }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.bytes.len() / self.dtype.byte_len(1)
     }

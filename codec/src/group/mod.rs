@@ -11,7 +11,7 @@ pub(crate) mod exponent;
 mod lossless;
 mod redundancy;
 
-pub(crate) use decode::{Coded, decode, open};
+pub(crate) use decode::{Coded, add_coefficients, decode, open, values_of};
 pub(crate) use elements::{Elements, Output, Target};
 pub(crate) use encode::{Choice, encode, put_coded, put_payload};
 
@@ -128,6 +128,11 @@ impl Worker {
 pub(crate) fn coefficients(spec: &Spec, n: usize) -> (usize, usize) {
     let all = with_basis!(&spec.basis, basis => basis.n_coefficients(n));
     (all, spec.subsample.map_or(all, |s| s.n_kept(all)))
+}
+
+/// Coefficients of a group of `n` values in a basis.
+pub(crate) fn n_coefficients(basis: &crate::basis::Basis, n: usize) -> usize {
+    with_basis!(basis, basis => basis.n_coefficients(n))
 }
 
 /// Most bytes of P of a group of `n` values.
