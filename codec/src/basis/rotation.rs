@@ -126,8 +126,7 @@ impl Mixing {
             // Lines of 16 neighbours first: rows lie apart by what caches take for the same place.
             let mut n_rows = 0;
             for (row, line) in (column..n).step_by(w).zip(lines.chunks_exact_mut(LINE)) {
-                let width = width.min(n - row);
-                line[..width].copy_from_slice(&y[row..row + width]);
+                copy_line(&y[row..], line, width.min(n - row));
                 n_rows += 1;
             }
             for i in 0..width {
@@ -155,8 +154,7 @@ impl Mixing {
                 at += rows;
             }
             for (row, line) in (column..n).step_by(w).zip(lines.chunks_exact(LINE)) {
-                let width = width.min(n - row);
-                y[row..row + width].copy_from_slice(&line[..width]);
+                copy_line(line, &mut y[row..], width.min(n - row));
             }
         }
     }
@@ -164,6 +162,15 @@ impl Mixing {
     /// Values that the lines of a stride take.
     fn lines(&self, n: usize) -> usize {
         n.div_ceil(self.stride) * LINE
+    }
+}
+
+/// Copies up to sixteen values; a call to copy a whole line would take longer than it does.
+#[inline(always)]
+fn copy_line(from: &[f32], to: &mut [f32], width: usize) {
+    match (from.first_chunk::<LINE>(), to.first_chunk_mut::<LINE>()) {
+        (Some(from), Some(to)) if width == LINE => *to = *from,
+        _ => to[..width].copy_from_slice(&from[..width]),
     }
 }
 
