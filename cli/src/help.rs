@@ -141,6 +141,7 @@ biased: zeros stay zeros, the least error for one client
 least error for one client, but not right in the average of many
   shuffle                      order bytes by significance, for lossless pipelines
   zstd[=LEVEL]                 -7 to 22, default 1
+  A or B                       two pipelines: every group of values takes the one of the smaller error
   none, lossless               nothing at all; the same as shuffle|zstd
 
 Rules:

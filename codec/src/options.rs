@@ -146,7 +146,7 @@ impl EncodeOptions {
             seeds: is_seeded.then(|| self.seeds.drawn()),
             name_hash,
             explicit_key: key,
-            pipelines: std::iter::once(spec).chain(fallback).collect(),
+            pipelines: spec.alternatives().chain(fallback).collect(),
             kept: false,
             tied_to: None,
         }

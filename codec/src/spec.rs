@@ -31,7 +31,12 @@ use std::str::FromStr;
 /// | `none` | no stage at all |
 /// | `lossless` | the same as `shuffle\|zstd` |
 ///
-/// The name of a [preset](PRESETS) stands for its spec. Printing is canonical: what parses to the
+/// Two lossy pipelines may be joined by `or`: each group of values takes the one by which it is expected to
+/// have the smaller error. That is known of `trellis` and `lm` behind `rotation`, and of `step` without a
+/// transform; their rates should be equal.
+///
+/// The name of a [preset](PRESETS) stands for its spec, and with `small` and `auto` the rate may follow, and
+/// that the least error is asked for: `auto|rate=0.5|biased`. Printing is canonical: what parses to the
 /// same pipeline prints the same, and a printed spec parses to itself.
 ///
 /// ```
@@ -51,6 +56,9 @@ pub struct Spec {
     /// Number of the first stage that this crate does not know, in a stream that was
     /// read.
     pub(crate) unknown: Option<u8>,
+    /// Another one, lossy as this one is, which a group takes if it is expected to have the smaller
+    /// error by it.
+    pub(crate) or: Option<Box<Spec>>,
 }
 
 /// A pipeline with a name.
@@ -69,6 +77,16 @@ pub const PRESETS: &[Preset] = &[
     Preset { name: "lossless", spec: "shuffle|zstd", purpose: "every bit back" },
     Preset { name: "careful", spec: "hadamard|q=8|zstd", purpose: "weights, when in doubt" },
     Preset { name: "balanced", spec: "hadamard|q=4|zstd", purpose: "weights, server to clients" },
+    Preset {
+        name: "auto",
+        spec: "rotation|trellis=4 or identity|step=4",
+        purpose: "anything: of two ways the one that suits; another rate as in 'auto|rate=0.5'",
+    },
+    Preset {
+        name: "small",
+        spec: "rotation|trellis=2",
+        purpose: "Gaussian-like weights and updates, likewise at any rate",
+    },
     Preset {
         name: "spread",
         spec: "kashin|q=2|zstd",
@@ -99,6 +117,7 @@ impl Spec {
             quantizer: Quantizer::default(),
             lossless: Lossless::default(),
             unknown: None,
+            or: None,
         }
     }
 
@@ -180,7 +199,33 @@ impl Spec {
     /// range.
     pub fn is_unbiased(&self) -> bool {
         let mixed = self.basis.mixes() || !self.quantizer.is_unbiased_if_mixed();
-        mixed && !self.basis.is_biased() && !self.quantizer.is_biased()
+        let other = self.or.as_ref().is_none_or(|or| or.is_unbiased());
+        mixed && !self.basis.is_biased() && !self.quantizer.is_biased() && other
+    }
+
+    /// The same, and another pipeline that groups may take instead, where they are expected to have the
+    /// smaller error by it. Both are lossy, and there are no more than two.
+    ///
+    /// ```
+    /// use fedpress::Spec;
+    /// let rotated: Spec = "rotation|trellis=2".parse()?;
+    /// let spec = rotated.or("identity|step=2".parse()?)?;
+    /// assert_eq!(spec.to_string(), "rotation|trellis=2 or identity|step=2");
+    /// assert_eq!(spec, "auto|rate=2".parse()?);
+    /// # Ok::<(), fedpress::Error>(())
+    /// ```
+    pub fn or(self, other: Self) -> Result<Self> {
+        let single = self.or.is_none() && other.or.is_none();
+        if !(single && self.is_lossy() && other.is_lossy()) {
+            return Err(Error::invalid(format!("{self} or {other}: expected two lossy pipelines")));
+        }
+        Ok(Self { or: Some(Box::new(other)), ..self })
+    }
+
+    /// Its pipelines, one or two.
+    pub(crate) fn alternatives(mut self) -> impl Iterator<Item = Self> {
+        let other = self.or.take();
+        std::iter::once(self).chain(other.map(|or| *or))
     }
 
     /// The stages one by one; see [`Stages`].
@@ -221,7 +266,8 @@ impl Spec {
 
     /// Whether decoding needs the shared seed.
     pub(crate) fn is_seeded(&self) -> bool {
-        self.basis.is_seeded() || self.subsample.is_some() || self.quantizer.is_seeded()
+        let other = self.or.as_ref().is_some_and(|or| or.is_seeded());
+        self.basis.is_seeded() || self.subsample.is_some() || self.quantizer.is_seeded() || other
     }
 
     /// The stages on the wire: a count, then each number with its length and parameters.
@@ -338,6 +384,12 @@ impl FromStr for Spec {
         if text == "none" {
             return Ok(Self::none());
         }
+        if let Some((one, other)) = text.split_once(" or ") {
+            return one.parse::<Self>()?.or(other.parse()?);
+        }
+        if let Some(spec) = Self::with_rate(text)? {
+            return Ok(spec);
+        }
         let mut spec = Self::none();
         let mut last = 0;
         for part in text.split('|') {
@@ -355,7 +407,36 @@ impl FromStr for Spec {
     }
 }
 
+/// A preset whose rate may be asked for, and its pipelines, to which that is put.
+const RATED: [(&str, &[&str]); 2] =
+    [("auto", &["rotation|trellis=", "identity|step="]), ("small", &["rotation|trellis="])];
+
 impl Spec {
+    /// `auto|rate=R`, `small|rate=R`, and `|biased` behind it; `None` if the text does not begin so.
+    fn with_rate(text: &str) -> Result<Option<Self>> {
+        let mut parts = text.split('|').map(str::trim);
+        let name = parts.next().unwrap_or("");
+        let Some((_, pipelines)) = RATED.iter().find(|(rated, _)| *rated == name) else {
+            return Ok(None);
+        };
+        let rate = parts.next().and_then(|part| part.strip_prefix("rate=")).map(str::trim);
+        let rate = rate.filter(|rate| rate.parse::<f64>().is_ok());
+        let biased = match parts.next() {
+            None => Some(""),
+            Some("biased") => Some(",biased"),
+            Some(_) => None,
+        };
+        let (Some(rate), Some(biased), None) = (rate, biased, parts.next()) else {
+            return Err(Error::invalid(format!(
+                "spec {text:?}: expected {name}, {name}|rate=R, or {name}|rate=R|biased, R in bits a value"
+            )));
+        };
+        let mut specs =
+            pipelines.iter().map(|spec| format!("{spec}{rate}{biased}").parse::<Self>());
+        let first = specs.next().unwrap_or(Ok(Self::none()))?;
+        specs.try_fold(first, |spec, other| spec.or(other?)).map(Some)
+    }
+
     /// Parses one stage into its place; returns the place.
     fn parse_stage(&mut self, options: &mut Options<'_>) -> Result<u8> {
         if let Some(basis) = Basis::parse(options)? {
@@ -405,6 +486,10 @@ impl fmt::Display for Spec {
             write!(f, "{bar}stage {id:#04x}")?;
             bar = "|";
         }
-        self.lossless.print(bar, f)
+        self.lossless.print(bar, f)?;
+        match &self.or {
+            Some(or) => write!(f, " or {or}"),
+            None => Ok(()),
+        }
     }
 }

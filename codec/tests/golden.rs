@@ -242,6 +242,7 @@ fn cases() -> Vec<Case> {
         f32_case("hadamard_lm", "hadamard|lm=5", 5000),
         f32_case("identity_lm_subsampled", "identity|subsample=0.5|lm=7", 2000),
         f32_case("kashin_lm", "kashin|lm=8", 1300),
+        f32_case("either", "auto|rate=1.5", 6000),
         f32_case("step_dithered", "identity|step=2", 5000),
         f32_case("step_nearest", "identity|step=1.5,biased", 4 * 4096 + 7),
         f32_case("step_small", "identity|step=4", 37),

@@ -46,6 +46,12 @@ pub(crate) trait Coder: Stage {
         false
     }
 
+    /// The NMSE that is expected of these numbers, behind a basis that mixes all of them with each other, or
+    /// as they are; infinity where that is not known.
+    fn error(&self, _: &Job<'_>, _: &[f32], _: Numbers) -> f64 {
+        f64::INFINITY
+    }
+
     /// Appends the codes of `n` coefficients.
     fn encoder<'a>(
         &'a self,
@@ -69,7 +75,21 @@ pub(crate) trait Coder: Stage {
     ) -> Result<impl Source + 'a>;
 }
 
+/// What a coder meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Numbers {
+    /// Coefficients of a basis that mixes all numbers with each other, which makes them Gaussian.
+    Mixed,
+    /// The numbers themselves.
+    AsTheyAre,
+}
+
 impl Quantizer {
+    /// See [`Coder::error`].
+    pub(crate) fn error(&self, job: &Job<'_>, numbers: &[f32], meets: Numbers) -> f64 {
+        with_coder!(self, coder => coder.error(job, numbers, meets))
+    }
+
     /// See [`Coder::bound`].
     pub(crate) fn bound(&self, n: usize) -> usize {
         with_coder!(self, coder => coder.bound(n))

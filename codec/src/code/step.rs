@@ -13,7 +13,7 @@ use super::bits::{Reader, Rests, Writer};
 use super::classes::{Counts, TOKENS, Weights};
 use super::frequencies::{put_slots, put_starts};
 use super::step_setting::{self, Plan};
-use super::{Coder, lanes};
+use super::{Coder, Numbers, lanes};
 use crate::flow::{Run, Sink, Source, run_len};
 use crate::group::exponent::LARGEST;
 use crate::group::{Job, Work};
@@ -214,6 +214,14 @@ impl Coder for Step {
     fn memory(&self, n: usize) -> usize {
         // Numbers and multiples of a group, its words, tables.
         2 * n * size_of::<f32>() + self.bound(n) + SLACK + (1 << 19)
+    }
+
+    fn error(&self, job: &Job<'_>, numbers: &[f32], meets: Numbers) -> f64 {
+        let rounding = self.rounding(job, [0; 2]);
+        match meets {
+            Numbers::AsTheyAre => step_setting::error(job.kernel, numbers, rounding, self.rate),
+            Numbers::Mixed => f64::INFINITY,
+        }
     }
 
     fn encoder<'a>(

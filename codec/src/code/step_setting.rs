@@ -26,6 +26,7 @@ const STATE_BITS: i64 = 23;
 /// The step of a group, and the class of each block.
 pub(super) struct Plan {
     pub(super) size: f32,
+    order: Vec<usize>,
     pub(super) classes: Vec<u8>,
     pub(super) n_classes: usize,
 }
@@ -45,12 +46,13 @@ impl Plan {
         if !(rms > 0.0 && rms.is_finite()) {
             return None;
         }
-        let classes = quantiles(&energies);
-        let n_classes = CLASSES.min(energies.len());
+        let order = order(&energies);
+        let classes = quantiles(&order);
+        let n_classes = CLASSES.min(order.len());
         let most = numbers.len() as i64 * i64::from(rate) * 65_536 / 1000;
         let cost = |place| {
             let size = size(rms, place);
-            bits_of_sample(kernel, numbers, &classes, n_classes, rounding, size)
+            bits_of_sample(kernel, numbers, (&order, &classes, n_classes), rounding, size)
         };
         // Larger steps take fewer bits, up to the noise of dither.
         let (mut too_small, mut enough) =
@@ -62,8 +64,32 @@ impl Plan {
                 false => too_small = place,
             }
         }
-        Some(Self { size: size(rms, enough), classes, n_classes })
+        Some(Self { size: size(rms, enough), order, classes, n_classes })
     }
+}
+
+/// The NMSE that is expected at a rate: a twelfth of the square of a step with dither, else that of a
+/// sample.
+pub(super) fn error(kernel: Kernel, numbers: &[f32], rounding: Rounding, rate: u16) -> f64 {
+    let Some(Plan { size, order, .. }) = Plan::of(kernel, numbers, rounding, rate) else {
+        return 0.0;
+    };
+    let size_square = f64::from(size) * f64::from(size);
+    if let Rounding::Dithered(_) = rounding {
+        let mean_square = kernel.sum_of_products(numbers, numbers) / numbers.len() as f64;
+        return size_square / 12.0 / mean_square;
+    }
+    let (mut k, mut error, mut energy) = ([0.0; CLASS_BLOCK], 0.0, 0.0);
+    for number in sample(&order) {
+        let block = block(numbers, number);
+        let k = &mut k[..block.len()];
+        kernel.divide(block, 0, 1.0 / size, rounding, k);
+        for (number, k) in block.iter().zip(k) {
+            error += (f64::from(*number) - f64::from(*k) * f64::from(size)).powi(2);
+            energy += f64::from(*number).powi(2);
+        }
+    }
+    if energy > 0.0 { error / energy } else { 0.0 }
 }
 
 /// The step at a place.
@@ -73,36 +99,50 @@ fn size(rms: f64, place: i32) -> f32 {
     (rms * octave * within) as f32
 }
 
-/// For each block which twelfth of all, by energy, it belongs to.
-fn quantiles(energies: &[f64]) -> Vec<u8> {
+/// Blocks by ascending energy.
+fn order(energies: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..energies.len()).collect();
     order.sort_by(|a, b| energies[*a].total_cmp(&energies[*b]).then(a.cmp(b)));
-    let (mut classes, n) = (vec![0; energies.len()], CLASSES.min(energies.len()));
-    for (rank, block) in order.into_iter().enumerate() {
-        classes[block] = (rank * n / energies.len()) as u8;
+    order
+}
+
+/// For each block which twelfth of all, by energy, it belongs to.
+fn quantiles(order: &[usize]) -> Vec<u8> {
+    let (mut classes, n) = (vec![0; order.len()], CLASSES.min(order.len()));
+    for (rank, block) in order.iter().enumerate() {
+        classes[*block] = (rank * n / order.len()) as u8;
     }
     classes
 }
 
-/// Bits, times 2^16, that a group takes, by every so many of its blocks.
+/// Every so many of the blocks by ascending energy, so that all energies are among them as they are among
+/// all blocks.
+fn sample(order: &[usize]) -> impl Iterator<Item = usize> {
+    let every = (order.len() * CLASS_BLOCK / SAMPLE).max(1);
+    order.iter().copied().skip(every / 2).step_by(every)
+}
+
+fn block(numbers: &[f32], number: usize) -> &[f32] {
+    let at = number * CLASS_BLOCK;
+    &numbers[at..numbers.len().min(at + CLASS_BLOCK)]
+}
+
+/// Bits, times 2^16, that a group takes, by a sample of its blocks.
 fn bits_of_sample(
     kernel: Kernel,
     numbers: &[f32],
-    classes: &[u8],
-    n_classes: usize,
+    (order, classes, n_classes): (&[usize], &[u8], usize),
     rounding: Rounding,
     size: f32,
 ) -> i64 {
-    let every = (numbers.len() / SAMPLE).max(1);
     let mut counts = vec![[0; TOKENS]; n_classes];
     let mut k = [0.0; CLASS_BLOCK];
     let mut sampled = 0;
-    let blocks = numbers.chunks(CLASS_BLOCK).zip(classes).enumerate();
-    // An odd distance, so that it walks through planes and rows of any power of two.
-    for (i, (block, class)) in blocks.step_by(every | 1) {
+    for number in sample(order) {
+        let block = block(numbers, number);
         let k = &mut k[..block.len()];
-        kernel.divide(block, i * CLASS_BLOCK, 1.0 / size, rounding, k);
-        count(k, &mut counts[usize::from(*class)]);
+        kernel.divide(block, number * CLASS_BLOCK, 1.0 / size, rounding, k);
+        count(k, &mut counts[usize::from(classes[number])]);
         sampled += block.len() as i64;
     }
     let blocks = classes.len();

@@ -9,8 +9,8 @@
 
 use super::bits::{Escapes, Reader, Writer};
 use super::frequencies::{self, Frequencies, MOST_LOW, WIDTHS};
-use super::trellis_setting::{LEAST_RATE, MOST_RATE, Setting, width};
-use super::{Coder, lanes, packed_len};
+use super::trellis_setting::{self, LEAST_RATE, MOST_RATE, Setting, width};
+use super::{Coder, Numbers, lanes, packed_len};
 use crate::flow::{Run, Sink, Source, run_len};
 use crate::group::{Job, Work};
 use crate::kernel::rans::{MOST_LANES, SLACK};
@@ -211,6 +211,17 @@ impl Coder for Trellis {
     fn memory(&self, n: usize) -> usize {
         // The numbers of a group, and its words.
         n * size_of::<f32>() + self.bound(n) + SLACK
+    }
+
+    fn error(&self, _: &Job<'_>, _: &[f32], meets: Numbers) -> f64 {
+        match meets {
+            Numbers::Mixed if self.biased => trellis_setting::distortion(self.rate),
+            Numbers::Mixed => {
+                let distortion = trellis_setting::distortion(self.rate);
+                distortion / (1.0 - distortion)
+            }
+            Numbers::AsTheyAre => f64::INFINITY,
+        }
     }
 
     fn encoder<'a>(

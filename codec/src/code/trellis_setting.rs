@@ -113,6 +113,14 @@ impl Setting {
     }
 }
 
+/// Squared error of Gaussian numbers, of their energy, at the scale that makes it least: that of a rate less
+/// by what the quantizer is from Shannon's bound.
+pub(super) fn distortion(rate: u16) -> f64 {
+    const GAP: f32 = 80.0;
+    let root = f64::from(beyond(f32::from(rate) - GAP));
+    root * root
+}
+
 /// 2^(-excess / 1000), from straight lines between eighths; 1 where there is no excess.
 fn beyond(excess: f32) -> f32 {
     let eighths = (excess / 125.0).max(0.0);

@@ -282,7 +282,7 @@ impl Encoder {
         let meta = self.options.meta(desc, spec, name_key(&desc.name), key);
         let meta = TensorMeta { kept, ..meta };
         let keys = TensorKeys::all(&meta, &self.options.seeds);
-        let device = self.options.device.as_ref().filter(|_| meta.spec().is_lossy());
+        let device = self.options.device.as_ref().filter(|_| meta.lossy().len() == 1);
         let plan = device.and_then(|device| {
             let plan = GroupPlan::encoding(&meta, &self.options.seeds);
             device.supports(&plan).then_some(plan)

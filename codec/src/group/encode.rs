@@ -4,8 +4,8 @@ use super::redundancy::is_redundant;
 use super::{
     Buffers, Coded, Elements, Job, Worker, coefficients, exponent, first_non_finite, lossless,
 };
-use crate::basis::{self, Peak, Transform, Values, with_basis};
-use crate::code::{Coder, with_coder};
+use crate::basis::{self, Basis, Peak, Transform, Values, with_basis};
+use crate::code::{Coder, Numbers, with_coder};
 use crate::entropy::Zstandard;
 use crate::flow::flow;
 use crate::kernel::Kernel;
@@ -14,7 +14,10 @@ use crate::select::Pick;
 use crate::wire::{ChunkHeader, TensorMeta};
 use crate::{Error, Result, Spec};
 
-/// Which pipeline of the tensor's table a group may take: the first, or the lossless one behind it.
+/// Values that are converted at once.
+const STRIP: usize = 1 << 12;
+
+/// When a group takes the lossless pipeline of the tensor's table, and not a lossy one before it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Choice {
     /// What to do with a group that holds NaN or infinity.
@@ -22,9 +25,6 @@ pub(crate) struct Choice {
     /// Whether a group goes losslessly where that is not larger.
     pub(crate) smaller: bool,
 }
-
-/// Number in the table of the pipeline that a lossy tensor falls back on.
-const FALLBACK: usize = 1;
 
 /// Appends the body of the chunk: head and payload of `elements`.
 pub(crate) fn encode(
@@ -36,10 +36,12 @@ pub(crate) fn encode(
     worker: &mut Worker,
     out: &mut Vec<u8>,
 ) -> Result<()> {
-    let (at, spec) = (out.len(), &meta.pipelines[0]);
-    if !spec.is_lossy() {
+    let at = out.len();
+    if meta.lossy().is_empty() {
         return put_lossless(meta, header, elements, worker, out);
     }
+    header.pipeline = choose(job, meta, elements, &mut worker.flow);
+    let spec = &meta.pipelines[usize::from(header.pipeline)];
     let Worker { flow, payload, zstandard, .. } = &mut *worker;
     let peak = if spec.lossless.zstd.is_none() {
         header.write_to(out);
@@ -55,6 +57,33 @@ pub(crate) fn encode(
         return put_non_finite(meta, choice, header, elements, worker, out);
     }
     replace_if_smaller(meta, choice, header, elements, worker, (at, out))
+}
+
+/// Number of the lossy pipeline by which a group is expected to have the least error; the first where nothing
+/// is known, nor anything to choose.
+fn choose(job: &Job<'_>, meta: &TensorMeta, elements: &[u8], buffers: &mut Buffers) -> u8 {
+    let values = Elements::new(meta.dtype(), elements, 0);
+    if meta.lossy().len() < 2 || values.len() == 0 {
+        return 0;
+    }
+    let numbers = buffers.code.whole.take(values.len());
+    for at in (0..numbers.len()).step_by(STRIP) {
+        let strip = at..numbers.len().min(at + STRIP);
+        numbers[strip.clone()].copy_from_slice(values.get(strip, &mut buffers.basis.input));
+    }
+    let mut best = (f64::INFINITY, 0);
+    for (number, spec) in (0..).zip(meta.lossy()) {
+        let meets = match &spec.basis {
+            Basis::Identity(_) => Some(Numbers::AsTheyAre),
+            basis => basis.mixes().then_some(Numbers::Mixed),
+        };
+        let meets = meets.filter(|_| spec.subsample.is_none());
+        let error = meets.map_or(f64::INFINITY, |m| spec.quantizer.error(job, numbers, m));
+        if error < best.0 {
+            best = (error, number);
+        }
+    }
+    best.1
 }
 
 /// Appends the body of the chunk from P, which was made elsewhere of a group whose largest magnitude
@@ -160,15 +189,16 @@ fn put_non_finite(
     worker: &mut Worker,
     out: &mut Vec<u8>,
 ) -> Result<()> {
-    if choice.non_finite == NonFinite::Refuse || meta.pipelines.len() <= FALLBACK {
+    let fallback = meta.fallback().filter(|_| choice.non_finite == NonFinite::Lossless);
+    let Some(fallback) = fallback else {
         let index = first_non_finite(meta.dtype(), elements).unwrap_or(0) as u64;
         let index = header.group * meta.group_values() as u64 + index;
         let message = format!(
             "NaN or infinity at index {index}; a lossy pipeline takes finite values only (or send the tensor losslessly)"
         );
         return Err(Error::invalid(message).in_tensor(meta.name()));
-    }
-    (header.pipeline, header.stored) = (FALLBACK as u8, false);
+    };
+    (header.pipeline, header.stored) = (fallback, false);
     put_lossless(meta, header, elements, worker, out)
 }
 
@@ -182,11 +212,13 @@ fn replace_if_smaller(
     (at, out): (usize, &mut Vec<u8>),
 ) -> Result<()> {
     let (lossy, n) = (out.len() - at - header.len(), header.n_values);
-    let may = choice.smaller && meta.pipelines.len() > FALLBACK && n > 0;
-    if !may || !is_redundant(meta.dtype(), elements, lossy, &mut worker.zstandard)? {
+    let Some(fallback) = meta.fallback().filter(|_| choice.smaller && n > 0) else {
+        return Ok(());
+    };
+    if !is_redundant(meta.dtype(), elements, lossy, &mut worker.zstandard)? {
         return Ok(());
     }
-    (header.pipeline, header.stored) = (FALLBACK as u8, false);
+    (header.pipeline, header.stored) = (fallback, false);
     let end = out.len();
     if put_lossless_within(meta, &mut header, elements, lossy, worker, out)? {
         out.drain(at..end);
@@ -229,9 +261,9 @@ fn encode_values(
 
 /// Bits of the largest magnitude.
 fn peak_of(kernel: Kernel, values: Elements<'_>, work: &mut basis::Work) -> u32 {
-    let strips = (0..values.len()).step_by(1 << 12);
+    let strips = (0..values.len()).step_by(STRIP);
     let peaks = strips.map(|at| {
-        let strip = at..values.len().min(at + (1 << 12));
+        let strip = at..values.len().min(at + STRIP);
         kernel.peak_bits(values.get(strip, &mut work.input))
     });
     peaks.fold(0, u32::max)

@@ -162,6 +162,18 @@ impl TensorMeta {
         &self.pipelines[0]
     }
 
+    /// The lossy ones of its [pipelines](Self::pipelines) that stand first.
+    pub(crate) fn lossy(&self) -> &[Spec] {
+        let n = self.pipelines.iter().take_while(|spec| spec.is_lossy()).count();
+        &self.pipelines[..n]
+    }
+
+    /// Number of the lossless pipeline that groups of a lossy tensor fall back on.
+    pub(crate) fn fallback(&self) -> Option<u8> {
+        let n = self.lossy().len();
+        (n > 0 && n < self.pipelines.len()).then_some(n as u8)
+    }
+
     /// The pipelines that its chunks choose from.
     pub fn pipelines(&self) -> &[Spec] {
         &self.pipelines
