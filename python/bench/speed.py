@@ -29,7 +29,8 @@ def main() -> None:
     arguments = parser.parse_args()
     values = np.random.default_rng(1).normal(size=1 << arguments.log2).astype(np.float32)
     print(f"{'who':34} {'bytes':>11} {'NMSE':>9} {'encode s':>9} {'decode s':>9}")
-    for spec in ("hadamard|q=4", "hadamard|q=8", *(f"rotation|lm={bits}" for bits in (1, 2, 4, 8))):
+    specs = [f"hadamard|q={bits}" for bits in (4, 8, 14)] + [f"rotation|lm={bits}" for bits in (1, 2, 4, 8)]
+    for spec in [*specs, "rotation|trellis=1", "rotation|trellis=4"]:
         report(f"fedpress {spec}", values, *fedpress_codec(spec))
     for bits in (1, 2, 4):
         codec = openfl_eden(bits)
