@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -69,18 +70,22 @@ def test_flwr_run_simulates_the_example(compress: bool, tmp_path: Path) -> None:
     environment = offline(home)
     words = ["flwr", "run", str(EXAMPLE), "--stream", "-c"]
     config = f'num-server-rounds=1 hidden=100 compress={str(compress).lower()} result="{result}"'
-    before = superlinks()
     try:
         done = subprocess.run([*words, config], env=environment, capture_output=True, text=True, timeout=300)
     finally:
         # Flower leaves a SuperLink of its own behind.
-        for pid in superlinks() - before:
-            os.kill(pid, signal.SIGTERM)
+        for pid in started_in(home):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
     assert done.returncode == 0 and result.exists(), done.stdout + done.stderr
 
 
-def superlinks() -> set[int]:
-    """Ids of processes of Flower's SuperLink and executor."""
-    found = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True)
-    lines = [line.split(None, 1) for line in found.stdout.splitlines()[1:]]
-    return {int(pid) for pid, words in lines if "flower-super" in words}
+def started_in(home: Path) -> list[int]:
+    """Ids of processes of Flower whose folder is this one, and of no others."""
+    ours = f"FLWR_HOME={home}".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if ours in (process / "environ").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+    return found
