@@ -405,3 +405,12 @@ def test_dropout_says_what_it_cannot_be_joined_with() -> None:
     for other in (dict(downlink_updates=None), dict(error_feedback=True)):
         with pytest.raises(ValueError, match="keep"):
             Compressed(flower.FedAvg(), keep=0.5, **other)
+
+
+def test_every_node_may_have_bits_of_its_own() -> None:
+    strategy = Compressed(flower.FedAvg(), uplink=lambda node: "lossless" if node == 10 else "rotation|lm=1")
+    fed, _, _ = run(strategy, nodes=2, rounds=1)
+    sizes = {m.metadata.src_node_id: coded_bytes([m]) for m in fed.replies if m.content.array_records}
+    assert sizes[10] > 10 * sizes[11]
+    with pytest.raises(fedpress.InvalidArgumentError, match="nonsense"):
+        run(Compressed(flower.FedAvg(), uplink=lambda node: "nonsense"), rounds=1)

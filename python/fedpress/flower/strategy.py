@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from logging import ERROR, INFO, WARNING
 from typing import Any, Literal, cast
 
@@ -49,7 +49,7 @@ class Compressed(Strategy):
         self,
         strategy: Strategy,
         *,
-        uplink: fedpress.codec.SpecLike = "rotation|lm=2",
+        uplink: fedpress.codec.SpecLike | Callable[[int], fedpress.codec.SpecLike] = "rotation|lm=2",
         downlink: fedpress.codec.SpecLike = "rotation|lm=6",
         downlink_updates: fedpress.codec.SpecLike | None = "rotation|lm=3",
         error_feedback: bool = False,
@@ -65,7 +65,8 @@ class Compressed(Strategy):
 
         Args:
             strategy: that samples, configures and aggregates.
-            uplink: spec of the updates of nodes.
+            uplink: spec of the updates of nodes, or a function that says it for the id of a node: fewer
+                bits for one on a thin link.
             downlink: spec of whole models.
             downlink_updates: spec of the difference to the model that a node holds, which it keeps in
                 its state from one message to the next; None: nodes hold none, and every message has the
@@ -90,7 +91,7 @@ class Compressed(Strategy):
         self.strategy = strategy
         self.keep, self.dropout_scope, self.layout = keep, dropout_scope, layout
         self._dropout: Dropout | None = None
-        self.uplink = fedpress.Spec(str(uplink))
+        self.uplink = uplink if callable(uplink) else fedpress.Spec(str(uplink))
         self.error_feedback = error_feedback
         self.bad_replies = bad_replies
         self.seed = secrets.randbits(62) if seed is None else seed
@@ -118,7 +119,8 @@ class Compressed(Strategy):
     def summary(self) -> None:
         """Log the specs, then the summary of the wrapped strategy."""
         log(INFO, "\t├──> fedpress %s:", fedpress.__version__)
-        log(INFO, "\t│\t├── Up: %s%s", self.uplink, ", error feedback" if self.error_feedback else "")
+        uplink = "by node" if callable(self.uplink) else self.uplink
+        log(INFO, "\t│\t├── Up: %s%s", uplink, ", error feedback" if self.error_feedback else "")
         log(INFO, "\t│\t└── Down: %s, updates: %s", self._downloads.model_spec, self._downloads.update_spec)
         self.strategy.summary()
 
@@ -128,7 +130,7 @@ class Compressed(Strategy):
         """Let the wrapped strategy configure the round, and encode its model."""
         self._set_model(arrays)
         messages = self.strategy.configure_train(server_round, self._for_inner(), config, grid)
-        encoded = self._encoded(server_round, list(messages), str(self.uplink))
+        encoded = self._encoded(server_round, list(messages), training=True)
         self._intake = self._expecting(server_round)
         return encoded
 
@@ -138,7 +140,7 @@ class Compressed(Strategy):
         """Let the wrapped strategy configure the evaluation, and encode its model."""
         self._set_model(arrays)
         messages = self.strategy.configure_evaluate(server_round, self._for_inner(), config, grid)
-        return self._encoded(server_round, list(messages), "")
+        return self._encoded(server_round, list(messages), training=False)
 
     def start(self, grid: Grid, *args: Any, **keywords: Any) -> Result:
         """Run the strategy, as :meth:`flwr.serverapp.strategy.Strategy.start`.
@@ -202,7 +204,7 @@ class Compressed(Strategy):
             self._inner_record = record_of(_plain(self._model)) if alien else self._record
         return self._inner_record
 
-    def _encoded(self, server_round: int, messages: list[Message], uplink: str) -> list[Message]:
+    def _encoded(self, server_round: int, messages: list[Message], training: bool) -> list[Message]:
         """Encode the model in messages of the wrapped strategy, which may all share one content."""
         made: dict[tuple[int, str], RecordDict] = {}
         down = self._report.round(server_round).down
@@ -212,8 +214,9 @@ class Compressed(Strategy):
             node, content = message.metadata.dst_node_id, message.content
             key = self._key(content)
             sent = self._downloads.sent(self._holds.pop(node, ""), server_round)
-            number = self._draw(server_round, node) if uplink else 0
-            place = (id(content), f"{sent.base} {sent.identity} {number}")
+            uplink = self._uplink_of(node) if training else ""
+            number = self._draw(server_round, node) if training else 0
+            place = (id(content), f"{sent.base} {sent.identity} {number} {uplink}")
             if place not in made:
                 clients = len(messages)
                 made[place] = self._content(content, key, sent, server_round, uplink, clients, number)
@@ -232,6 +235,14 @@ class Compressed(Strategy):
         raise NotImplementedError(
             f"{type(self.strategy).__name__} sends other arrays than the model, which are not encoded"
         )
+
+    def _uplink_of(self, node: int) -> str:
+        """Return the spec of a node's update.
+
+        Raises:
+            InvalidArgumentError: the function that says it says something else.
+        """
+        return str(fedpress.Spec(str(self.uplink(node))) if callable(self.uplink) else self.uplink)
 
     def _draw(self, server_round: int, node: int) -> int:
         """Draw the part of a node, and return its number; 0 for the whole model."""
