@@ -60,6 +60,7 @@ fn both_sums_are_the_same_for_every_transform() {
         "kashin|q=2",
         "kashin,lambda=1.7|subsample=0.5|q=3",
         "rotation|lm=2",
+        "rotation|trellis=1.5",
         "rotation,levels=2|q=5",
         "rotation",
         "identity|subsample=0.5|q=4",
@@ -154,4 +155,24 @@ fn what_rotates_otherwise_is_refused_and_changes_nothing() {
     let sum = BasisSum::new(&meta, n).unwrap();
     let refused = sum.finish(&mut worker, &mut [0.0; 7]).unwrap_err();
     assert_eq!(*refused.kind(), ErrorKind::InvalidArgument);
+}
+
+#[test]
+fn groups_that_took_another_basis_are_added_in_that_of_the_sum() {
+    let n = 2 * 4096 + 777;
+    let streams: Vec<_> = (0..4)
+        .map(|client| {
+            let mut x = gaussian(n, client);
+            // Takes no rotation.
+            x[..4096].iter_mut().enumerate().for_each(|(i, v)| *v *= f32::from(i % 64 == 0));
+            let options = with_seeds(shared(client));
+            (encode_f32(&x, &spec("auto|rate=3"), &options), 0.25 + client as f32)
+        })
+        .collect();
+    let specs: Vec<_> =
+        parts(&streams[0].0).1.iter().map(|chunk| chunk.spec().to_string()).collect();
+    assert_eq!(specs, ["identity|step=3", "rotation|trellis=3", "rotation|trellis=3"]);
+    let (by_values, by_coefficients) = sums(&streams, n);
+    let error = nmse(&by_values, &by_coefficients);
+    assert!(error < 1e-11, "{error}");
 }

@@ -109,25 +109,24 @@ pub(crate) fn add_coefficients(
     sums: &mut [f32],
     weight: f32,
 ) -> Result<()> {
-    let Worker { flow: buffers, payload: buffer, planes, zstandard, .. } = worker;
     let Coded { spec, dtype, n, payload } = coded;
+    if n > 0 && (!spec.is_lossy() || spec.basis != *basis) {
+        // Coded in no basis, or in another one: its values, in this one.
+        let mut values = vec![0.0; n];
+        decode(job, spec, dtype, stored, payload, worker, Target::F32(&mut values))?;
+        let mut to = AddTo { kernel: job.kernel, sums, weight, exponent: 0, at: 0 };
+        let (values, work) = (Elements::of_values(&values), &mut worker.flow.basis);
+        return with_basis!(basis, stage => flow(&mut stage.forward(job, values, work), &mut to));
+    }
+    let Worker { flow: buffers, payload: buffer, zstandard, .. } = worker;
     let payload = open(spec, dtype, stored, payload, (buffer, zstandard))?;
     let coded = Coded { payload, ..coded };
-    let Buffers { basis: work, code, kept } = buffers;
-    let mut to = AddTo { kernel: job.kernel, sums, weight, exponent: 0, at: 0 };
     if n == 0 {
         return coded.check();
     }
-    if spec.is_lossy() {
-        let (exponent, codes) = coded.split()?;
-        to.exponent = exponent;
-        return coefficients_to(job, coded, codes, (code, kept), &mut to);
-    }
-    coded.check()?;
-    let mut values = vec![0.0; n];
-    lossless::decode(job.kernel, coded, planes, Target::F32(&mut values))?;
-    let values = Elements::of_values(&values);
-    with_basis!(basis, stage => flow(&mut stage.forward(job, values, work), &mut to))
+    let (exponent, codes) = coded.split()?;
+    let mut to = AddTo { kernel: job.kernel, sums, weight, exponent, at: 0 };
+    coefficients_to(job, coded, codes, (&mut buffers.code, &mut buffers.kept), &mut to)
 }
 
 /// Adds what comes to sums.
