@@ -135,7 +135,7 @@ fn states_of_no_training_are_refused() {
         let text = String::from_utf8(state.data.clone()).unwrap();
         assert!(text.contains(from), "{text}");
         state.data = text.replacen(from, to, 1).into_bytes();
-        state.shape = vec![state.data.len() as u64];
+        state.shape = vec![state.data.len()];
         let views: Vec<_> = tensors.iter().map(|tensor| tensor.view()).collect();
         let seeds = fedpress::Seeds::new(0, 0);
         let options = fedpress::EncodeOptions::new(seeds);

@@ -27,7 +27,7 @@ impl Saver {
     }
 
     pub(in crate::train) fn bytes(&mut self, name: &str, data: &[u8]) -> Result<()> {
-        self.put(name, DType::U8, &[data.len() as u64], data)
+        self.put(name, DType::U8, &[data.len()], data)
     }
 
     pub(in crate::train) fn json(
@@ -41,7 +41,7 @@ impl Saver {
 
     pub(in crate::train) fn values(&mut self, name: &str, values: &[f32]) -> Result<()> {
         let data: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-        self.put(name, DType::F32, &[values.len() as u64], &data)
+        self.put(name, DType::F32, &[values.len()], &data)
     }
 
     /// Each as `NAME/PARAMETER`.
@@ -49,7 +49,7 @@ impl Saver {
         all.iter().try_for_each(|p| self.values(&format!("{name}/{}", p.name), &p.values))
     }
 
-    fn put(&mut self, name: &str, dtype: DType, shape: &[u64], data: &[u8]) -> Result<()> {
+    fn put(&mut self, name: &str, dtype: DType, shape: &[usize], data: &[u8]) -> Result<()> {
         Ok(self.0.tensor(&TensorView { name, dtype, shape, data }, &Spec::lossless())?)
     }
 
