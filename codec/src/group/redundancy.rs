@@ -51,7 +51,7 @@ fn places(n: usize) -> impl Iterator<Item = usize> {
         let (start, end) = (i * n / parts, (i + 1) * n / parts);
         // Fibonacci hashing, so that places have no period.
         let hash = (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        start + ((hash as usize * (end - start)) >> 32)
+        start + ((hash * (end - start) as u64) >> 32) as usize
     })
 }
 

@@ -581,23 +581,6 @@ fn integers(v: __m256d) -> __m128i {
     }
 }
 
-/// For each set of lanes the place of the word that a lane takes: the number of lanes of the set before
-/// it.
-const TAKEN: [[u8; 8]; 256] = {
-    let mut places = [[0; 8]; 256];
-    let mut set = 0;
-    while set < 256 {
-        let (mut lane, mut place) = (0, 0);
-        while lane < 8 {
-            places[set][lane] = place;
-            place += (set >> lane & 1) as u8;
-            lane += 1;
-        }
-        set += 1;
-    }
-    places
-};
-
 /// For each set of lanes which lane gives the word of a place, where the last place belongs to the last
 /// lane of the set.
 const GIVEN: [[u8; 8]; 256] = {
@@ -624,7 +607,7 @@ fn refill_eight(states: __m256i, words: &[u8; 2 * LANES], from: usize) -> (__m25
     unsafe {
         let low = _mm256_cmpeq_epi32(_mm256_srli_epi32::<16>(states), _mm256_setzero_si256());
         let set = bits_of(low);
-        let places = _mm256_cvtepu8_epi32(_mm_loadl_epi64(TAKEN[set as usize].as_ptr().cast()));
+        let places = _mm256_cvtepu8_epi32(_mm_loadl_epi64(RANKS[set as usize].as_ptr().cast()));
         let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(words.as_ptr().cast()));
         let taken = _mm256_permutevar8x32_epi32(words, places);
         let filled = _mm256_or_si256(_mm256_slli_epi32::<16>(states), taken);

@@ -65,6 +65,7 @@ impl Operation for Expand<'_> {
 }
 
 /// Of each byte as a set of eight: the numbers of the bits that are set, ascending.
+#[cfg(target_arch = "x86_64")]
 pub(super) const PLACES: [[u8; 8]; 256] = {
     let mut places = [[0; 8]; 256];
     let mut byte = 0;
@@ -83,6 +84,7 @@ pub(super) const PLACES: [[u8; 8]; 256] = {
 };
 
 /// Of each byte as a set of eight: how many bits below each one are set.
+#[cfg(target_arch = "x86_64")]
 pub(super) const RANKS: [[u8; 8]; 256] = {
     let mut ranks = [[0; 8]; 256];
     let mut byte = 0;
