@@ -58,3 +58,68 @@ pub(crate) fn flow(from: &mut impl Source, to: &mut impl Sink) -> Result<()> {
 pub(crate) fn run_len(left: usize, len: usize) -> usize {
     if left < 2 * len { left } else { len }
 }
+
+/// Collects all numbers of a group, for coders that need them all before they begin.
+pub(crate) struct Gather<'a, F> {
+    numbers: &'a mut [f32],
+    at: usize,
+    then: F,
+}
+
+impl<'a, F: FnMut(&mut [f32]) -> Result<()>> Gather<'a, F> {
+    /// As many as `numbers` has room for; `then` takes them.
+    pub(crate) fn new(numbers: &'a mut [f32], then: F) -> Self {
+        Self { numbers, at: 0, then }
+    }
+}
+
+impl<F: FnMut(&mut [f32]) -> Result<()>> Sink for Gather<'_, F> {
+    fn unit(&self) -> usize {
+        RUN
+    }
+
+    fn put(&mut self, run: Run<'_>) -> Result<()> {
+        self.numbers[self.at..self.at + run.values.len()].copy_from_slice(run.values);
+        self.at += run.values.len();
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        (self.then)(self.numbers)
+    }
+}
+
+/// Numbers of a group that are all there; a last step is left for each run of them.
+pub(crate) struct Held<'a, F> {
+    numbers: &'a mut [f32],
+    at: usize,
+    last: F,
+}
+
+impl<'a, F: FnMut(usize, &mut [f32])> Held<'a, F> {
+    /// `last` takes the place of a run among the numbers, a multiple of 64, and the run.
+    pub(crate) fn new(numbers: &'a mut [f32], last: F) -> Self {
+        Self { numbers, at: 0, last }
+    }
+}
+
+impl<F: FnMut(usize, &mut [f32])> Source for Held<'_, F> {
+    fn unit(&self) -> usize {
+        RUN
+    }
+
+    fn next(&mut self, len: usize) -> Result<Option<Run<'_>>> {
+        let n = run_len(self.numbers.len() - self.at, len);
+        if n == 0 {
+            return Ok(None);
+        }
+        let at = self.at;
+        let values = &mut self.numbers[at..at + n];
+        (self.last)(at, values);
+        self.at += n;
+        Ok(Some(Run { values, range: None }))
+    }
+}
+
+/// Length of the runs of what holds a whole group.
+const RUN: usize = 1 << 12;

@@ -66,7 +66,7 @@ fn assert_averages_out(n: usize) {
 
 #[test]
 fn errors_average_out_over_clients() {
-    for n in [300, 5000, 51_200] {
+    for n in [40, 300, 5000, 51_200] {
         assert_averages_out(n);
     }
 }

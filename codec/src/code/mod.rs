@@ -5,6 +5,7 @@ mod classes;
 mod frequencies;
 mod lloyd_max;
 mod pack;
+mod rate;
 mod raw;
 mod step;
 mod step_setting;
@@ -122,6 +123,17 @@ const VALUES_PER_LANE: usize = 1 << 12;
 /// How many states of rANS code `n` coefficients: a power of two from 1 to 64.
 fn lanes(n: usize) -> usize {
     1 << (n / VALUES_PER_LANE).max(1).ilog2().min(MOST_LANES.ilog2())
+}
+
+/// Codes whose length they tell themselves.
+fn check_most(most: usize, codes: &[u8]) -> Result<()> {
+    if codes.len() <= most {
+        return Ok(());
+    }
+    Err(Error::corrupt(format!(
+        "codes of a group: expected at most {most} bytes, found {}",
+        codes.len()
+    )))
 }
 
 /// Codes of a length that is known.

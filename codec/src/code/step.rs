@@ -12,9 +12,10 @@
 use super::bits::{Reader, Rests, Writer};
 use super::classes::{Counts, TOKENS, Weights};
 use super::frequencies::{put_slots, put_starts};
+use super::rate::Rate;
 use super::step_setting::{self, Plan};
-use super::{Coder, Numbers, lanes};
-use crate::flow::{Run, Sink, Source, run_len};
+use super::{Coder, Numbers, check_most, lanes};
+use crate::flow::{Gather, Held, Sink, Source};
 use crate::group::exponent::LARGEST;
 use crate::group::{Job, Work};
 use crate::kernel::rans::{CLASS_BLOCK, MOST_LANES, SLACK};
@@ -28,9 +29,7 @@ use std::fmt;
 /// Multiples of a step that suits a rate in bits a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
-    /// In thousandths of a bit.
-    rate: u16,
-    biased: bool,
+    rate: Rate,
 }
 
 /// Bytes of the size of a step; codes of zeros are no more than that.
@@ -45,40 +44,53 @@ const LARGEST_STEP: f32 = f32::from_bits((127 + 70) << 23);
 const BYTES_PER_VALUE: usize = 5;
 /// Most bytes of the table of a class.
 const TABLE_BYTES: usize = 300;
-const RUN: usize = 1 << 12;
 /// What the encoder of words may overwrite before them.
 const ROOM: usize = 32;
-const LEAST_RATE: u16 = 50;
-const MOST_RATE: u16 = 12_000;
+/// In thousandths of a bit.
+const RATES: std::ops::RangeInclusive<u16> = 50..=12_000;
 /// Parts of a step that shifts are counted in.
 const SHIFT: f32 = 1.0 / 256.0;
 
 impl Step {
     /// Bits a value, tables and all, but for the headers of the stream.
     pub fn rate(&self) -> f64 {
-        f64::from(self.rate) / 1000.0
+        self.rate.bits()
     }
 
     /// Whether numbers go to the nearest multiple, without dither.
     pub fn biased(&self) -> bool {
-        self.biased
+        self.rate.biased
     }
 
-    fn checked(self) -> Result<Self> {
-        if (LEAST_RATE..=MOST_RATE).contains(&self.rate) {
-            return Ok(self);
+    /// Appends the codes of all numbers of a group; `k` has room for as many.
+    fn encode(
+        &self,
+        job: &Job<'_>,
+        numbers: &[f32],
+        k: &mut [f32],
+        words: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) {
+        let rounding = self.rounding(job, [0; 2]);
+        let plan = Plan::of(job.kernel, numbers, rounding, self.rate.thousandths);
+        let Some(plan) = plan else { return out.extend([0; SIZE_BYTES]) };
+        job.kernel.divide(numbers, 0, 1.0 / plan.size, rounding, k);
+        let mut counts = vec![[0; TOKENS]; plan.n_classes];
+        for (block, class) in k.chunks(CLASS_BLOCK).zip(&plan.classes) {
+            step_setting::count(block, &mut counts[usize::from(*class)]);
         }
-        Err(Error::invalid(format!(
-            "step: expected a rate from {} to {} bits, found {}",
-            f64::from(LEAST_RATE) / 1000.0,
-            f64::from(MOST_RATE) / 1000.0,
-            self.rate()
-        )))
+        let (classes, counts) = step_setting::fewer(plan.classes, counts);
+        let shifts = match self.rate.biased {
+            true => step_setting::shifts(numbers, plan.size, k),
+            false => [0; 2],
+        };
+        let head = Head { size: plan.size, shifts, classes: counts.len() as u8 };
+        put_multiples(job.kernel, k, head, (&classes, &counts), words, out);
     }
 
     /// How it rounds the numbers of a group.
     fn rounding(&self, job: &Job<'_>, shifts: [i8; 2]) -> Rounding {
-        match self.biased {
+        match self.rate.biased {
             true => Rounding::Nearest {
                 dead: step_setting::DEAD,
                 shifts: shifts.map(|shift| f32::from(shift) * SHIFT),
@@ -219,7 +231,9 @@ impl Coder for Step {
     fn error(&self, job: &Job<'_>, numbers: &[f32], meets: Numbers) -> f64 {
         let rounding = self.rounding(job, [0; 2]);
         match meets {
-            Numbers::AsTheyAre => step_setting::error(job.kernel, numbers, rounding, self.rate),
+            Numbers::AsTheyAre => {
+                step_setting::error(job.kernel, numbers, rounding, self.rate.thousandths)
+            }
             Numbers::Mixed => f64::INFINITY,
         }
     }
@@ -232,10 +246,15 @@ impl Coder for Step {
         out: &'a mut Vec<u8>,
     ) -> impl Sink + 'a {
         let Work { whole, run, bytes } = work;
-        Encoder { stage: *self, job, numbers: whole.take(n), k: run.take(n), bytes, at: 0, out }
+        let k = run.take(n);
+        Gather::new(whole.take(n), move |numbers| {
+            self.encode(job, numbers, k, bytes, out);
+            Ok(())
+        })
     }
 
     fn check(&self, n: usize, codes: &[u8]) -> Result<()> {
+        check_most(self.bound(n), codes)?;
         let (head, codes) = Head::read(codes)?;
         let Some(head) = head else { return Ok(()) };
         get_multiples(Kernel::new(Simd::Auto), head, codes, &mut Vec::new(), &mut vec![0.0; n])
@@ -250,85 +269,15 @@ impl Coder for Step {
     ) -> Result<impl Source + 'a> {
         let Work { whole, bytes, .. } = work;
         let k = whole.take(n);
+        check_most(self.bound(n), codes)?;
         let (head, codes) = Head::read(codes)?;
         match head {
             Some(head) => get_multiples(job.kernel, head, codes, bytes, k)?,
             None => k.fill(0.0),
         }
         let (size, shifts) = head.map_or((0.0, [0; 2]), |head| (head.size, head.shifts));
-        Ok(Decoder { kernel: job.kernel, k, size, rounding: self.rounding(job, shifts), at: 0 })
-    }
-}
-
-/// Collects the numbers of a group: the step follows from all of them.
-struct Encoder<'a> {
-    stage: Step,
-    job: &'a Job<'a>,
-    numbers: &'a mut [f32],
-    k: &'a mut [f32],
-    bytes: &'a mut Vec<u8>,
-    at: usize,
-    out: &'a mut Vec<u8>,
-}
-
-impl Sink for Encoder<'_> {
-    fn unit(&self) -> usize {
-        RUN
-    }
-
-    fn put(&mut self, run: Run<'_>) -> Result<()> {
-        self.numbers[self.at..self.at + run.values.len()].copy_from_slice(run.values);
-        self.at += run.values.len();
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<()> {
-        let Self { stage, job, numbers, k, bytes, out, .. } = self;
-        let rounding = stage.rounding(job, [0; 2]);
-        let plan = Plan::of(job.kernel, numbers, rounding, stage.rate);
-        let Some(plan) = plan else {
-            out.extend([0; SIZE_BYTES]);
-            return Ok(());
-        };
-        job.kernel.divide(numbers, 0, 1.0 / plan.size, rounding, k);
-        let mut counts = vec![[0; TOKENS]; plan.n_classes];
-        for (block, class) in k.chunks(CLASS_BLOCK).zip(&plan.classes) {
-            step_setting::count(block, &mut counts[usize::from(*class)]);
-        }
-        let (classes, counts) = step_setting::fewer(plan.classes, counts);
-        let shifts = match stage.biased {
-            true => step_setting::shifts(numbers, plan.size, k),
-            false => [0; 2],
-        };
-        let head = Head { size: plan.size, shifts, classes: counts.len() as u8 };
-        put_multiples(job.kernel, k, head, (&classes, &counts), bytes, out);
-        Ok(())
-    }
-}
-
-struct Decoder<'a> {
-    kernel: Kernel,
-    k: &'a mut [f32],
-    size: f32,
-    rounding: Rounding,
-    at: usize,
-}
-
-impl Source for Decoder<'_> {
-    fn unit(&self) -> usize {
-        RUN
-    }
-
-    fn next(&mut self, len: usize) -> Result<Option<Run<'_>>> {
-        let n = run_len(self.k.len() - self.at, len);
-        if n == 0 {
-            return Ok(None);
-        }
-        let values = &mut self.k[self.at..self.at + n];
-        // A run starts at a multiple of 64 numbers, so at a whole row.
-        self.kernel.multiply(values, self.size, self.rounding, self.at);
-        self.at += n;
-        Ok(Some(Run { values, range: None }))
+        let (kernel, rounding) = (job.kernel, self.rounding(job, shifts));
+        Ok(Held::new(k, move |at, k| kernel.multiply(k, size, rounding, at)))
     }
 }
 
@@ -339,44 +288,26 @@ impl Stage for Step {
         &["step=2", "step=0.3", "step=6", "step=2,biased", "step=0.5,biased", "step=9.25"];
 
     fn is_biased(&self) -> bool {
-        self.biased
+        self.rate.biased
     }
 
     fn is_seeded(&self) -> bool {
-        !self.biased
+        !self.rate.biased
     }
 
     fn parse(options: &mut Options<'_>) -> Result<Self> {
-        let rate: f64 = options
-            .value()?
-            .ok_or_else(|| Error::invalid("step needs bits a value, as in step=2.5"))?;
-        let biased = options.flag("biased")?;
-        options.end("biased")?;
-        // Saturates, and takes NaN for 0: both are out of range.
-        Self { rate: (rate * 1000.0).round_ties_even() as u16, biased }.checked()
+        Rate::parse::<Self>(options, RATES).map(|rate| Self { rate })
     }
 
     fn print(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", Self::NAME, self.rate())?;
-        if self.biased {
-            f.write_str(",biased")?;
-        }
-        Ok(())
+        self.rate.print::<Self>(f)
     }
 
     fn write_to(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.rate.to_le_bytes());
-        out.push(self.biased.into());
+        self.rate.write_to(out);
     }
 
     fn read_from(cursor: &mut Cursor<'_>) -> Result<Self> {
-        let (low, high) = (cursor.u8("rate of step")?, cursor.u8("rate of step")?);
-        let flags = cursor.u8("flags of step")?;
-        if flags > 1 {
-            return Err(Error::corrupt(format!("flags of step: {flags:#04x} is reserved")));
-        }
-        Self { rate: u16::from_le_bytes([low, high]), biased: flags == 1 }
-            .checked()
-            .map_err(|e| Error::corrupt(e.to_string()))
+        Rate::read_from::<Self>(cursor, RATES).map(|rate| Self { rate })
     }
 }

@@ -9,9 +9,10 @@
 
 use super::bits::{Escapes, Reader, Writer};
 use super::frequencies::{self, Frequencies, MOST_LOW, WIDTHS};
-use super::trellis_setting::{self, LEAST_RATE, MOST_RATE, Setting, width};
-use super::{Coder, Numbers, lanes, packed_len};
-use crate::flow::{Run, Sink, Source, run_len};
+use super::rate::Rate;
+use super::trellis_setting::{self, Setting, width};
+use super::{Coder, Numbers, check_most, lanes, packed_len};
+use crate::flow::{Gather, Held, Sink, Source};
 use crate::group::{Job, Work};
 use crate::kernel::rans::{MOST_LANES, SLACK};
 use crate::kernel::{Found, Grid, Kernel, Simd, trellis};
@@ -23,9 +24,7 @@ use std::fmt;
 /// Quantization to a rate in bits a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trellis {
-    /// In thousandths of a bit.
-    rate: u16,
-    biased: bool,
+    rate: Rate,
 }
 
 /// Bytes before the low bits: the scale, the width of the tables, the number of low bits.
@@ -36,36 +35,57 @@ const SCALE_BYTES: usize = 4;
 const LARGEST_SCALE: f32 = f32::from_bits((127 + 55) << 23);
 /// Most bytes that a coefficient takes, the states of rANS aside.
 const BYTES_PER_VALUE: usize = 4;
-const RUN: usize = 1 << 12;
+/// Of fewer numbers than this a low rate may leave none; of more it does not.
+const FEW: usize = 1 << 12;
+/// In thousandths of a bit.
+const RATES: std::ops::RangeInclusive<u16> = 100..=12_000;
 /// What the encoder of words may overwrite before them.
 const ROOM: usize = 32;
 
 impl Trellis {
     /// Bits a value, from .1 to 12, headers aside, that Gaussian numbers take.
     pub fn rate(&self) -> f64 {
-        f64::from(self.rate) / 1000.0
+        self.rate.bits()
     }
 
     /// Whether the scale is that of the least error, and not the one that is right in the mean.
     pub fn biased(&self) -> bool {
-        self.biased
+        self.rate.biased
     }
 
-    fn checked(self) -> Result<Self> {
-        if (LEAST_RATE..=MOST_RATE).contains(&self.rate) {
-            return Ok(self);
+    /// Appends the codes of all numbers of a group, whose place their values take.
+    fn encode(&self, kernel: Kernel, numbers: &mut [f32], words: &mut Vec<u8>, out: &mut Vec<u8>) {
+        let energy = kernel.sum_of_products(numbers, numbers);
+        let rms = (energy / numbers.len() as f64).sqrt();
+        // Written so that NaN, of a group that will be refused, has no path, too.
+        let path = match rms > 0.0 && rms.is_finite() {
+            true => self.path(kernel, numbers, rms),
+            false => None,
+        };
+        let Some((found, low)) = path else { return out.extend([0; SCALE_BYTES]) };
+        let width = width(found.energy / numbers.len() as f64);
+        let head = Head { scale: self.scale(energy, found), width, low };
+        put_values(kernel, numbers, head, words, out);
+    }
+
+    /// Puts values in the place of numbers; how many low bits their indices have. A few numbers may all
+    /// become zeros at a low rate, which no scale makes right in the mean: they take the next bit.
+    fn path(&self, kernel: Kernel, numbers: &mut [f32], rms: f64) -> Option<(Found, u8)> {
+        let few = (numbers.len() < FEW).then(|| numbers.to_vec());
+        for rate in (self.rate.thousandths..=*RATES.end()).step_by(1000) {
+            let setting = Setting::of(rate);
+            let found = search(kernel, numbers, rms, &setting);
+            if found.product > 0.0 {
+                return Some((found, setting.low));
+            }
+            numbers.copy_from_slice(few.as_ref()?);
         }
-        Err(Error::invalid(format!(
-            "trellis: expected a rate from {} to {} bits, found {}",
-            f64::from(LEAST_RATE) / 1000.0,
-            f64::from(MOST_RATE) / 1000.0,
-            self.rate()
-        )))
+        None
     }
 
     /// What the values of a path are decoded with.
     fn scale(&self, energy: f64, found: Found) -> f32 {
-        let scale = match self.biased {
+        let scale = match self.rate.biased {
             true => found.product / found.energy,
             false => energy / found.product,
         };
@@ -215,9 +235,11 @@ impl Coder for Trellis {
 
     fn error(&self, _: &Job<'_>, _: &[f32], meets: Numbers) -> f64 {
         match meets {
-            Numbers::Mixed if self.biased => trellis_setting::distortion(self.rate),
+            Numbers::Mixed if self.rate.biased => {
+                trellis_setting::distortion(self.rate.thousandths)
+            }
             Numbers::Mixed => {
-                let distortion = trellis_setting::distortion(self.rate);
+                let distortion = trellis_setting::distortion(self.rate.thousandths);
                 distortion / (1.0 - distortion)
             }
             Numbers::AsTheyAre => f64::INFINITY,
@@ -232,10 +254,14 @@ impl Coder for Trellis {
         out: &'a mut Vec<u8>,
     ) -> impl Sink + 'a {
         let Work { whole, bytes, .. } = work;
-        Encoder { stage: *self, job, numbers: whole.take(n), bytes, at: 0, out }
+        Gather::new(whole.take(n), move |numbers| {
+            self.encode(job.kernel, numbers, bytes, out);
+            Ok(())
+        })
     }
 
     fn check(&self, n: usize, codes: &[u8]) -> Result<()> {
+        check_most(self.bound(n), codes)?;
         let (head, codes) = Head::read(codes)?;
         let Some(head) = head else { return Ok(()) };
         get_values(Kernel::new(Simd::Auto), head, codes, &mut Vec::new(), &mut vec![0.0; n])
@@ -250,6 +276,7 @@ impl Coder for Trellis {
     ) -> Result<impl Source + 'a> {
         let Work { whole, bytes, .. } = work;
         let values = whole.take(n);
+        check_most(self.bound(n), codes)?;
         let (head, codes) = Head::read(codes)?;
         let scale = match head {
             Some(head) => {
@@ -261,72 +288,7 @@ impl Coder for Trellis {
                 0.0
             }
         };
-        Ok(Decoder { values, scale, at: 0 })
-    }
-}
-
-/// Collects the numbers of a group: the step follows from their root mean square.
-struct Encoder<'a> {
-    stage: Trellis,
-    job: &'a Job<'a>,
-    numbers: &'a mut [f32],
-    bytes: &'a mut Vec<u8>,
-    at: usize,
-    out: &'a mut Vec<u8>,
-}
-
-impl Sink for Encoder<'_> {
-    fn unit(&self) -> usize {
-        RUN
-    }
-
-    fn put(&mut self, run: Run<'_>) -> Result<()> {
-        self.numbers[self.at..self.at + run.values.len()].copy_from_slice(run.values);
-        self.at += run.values.len();
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<()> {
-        let Self { stage, job, numbers, bytes, out, .. } = self;
-        let energy = job.kernel.sum_of_products(numbers, numbers);
-        let rms = (energy / numbers.len() as f64).sqrt();
-        let setting = Setting::of(stage.rate);
-        let found = match rms > 0.0 {
-            true => search(job.kernel, numbers, rms, &setting),
-            false => Found::default(),
-        };
-        // Written so that NaN, of a group that will be refused, has none, too.
-        if !(found.product > 0.0 && rms.is_finite()) {
-            out.extend([0; SCALE_BYTES]);
-            return Ok(());
-        }
-        let scale = stage.scale(energy, found);
-        let width = width(found.energy / numbers.len() as f64);
-        put_values(job.kernel, numbers, Head { scale, width, low: setting.low }, bytes, out);
-        Ok(())
-    }
-}
-
-struct Decoder<'a> {
-    values: &'a mut [f32],
-    scale: f32,
-    at: usize,
-}
-
-impl Source for Decoder<'_> {
-    fn unit(&self) -> usize {
-        RUN
-    }
-
-    fn next(&mut self, len: usize) -> Result<Option<Run<'_>>> {
-        let n = run_len(self.values.len() - self.at, len);
-        if n == 0 {
-            return Ok(None);
-        }
-        let values = &mut self.values[self.at..self.at + n];
-        values.iter_mut().for_each(|v| *v *= self.scale);
-        self.at += n;
-        Ok(Some(Run { values, range: None }))
+        Ok(Held::new(values, move |_, values| values.iter_mut().for_each(|v| *v *= scale)))
     }
 }
 
@@ -337,41 +299,23 @@ impl Stage for Trellis {
         &["trellis=2", "trellis=0.25", "trellis=1", "trellis=3.5", "trellis=7", "trellis=2,biased"];
 
     fn is_biased(&self) -> bool {
-        self.biased
+        self.rate.biased
     }
 
     fn parse(options: &mut Options<'_>) -> Result<Self> {
-        let rate: f64 = options
-            .value()?
-            .ok_or_else(|| Error::invalid("trellis needs bits a value, as in trellis=2.5"))?;
-        let biased = options.flag("biased")?;
-        options.end("biased")?;
-        // Saturates, and takes NaN for 0: both are out of range.
-        Self { rate: (rate * 1000.0).round_ties_even() as u16, biased }.checked()
+        Rate::parse::<Self>(options, RATES).map(|rate| Self { rate })
     }
 
     fn print(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", Self::NAME, self.rate())?;
-        if self.biased {
-            f.write_str(",biased")?;
-        }
-        Ok(())
+        self.rate.print::<Self>(f)
     }
 
     fn write_to(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.rate.to_le_bytes());
-        out.push(self.biased.into());
+        self.rate.write_to(out);
     }
 
     fn read_from(cursor: &mut Cursor<'_>) -> Result<Self> {
-        let (low, high) = (cursor.u8("rate of trellis")?, cursor.u8("rate of trellis")?);
-        let flags = cursor.u8("flags of trellis")?;
-        if flags > 1 {
-            return Err(Error::corrupt(format!("flags of trellis: {flags:#04x} is reserved")));
-        }
-        Self { rate: u16::from_le_bytes([low, high]), biased: flags == 1 }
-            .checked()
-            .map_err(|e| Error::corrupt(e.to_string()))
+        Rate::read_from::<Self>(cursor, RATES).map(|rate| Self { rate })
     }
 }
 
@@ -412,7 +356,8 @@ mod tests {
                 });
                 assert!(results[0] == results[1], "{n} values at {rate}");
                 assert!(results[0] == results[2], "{n} values at {rate}");
-                let bound = Trellis { rate, biased: false }.bound(n);
+                let stage = Trellis { rate: Rate { thousandths: rate, biased: false } };
+                let bound = stage.bound(n);
                 assert!(results[0].1.len() <= bound, "{n} values at {rate}");
             }
         }

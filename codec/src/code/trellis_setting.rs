@@ -5,10 +5,6 @@ use super::frequencies;
 use crate::kernel::Penalty;
 use crate::kernel::rans::{MIDDLE, PROBABILITY_BITS};
 
-/// Rates in thousandths of a bit.
-pub(super) const LEAST_RATE: u16 = 100;
-pub(super) const MOST_RATE: u16 = 12_000;
-
 /// How to search.
 #[derive(Debug, Clone)]
 pub(super) struct Setting {
