@@ -19,8 +19,6 @@ from fedpress.codec import (
     MEMORY_LIMIT,
     PRESETS,
     Comparison,
-    Decoder,
-    Encoder,
     Preset,
     Summary,
     TensorInfo,
@@ -43,6 +41,7 @@ from fedpress.errors import (
     TruncatedError,
     UnsupportedError,
 )
+from fedpress.stream import Decoder, Encoder
 
 __all__ = [
     "MEMORY_LIMIT",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,15 @@ from fedpress import _fedpress
 from fedpress.arrays import Array
 from fedpress.codec import MEMORY_LIMIT, add_into, inspect
 from fedpress.errors import InvalidArgumentError
+
+#: What :func:`is_weight` accepts, for messages.
+WEIGHTS = "0, or a number from 1.2e-38 to 3.4e38"
+
+
+def is_weight(weight: float) -> bool:
+    """Whether a sum in float32 can weigh by this number: beyond its range are infinity and 0 / 0."""
+    range_ = np.finfo(np.float32)
+    return bool(weight == 0 or float(range_.tiny) <= weight <= float(range_.max))
 
 
 class Aggregator:
@@ -58,26 +68,29 @@ class Aggregator:
 
         Args:
             blob: of tensors of type float32, float16 or bfloat16.
-            weight: finite, and not below 0; with 0 the stream is checked and nothing is added.
+            weight: a number that float32 holds, not below 0; with 0 the stream is checked and nothing
+                is added.
 
         Raises:
             InvalidArgumentError: names, shapes or types are not those expected, a value is NaN or
                 infinite, or the weight is none. Nothing was added.
             Error: the stream is damaged. Nothing was added: it is decoded once before.
         """
-        if not (np.isfinite(weight) and weight >= 0):
-            raise InvalidArgumentError(f"weight: expected a finite number from 0 on, found {weight}")
-        found = {tensor.name for tensor in inspect(blob, memory_limit=self._memory_limit).tensors}
-        if found != self._sums.keys():
-            lacking, extra = sorted(self._sums.keys() - found), sorted(found - self._sums.keys())
+        if not is_weight(weight):
+            raise InvalidArgumentError(f"weight: expected {WEIGHTS}, found {weight}")
+        # Streams that follow each other may have a name twice, which would count twice.
+        found = Counter(tensor.name for tensor in inspect(blob, memory_limit=self._memory_limit).tensors)
+        expected = Counter(self._sums.keys())
+        if found != expected:
+            lacking, extra = sorted(expected - found), sorted(found - expected)
             raise InvalidArgumentError(f"tensors: {lacking} are missing, {extra} not expected")
         bad = _fedpress.first_non_finite(blob, self._memory_limit, self._threads)
         if bad is not None:
             message = f"tensor {bad[0]!r}, value {bad[1]}: NaN or infinite"
             raise InvalidArgumentError(message, tensor=bad[0])
-        if weight > 0:
-            add_into(blob, self._sums, weight, memory_limit=self._memory_limit)
-            self._weight += weight
+        # Shapes and types are checked there, before anything is added.
+        add_into(blob, self._sums, weight, memory_limit=self._memory_limit)
+        self._weight += weight
 
     def mean(self) -> dict[str, Array]:
         """Return the sums over the sum of the weights, as new arrays.

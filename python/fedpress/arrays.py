@@ -111,6 +111,11 @@ def dtype_name(array: Array, name: str = "") -> str:
     return found
 
 
+def is_added(dtype: np.dtype[Any]) -> bool:
+    """Whether a type is one that ml_dtypes adds to NumPy: bfloat16 and float8."""
+    return dtype.isbuiltin == 2
+
+
 def as_bytes(array: Array) -> Array:
     """Return the elements in C order, little-endian, as a flat array of bytes.
 

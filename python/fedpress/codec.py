@@ -1,4 +1,4 @@
-"""Tensors to bytes and back: in one call, or piece by piece."""
+"""Tensors to bytes and back in one call, and what streams hold; :mod:`fedpress.stream` works piece by piece."""
 
 from __future__ import annotations
 
@@ -152,9 +152,9 @@ def encode(
     if encode_options is not None and keywords:
         raise TypeError("either encode_options or its keywords")
     choose = chooser(spec, rules)
-    taken = [_taken(name, value, choose) for name, value in tensors.items()]
+    given = [taken(name, value, choose) for name, value in tensors.items()]
     made = encode_options or options(**keywords)
-    return _fedpress.encode(taken, made, dict(metadata) if metadata else None, manifest)
+    return _fedpress.encode(given, made, dict(metadata) if metadata else None, manifest)
 
 
 def decode(
@@ -186,10 +186,10 @@ def decode(
         InvalidArgumentError: an array of ``out`` does not fit. What was decoded before stays.
     """
     if out is None:
-        made = _fedpress.decode(_flat(blob), memory_limit, threads)
+        made = _fedpress.decode(flat(blob), memory_limit, threads)
         return {name: from_bytes(memory, dtype, shape) for name, dtype, shape, memory in made}
     outputs = _checked_outputs(blob, out, memory_limit)
-    found = _fedpress.decode_into(_flat(blob), outputs, memory_limit, threads)
+    found = _fedpress.decode_into(flat(blob), outputs, memory_limit, threads)
     return {
         name: out[name] if memory is None else from_bytes(memory, dtype, shape)
         for name, dtype, shape, memory in found
@@ -226,8 +226,9 @@ def add_into(
         if name not in sums:
             raise KeyError(f"no sum for tensor {name!r}")
         _check_sum(name, dtype, shape, sums[name])
-    flat = {name: array.reshape(-1) for name, array in sums.items()}
-    return _fedpress.add_into(_flat(blob), flat, weight, memory_limit)
+    _check_apart(blob, sums)
+    values = {name: array.reshape(-1) for name, array in sums.items()}
+    return _fedpress.add_into(flat(blob), values, weight, memory_limit)
 
 
 @dataclass(frozen=True)
@@ -272,7 +273,7 @@ def inspect(blob: Any, *, memory_limit: int = MEMORY_LIMIT) -> Summary:
     Raises:
         Error: as :func:`decode`, for what is wrong with the headers.
     """
-    found = _fedpress.inspect(_flat(blob), memory_limit)
+    found = _fedpress.inspect(flat(blob), memory_limit)
     tensors = tuple(
         TensorInfo(t["name"], t["dtype"], tuple(t["shape"]), t["spec"], t["bytes"]) for t in found["tensors"]
     )
@@ -322,125 +323,16 @@ def effective_spec(
     return _fedpress.effective(name, dtype, list(shape), as_spec(spec), encode_options)
 
 
-class Encoder:
-    """Makes a stream piece by piece, in memory of a few chunks.
+Given = tuple[str, str, list[int], Array, Spec]
 
-    Every call returns the bytes that it made; together they are the stream.
 
-    >>> import numpy as np, fedpress
-    >>> encoder = fedpress.Encoder("lossless")
-    >>> head = encoder.begin("rows", np.float32, (2,), open=True)
-    >>> body = encoder.push(np.ones((3, 2), np.float32)) + encoder.end()
-    >>> blob = head + body + encoder.add("step", np.int64(7)) + encoder.finish()
-    >>> fedpress.decode(blob)["rows"].shape
-    (3, 2)
+def taken(name: str, value: Any, spec: Callable[[str], Spec]) -> Given:
+    """Return a tensor as the extension module takes it: name, element type, shape, bytes, pipeline.
+
+    Raises:
+        TypeError: the name is no text, or the value no array of a type that streams have.
+        InvalidArgumentError: a tensor on another device.
     """
-
-    def __init__(
-        self,
-        spec: SpecLike,
-        *,
-        rules: Rules | None = None,
-        metadata: Mapping[str, str] | None = None,
-        several: bool = True,
-        **keywords: Any,
-    ) -> None:
-        """Start a stream.
-
-        Args:
-            spec: as of :func:`encode`, with ``rules`` and ``metadata``.
-            rules: as there.
-            metadata: as there.
-            several: whether more than one tensor of a model will follow.
-            keywords: those of :func:`options`.
-        """
-        self._spec = chooser(spec, rules)
-        self._encoder = _fedpress.Encoder(options(several=several, **keywords))
-        if metadata:
-            self._encoder.metadata(dict(metadata))
-
-    def add(self, name: str, value: Any) -> bytes:
-        """Encode a whole tensor.
-
-        Raises:
-            Error, TypeError: as :func:`encode`.
-        """
-        self._encoder.tensor(*_taken(name, value, self._spec))
-        return self._encoder.take()
-
-    def begin(
-        self, name: str, dtype: np.typing.DTypeLike, shape: Sequence[int], *, open: bool = False
-    ) -> bytes:
-        """Begin a tensor whose elements follow by :meth:`push`.
-
-        Args:
-            name: unique in the stream.
-            dtype: a NumPy or ml_dtypes type.
-            shape: dimensions; with ``open`` those of a row, of which any number follows.
-            open: whether the first dimension is not known yet.
-        """
-        kind = dtype_name(np.empty(0, dtype), name)
-        self._encoder.begin(name, kind, list(shape), open, self._spec(name))
-        return self._encoder.take()
-
-    def push(self, values: Any) -> bytes:
-        """Add elements to the open tensor: an array, or their bytes."""
-        self._encoder.push(as_bytes(as_numpy(values)))
-        return self._encoder.take()
-
-    def end(self) -> bytes:
-        """End the open tensor."""
-        self._encoder.end()
-        return self._encoder.take()
-
-    def finish(self) -> bytes:
-        """End the stream. Without this it is truncated."""
-        self._encoder.finish()
-        return self._encoder.take()
-
-
-class Decoder:
-    """Turns bytes that arrive in pieces into tensors.
-
-    >>> import numpy as np, fedpress
-    >>> blob = fedpress.encode({"w": np.arange(3, dtype=np.float32)}, "none")
-    >>> decoder = fedpress.Decoder()
-    >>> [tensor for i in range(0, len(blob), 10) for tensor in decoder.push(blob[i : i + 10])]
-    [('w', array([0., 1., 2.], dtype=float32))]
-    >>> decoder.finish()
-    """
-
-    def __init__(self, *, memory_limit: int = MEMORY_LIMIT) -> None:
-        """Start reading.
-
-        Args:
-            memory_limit: most memory for what the stream claims, in bytes, and most bytes of one
-                tensor; tensors handed out are the caller's.
-        """
-        self._decoder = _fedpress.Decoder(memory_limit)
-
-    def push(self, data: Any) -> list[tuple[str, Array]]:
-        """Take the next bytes, cut anywhere; return the tensors that are complete by them.
-
-        Raises:
-            Error: as :func:`decode`. Tensors complete by the same bytes are lost.
-        """
-        made = self._decoder.push(_flat(data))
-        return [(name, from_bytes(memory, dtype, shape)) for name, dtype, shape, memory in made]
-
-    def finish(self) -> None:
-        """Say that no more bytes follow.
-
-        Raises:
-            TruncatedError: the stream is not complete.
-        """
-        self._decoder.finish()
-
-
-_Given = tuple[str, str, list[int], Array, Spec]
-
-
-def _taken(name: str, value: Any, spec: Callable[[str], Spec]) -> _Given:
     if not isinstance(name, str):
         raise TypeError(f"names are text, found {name!r}")
     array = as_numpy(value, name)
@@ -459,7 +351,8 @@ def chooser(spec: SpecLike, rules: Rules | None) -> Callable[[str], Spec]:
     return choose
 
 
-def _flat(blob: Any) -> memoryview:
+def flat(blob: Any) -> memoryview:
+    """Return the bytes of any object with the buffer protocol, one dimension."""
     return memoryview(blob).cast("B")
 
 
@@ -476,11 +369,20 @@ def _checked_outputs(blob: Any, out: Mapping[str, Array], memory_limit: int) -> 
         raise InvalidArgumentError(f"the stream has no tensors {sorted(missing)}")
     for name, array in out.items():
         _check_output(name, *tensors[name], array)
+    _check_apart(blob, out)
     arrays = list(out.values())
     for i, array in enumerate(arrays):
         if any(np.may_share_memory(array, other) for other in arrays[:i]):
             raise InvalidArgumentError("two arrays of out overlap")
     return {name: array.reshape(-1).view(np.uint8) for name, array in out.items()}
+
+
+def _check_apart(blob: Any, arrays: Mapping[str, Array]) -> None:
+    """Check that what is written is not what is read."""
+    stream = np.frombuffer(flat(blob), np.uint8)
+    for name, array in arrays.items():
+        if np.may_share_memory(array, stream):
+            raise InvalidArgumentError(f"array {name!r} is memory of the stream", tensor=name)
 
 
 def _check_output(name: str, dtype: str, shape: tuple[int, ...], array: Array) -> None:

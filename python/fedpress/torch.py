@@ -90,7 +90,7 @@ def decode_state_dict(
         UnsupportedError: this PyTorch lacks an element type.
         Error: as :func:`fedpress.decode`.
     """
-    made = _fedpress.decode(memoryview(blob).cast("B"), memory_limit, threads)
+    made = _fedpress.decode(codec.flat(blob), memory_limit, threads)
     tensors = {name: _tensor(memory, dtype, shape) for name, dtype, shape, memory in made}
     text = codec.inspect(blob, memory_limit=memory_limit).metadata.get(_SHARED, "{}")
     return tensors | _aliases(text, tensors)

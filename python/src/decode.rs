@@ -1,6 +1,6 @@
 //! Bytes to tensors: in one call, into memory that is there, added up, or piece by piece.
 
-use crate::errors::{OrRaise, over_limit, raised};
+use crate::errors::{OrRaise, over_limit, poisoned, raised};
 use crate::memory::{Input, Memory, Output, Sums};
 use crate::options::decoding;
 use fedpress::{ChunkDecoder, EncodedChunk, Event, Reader, Tensor};
@@ -140,6 +140,8 @@ pub struct Decoder {
     memory_limit: u64,
     /// The tensor that is being read.
     open: Option<Tensor>,
+    /// Whether a call failed: what is open then lacks a chunk.
+    failed: bool,
 }
 
 #[pymethods]
@@ -152,12 +154,16 @@ impl Decoder {
             decoder: fedpress::Decoder::new(options),
             memory_limit,
             open: None,
+            failed: false,
         }
     }
 
     /// The next bytes, cut anywhere; returns the tensors that end in them.
     fn push(&mut self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<Vec<Made>> {
         let input = Input::new(buffer)?;
+        if self.failed {
+            return Err(poisoned(py));
+        }
         let mut bytes = input.bytes();
         let result = py.detach(|| {
             let mut complete = Vec::new();
@@ -166,6 +172,7 @@ impl Decoder {
             }
             Ok(complete)
         });
+        self.failed = result.is_err();
         match result {
             Ok(tensors) => Ok(tensors.into_iter().map(made).collect()),
             Err(Failure::Codec(error)) => Err(raised(py, &error)),
@@ -175,7 +182,10 @@ impl Decoder {
 
     /// Says that no bytes follow: an error unless the last stream is complete.
     fn finish(&mut self, py: Python<'_>) -> PyResult<()> {
-        self.decoder.finish().or_raise(py)
+        match self.failed {
+            true => Err(poisoned(py)),
+            false => self.decoder.finish().or_raise(py),
+        }
     }
 }
 

@@ -42,6 +42,13 @@ pub fn over_limit(py: Python<'_>, limit: u64, needed: u64) -> PyErr {
     made().unwrap_or_else(|failure| failure)
 }
 
+/// The exception of an object that failed before.
+pub fn poisoned(py: Python<'_>) -> PyErr {
+    let message = "an earlier call failed; start again with a new one".to_owned();
+    let made = exception(py, &ErrorKind::Poisoned, message, &PyDict::new(py));
+    made.unwrap_or_else(|failure| failure)
+}
+
 /// What an error says, and what lies behind it.
 fn with_sources(error: &dyn std::error::Error) -> String {
     let mut message = error.to_string();

@@ -17,7 +17,10 @@ import fedpress
 from fedpress.arrays import DTYPES
 
 LOSSLESS = ["none", "lossless", "zstd"]
-LOSSY = ["hadamard|q=4", "hadamard|q=8|zstd", "rotation|lm=4", "kashin|q=6", "identity|q=8"]
+LOSSY = [
+    "hadamard|q=4", "hadamard|q=8|zstd", "rotation|lm=4", "kashin|q=6", "identity|q=8", "identity|step=4",
+    "rotation|trellis=3.3", "auto|rate=4", "auto|rate=4|biased",
+]  # fmt: skip
 
 
 def equal(a: np.ndarray, b: np.ndarray) -> bool:
@@ -152,6 +155,17 @@ def test_an_out_that_does_not_fit_is_refused_before_anything_is_written() -> Non
         with pytest.raises(fedpress.InvalidArgumentError):
             fedpress.decode(blob, out={"a": good, **bad})
     assert not good.any() and not shared.any()
+
+
+def test_a_stream_is_not_decoded_into_itself() -> None:
+    blob = bytearray(fedpress.encode({"a": np.ones(6, "f")}, "none"))
+    inside = np.frombuffer(blob, np.float32, count=6)
+    before = bytes(blob)
+    with pytest.raises(fedpress.InvalidArgumentError, match="'a'"):
+        fedpress.decode(blob, out={"a": inside})
+    with pytest.raises(fedpress.InvalidArgumentError, match="'a'"):
+        fedpress.add_into(blob, {"a": inside})
+    assert blob == before
 
 
 class Dlpack:

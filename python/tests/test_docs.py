@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("name", ["fedpress", "fedpress.codec", "fedpress.aggregate", "fedpress.submodel"])
+@pytest.mark.parametrize(
+    "name", ["fedpress", "fedpress.codec", "fedpress.stream", "fedpress.aggregate", "fedpress.submodel"]
+)
 def test_examples_in_docstrings_run(name: str) -> None:
     result = doctest.testmod(importlib.import_module(name))
     assert result.failed == 0 and (result.attempted > 0)

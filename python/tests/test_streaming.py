@@ -45,6 +45,22 @@ def test_a_decoder_is_of_no_use_after_an_error() -> None:
         decoder.push(blob_of(1))
 
 
+def test_a_decoder_hands_out_nothing_after_an_error() -> None:
+    """The last chunk would fit where the one before did not: a tensor with a hole."""
+    n_values = (4 << 20) + (1 << 18)
+    blob = fedpress.encode({"x": np.zeros(n_values, "f")}, "lossless", chunk_values=1 << 20)
+    decoder, errors = fedpress.Decoder(memory_limit=14 << 20), []
+    for at in range(len(blob)):
+        try:
+            assert decoder.push(blob[at : at + 1]) == []
+        except fedpress.Error as error:
+            errors.append(type(error))
+    assert errors[0] is fedpress.LimitError and len(errors) > 1
+    assert set(errors[1:]) == {fedpress.PoisonedError}
+    with pytest.raises(fedpress.PoisonedError):
+        decoder.finish()
+
+
 def test_a_decoder_keeps_to_its_limit() -> None:
     blob = fedpress.encode({"x": np.zeros(1 << 22, "f")}, "lossless")
     assert len(blob) < 10_000
@@ -65,6 +81,22 @@ def test_an_encoder_takes_open_tensors_and_pieces() -> None:
     assert fedpress.inspect(blob).metadata == {"k": "v"}
     with pytest.raises(fedpress.InvalidArgumentError):
         encoder.add("late", rows)
+
+
+def test_an_encoder_takes_bytes_but_no_values_of_another_type() -> None:
+    values = np.arange(6, dtype=np.float32)
+    encoder = fedpress.Encoder("none")
+    blob = encoder.begin("x", np.float32, (6,))
+    for other in (values.astype("d")[:3], values.astype("i4"), values.astype(">f4").view("i4")):
+        with pytest.raises(fedpress.InvalidArgumentError, match="F32"):
+            encoder.push(other)
+    blob += (
+        encoder.push(values[:2])
+        + encoder.push(values[2:4].tobytes())
+        + encoder.push(values[4:].astype(">f4"))
+    )
+    blob += encoder.end() + encoder.finish()
+    assert np.array_equal(fedpress.decode(blob)["x"], values)
 
 
 def test_add_into_is_decode_and_add() -> None:
@@ -119,10 +151,12 @@ def test_a_bad_stream_leaves_the_sums_alone() -> None:
     nan = fedpress.encode({"a": np.zeros((40, 100), "f"), "b": np.array([0, np.nan] * 3 + [0], "f")}, "none")
     lacking = fedpress.encode({"a": np.zeros((40, 100), "f")}, "none")
     broadcast = fedpress.encode({"a": np.zeros((1, 100), "f"), "b": np.zeros(7, "f")}, "none")
-    for bad in (damaged, nan, lacking, broadcast, blob_of(1, more=np.zeros(1, "f")), b""):
-        with pytest.raises(fedpress.Error):
-            total.add(bad, 3)
-    for weight in (-1, float("nan"), float("inf")):
+    twice = blob_of(1) + blob_of(2)
+    for bad in (damaged, nan, lacking, broadcast, twice, blob_of(1, more=np.zeros(1, "f")), b""):
+        for weight in (0, 3):
+            with pytest.raises(fedpress.Error):
+                total.add(bad, weight)
+    for weight in (-1, float("nan"), float("inf"), 1e300, 1e-300, 10**400):
         with pytest.raises(fedpress.InvalidArgumentError):
             total.add(blob_of(1), weight)
     assert total.weight == 2
