@@ -111,6 +111,47 @@ def test_lossy_runs_end_near_the_exact_one(name: str, updates: str | None) -> No
     assert coded_bytes(fed.replies) < len(fed.replies) / 2 * sum(a.nbytes for a in exact.values()) / 5
 
 
+@pytest.mark.parametrize(
+    "up, down, updates",
+    [
+        ("rotation|trellis=4", "rotation|trellis=6", "rotation|trellis=4"),
+        ("auto|rate=4", "auto|rate=6", "auto|rate=4"),
+        ("auto|rate=4|biased", "lossless", None),
+    ],
+)
+@pytest.mark.parametrize("inner", ["FedAvg", "FedMedian"])
+def test_specs_of_any_rate_go_both_ways(inner: str, up: str, down: str, updates: str | None) -> None:
+    """Down as models and as updates, up as updates: each says its own pipeline, and loses little."""
+    _, exact, _ = run(getattr(flower, inner)(), rounds=2)
+    strategy = Compressed(getattr(flower, inner)(), uplink=up, downlink=down, downlink_updates=updates)
+    fed, lossy, _ = run(strategy, rounds=2)
+    moved, error = exact["w"] - first_model()["w"], lossy["w"] - exact["w"]
+    assert 0 < np.square(error).sum() < 0.03 * np.square(moved).sum()
+    report = strategy.report()
+    assert not any(round.refused for round in report.rounds.values())
+    assert 0 < report.total("up").mean_nmse < 0.01 and report.total("up").ratio > 6
+    sent = {array: spec for m in fed.sent for array, spec in pipelines(m).items()}
+    came = {array: spec for m in fed.replies for array, spec in pipelines(m).items()}
+    assert sent["model"] == first_of(down) and came["update"] == first_of(up)
+    assert updates is None or sent["update"] == first_of(updates)
+
+
+def pipelines(message: Message) -> dict[str, str]:
+    """What the weights of a message went through, by the name of the encoded array."""
+    found = {}
+    for record in message.content.array_records.values():
+        for name, array in record.items():
+            tensors = {tensor.name: tensor for tensor in fedpress.inspect(array.data).tensors}
+            if "w" in tensors:
+                found[name] = tensors["w"].spec
+    return found
+
+
+def first_of(spec: str) -> str:
+    """What a tensor says of itself: of two pipelines the first, the other is in chunks that are better by it."""
+    return str(fedpress.Spec(spec)).split(" or ")[0]
+
+
 def test_bfloat16_models_travel_and_stay_bfloat16() -> None:
     """Flower's mean of bfloat16 ends in a TypeError of a ufunc."""
     with pytest.raises(TypeError):
@@ -232,7 +273,31 @@ def test_a_bad_reply_is_left_out_and_its_node_named(what: str, inner: str) -> No
     assert list(strategy.report().rounds[1].refused) == [11]
 
 
-@pytest.mark.parametrize("weight", [float("nan"), -1.0, float("inf"), [1.0, 2.0], 0])
+@pytest.mark.parametrize("inner", ["FedAvg", "FedMedian"])
+def test_a_finite_value_that_is_no_difference_in_float32_is_left_out(inner: str) -> None:
+    def far(model: Trained, context: Context) -> Trained:
+        wide = model | {"b": model["b"] + (1e300 if context.node_id == 11 else 1.0)}
+        return wide
+
+    strategy = Compressed(getattr(flower, inner)(), **LOSSLESS)
+    fed = Federation(moving(far), nodes=2)
+    result = fed.run_strategy(strategy, record_of(first_model(np.float64)), 1)
+    assert list(strategy.report().rounds[1].refused) == [11]
+    assert np.abs(arrays_of(result.arrays)["b"]).max() < 10
+
+
+def test_a_round_of_nothing_but_nan_ends_the_run_whatever_the_strategy() -> None:
+    def nan(model: Trained, context: Context) -> Trained:
+        return model | {"b": model["b"] * np.float32(np.nan), "w": model["w"] * np.float32(np.nan)}
+
+    for spec in ("lossless", "none"):
+        for inner in (flower.FedAvg, flower.FedMedian):
+            strategy = Compressed(inner(), **LOSSLESS | {"uplink": spec})
+            with pytest.raises(NoUsableReplyError, match="(?=.*node 10)(?=.*node 11)"):
+                Federation(moving(nan)).run_strategy(strategy, record_of(first_model()), 1)
+
+
+@pytest.mark.parametrize("weight", [float("nan"), -1.0, float("inf"), [1.0, 2.0], 0, 1e300, 1e-300])
 def test_weights_that_are_none_do_no_harm(weight: object) -> None:
     fed = Federation(moving())
     fed.tamper = lambda message: (
@@ -339,8 +404,11 @@ def test_records_are_those_of_flower_byte_for_byte() -> None:
         np.save(fortran, array)
         stored = Array(str(array.dtype), array.shape, "numpy.ndarray", fortran.getvalue())
         np.testing.assert_array_equal(arrays_of(ArrayRecord({"x": stored}))["x"], array)
+    for dtype in fedpress.arrays.DTYPES.values():
+        for array in (np.ones((3, 2)).astype(dtype), np.ones(()).astype(dtype), np.ones(0).astype(dtype)):
+            back = arrays_of(record_of({"x": array}))["x"]
+            assert back.dtype == dtype and back.shape == array.shape and back.tolist() == array.tolist()
     half = np.arange(5).astype(ml_dtypes.bfloat16)
-    assert arrays_of(record_of({"x": half}))["x"].tolist() == half.tolist()
     assert arrays_of(ArrayRecord({"x": Array(half)}))["x"].dtype == ml_dtypes.bfloat16
     with pytest.raises(fedpress.InvalidArgumentError, match="'x'"):
         arrays_of(ArrayRecord({"x": Array("float32", (2,), "else", b"12345678")}))
@@ -402,6 +470,9 @@ def test_dropout_makes_updates_smaller_and_downloads_no_larger() -> None:
 
 
 def test_dropout_says_what_it_cannot_be_joined_with() -> None:
+    for keep in (0.0, -1.0, 1.5, float("nan")):
+        with pytest.raises(ValueError, match="keep"):
+            Compressed(flower.FedAvg(), keep=keep)
     for other in (dict(downlink_updates=None), dict(error_feedback=True)):
         with pytest.raises(ValueError, match="keep"):
             Compressed(flower.FedAvg(), keep=0.5, **other)

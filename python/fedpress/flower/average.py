@@ -10,7 +10,7 @@ import fedpress
 from fedpress import _fedpress
 from fedpress.arrays import Array
 from fedpress.flower.errors import ReplyError
-from fedpress.flower.model import FLOATS, Model, added, difference
+from fedpress.flower.model import FLOATS, Model, added
 from fedpress.flower.replies import Reply
 
 
@@ -59,6 +59,7 @@ class WeightedMean:
         Raises:
             ReplyError: the update is damaged, or has NaN or infinity. Nothing was added.
         """
+        deltas, exact = reply.value_deltas(base)
         try:
             bad = _fedpress.first_non_finite(reply.update, self._memory_limit, self._threads)
             if bad is not None:
@@ -70,11 +71,9 @@ class WeightedMean:
             if isinstance(error, ReplyError):
                 raise
             raise ReplyError(reply.node, str(error)) from error
-        for name, array in reply.values.items():
-            if name in self._sums:
-                self._sums[name] += np.float32(weight) * difference(array, base[name])
-            else:
-                self._exact[name] += weight * array.astype(self._exact[name].dtype)
+        for name, delta in deltas.items():
+            self._sums[name] += np.float32(weight) * delta
+        self.add_exact(exact, weight)
         self._weight += weight
 
     def add_part(self, deltas: Mapping[str, Array], present: Mapping[str, Array], weight: float) -> None:

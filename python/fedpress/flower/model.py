@@ -140,10 +140,11 @@ def apply_update(base: Mapping[str, Array], update: Model, values: Model) -> Mod
 
 
 def difference(array: Array, base: Array) -> Array:
-    """Return ``array - base`` in float32."""
-    if array.dtype == np.float64:
-        return (array - base).astype(np.float32)
-    return array.astype(np.float32) - base.astype(np.float32)
+    """Return ``array - base`` in float32, infinity where that is beyond its range."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if array.dtype == np.float64:
+            return (array - base).astype(np.float32)
+        return array.astype(np.float32) - base.astype(np.float32)
 
 
 def added(array: Array, delta: Array) -> Array:

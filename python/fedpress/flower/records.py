@@ -15,7 +15,7 @@ from flwr.app import Array as FlowerArray
 from flwr.app import ArrayRecord
 from numpy.lib import format as npy
 
-from fedpress.arrays import DTYPES, Array, as_numpy
+from fedpress.arrays import DTYPES, Array, as_numpy, is_added
 from fedpress.errors import InvalidArgumentError
 
 #: How Flower marks an array of NumPy.
@@ -42,7 +42,9 @@ def flower_array(array: Array) -> FlowerArray:
     """Return what ``flwr.app.Array(array)`` does, with one copy of the elements instead of three."""
     head = io.BytesIO()
     contiguous = np.ascontiguousarray(array).reshape(array.shape)
-    npy.write_array_header_1_0(head, npy.header_data_from_array_1_0(contiguous))
+    # Of some types that are not its own NumPy writes names that it does not read, such as <f1.
+    stored = contiguous.view(f"V{array.itemsize}") if is_added(array.dtype) else contiguous
+    npy.write_array_header_1_0(head, npy.header_data_from_array_1_0(stored))
     data = b"".join((head.getvalue(), contiguous.reshape(-1).view(np.uint8).data))
     return FlowerArray(dtype=str(array.dtype), shape=tuple(array.shape), stype=NUMPY, data=data)
 

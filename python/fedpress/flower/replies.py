@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import numpy as np
 from flwr.app import Message, RecordDict
 
 import fedpress
+from fedpress.aggregate import WEIGHTS, is_weight
 from fedpress.arrays import Array
 from fedpress.flower import protocol
 from fedpress.flower.errors import ReplyError
@@ -49,14 +49,25 @@ class Reply:
             deltas = fedpress.decode(self.update, memory_limit=memory_limit)
         except fedpress.Error as error:
             raise ReplyError(self.node, str(error)) from error
+        self._check_finite(deltas)
+        small, exact = self.value_deltas(base)
+        return deltas | small, exact
+
+    def value_deltas(self, base: Mapping[str, Array]) -> tuple[Model, Model]:
+        """Return the same of those tensors that travelled as they are.
+
+        Raises:
+            ReplyError: a difference is NaN or infinite: both sides may be finite.
+        """
         exact = {name: array for name, array in self.values.items() if array.dtype not in FLOATS}
-        for name, array in self.values.items():
-            if name not in exact:
-                deltas[name] = difference(array, base[name])
+        deltas = {n: difference(array, base[n]) for n, array in self.values.items() if n not in exact}
+        self._check_finite(deltas)
+        return deltas, exact
+
+    def _check_finite(self, deltas: Model) -> None:
         for name, delta in deltas.items():
             if not np.isfinite(delta).all():
                 raise ReplyError(self.node, f"array {name!r}: NaN or infinite")
-        return deltas, exact
 
     def metrics(self) -> RecordDict:
         """Return the records of the reply but arrays and our own."""
@@ -134,7 +145,7 @@ def weight_of(reply: Reply, key: str) -> float:
     """Return the weight of a reply: a number of its metrics.
 
     Raises:
-        ReplyError: there is none, or it is not finite, or below 0.
+        ReplyError: there is none, or it is below 0, or nothing that float32 holds.
     """
     records = reply.message.content.metric_records
     if len(records) != 1:
@@ -142,6 +153,6 @@ def weight_of(reply: Reply, key: str) -> float:
     found = next(iter(records.values())).get(key)
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise ReplyError(reply.node, f"metric {key!r}: expected a number, found {found!r}")
-    if not (math.isfinite(found) and found >= 0):
-        raise ReplyError(reply.node, f"metric {key!r}: expected a finite number from 0 on, found {found}")
+    if not is_weight(found):
+        raise ReplyError(reply.node, f"metric {key!r}: expected {WEIGHTS}, found {found}")
     return float(found)

@@ -14,6 +14,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Result, Strategy
 
 import fedpress
+from fedpress.arrays import is_added
 from fedpress.flower import protocol
 from fedpress.flower.average import WeightedMean, as_type
 from fedpress.flower.download import Downloads, Sent
@@ -84,6 +85,8 @@ class Compressed(Strategy):
             memory_limit: most memory to take for what one reply claims, in bytes.
             threads: to encode and decode with; 0 is one for each core.
         """
+        if not 0 < keep <= 1:
+            raise ValueError(f"keep: expected a fraction above 0 and up to 1, found {keep}")
         if keep < 1 and (downlink_updates is None or error_feedback):
             raise ValueError(
                 "keep: submodels are cut out of held models (downlink_updates), without feedback"
@@ -160,8 +163,7 @@ class Compressed(Strategy):
         for message in replies:
             intake.take(message)
         self._holds.update(intake.holds)
-        if intake.report.refused and not intake.good:
-            raise NoUsableReplyError("; ".join(intake.report.refused.values()))
+        _require_usable(intake, len(intake.good))
         if intake.mean is not None:
             arrays, metrics = self._mean(server_round, intake)
         else:
@@ -200,7 +202,7 @@ class Compressed(Strategy):
         """Return the model for the wrapped strategy, which knows no bfloat16."""
         assert self._record is not None
         if self._inner_record is None:
-            alien = any(array.dtype.kind == "V" for array in self._model.values())
+            alien = any(is_added(array.dtype) for array in self._model.values())
             self._inner_record = record_of(_plain(self._model)) if alien else self._record
         return self._inner_record
 
@@ -332,6 +334,7 @@ class Compressed(Strategy):
                     raise
                 log(ERROR, "fedpress: left out %s", error)
                 intake.report.refused[reply.node] = str(error)
+        _require_usable(intake, len(decoded) - len(intake.failed))
         arrays, metrics = self.strategy.aggregate_train(server_round, decoded)
         return self._restored(arrays), metrics
 
@@ -366,6 +369,12 @@ class Compressed(Strategy):
         return metrics
 
 
+def _require_usable(intake: Intake, usable: int) -> None:
+    """Raise NoUsableReplyError where no reply is left, and fedpress knows why."""
+    if intake.report.refused and usable == 0:
+        raise NoUsableReplyError("; ".join(intake.report.refused.values()))
+
+
 def _is_mean(strategy: Strategy) -> bool:
     """Whether a strategy starts from FedAvg's weighted mean: those of Flower that are known to."""
     known = ("FedAvg", "FedProx", "FedAvgM", "FedAdagrad", "FedAdam", "FedYogi")
@@ -385,4 +394,4 @@ def _layout(model: Model) -> Layout:
 
 def _plain(model: Model) -> Model:
     """Return a model in types that NumPy has: bfloat16 and float8 as float32."""
-    return {n: a.astype(np.float32) if a.dtype.kind == "V" else a for n, a in model.items()}
+    return {n: a.astype(np.float32) if is_added(a.dtype) else a for n, a in model.items()}
