@@ -22,6 +22,7 @@ from nvflare.apis.dxo import DXO, DataKind, MetaKey
 from nvflare.apis.dxo_filter import DXOFilter
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
+from nvflare.app_common.app_constant import AppConstants
 
 from fedpress import codec
 from fedpress.errors import InvalidArgumentError
@@ -38,7 +39,7 @@ class Encode(DXOFilter):  # type: ignore[misc]
     """Encodes the arrays or tensors of weights and of their differences.
 
     What is handed in is never changed: NVFlare hands one dictionary to the filters of all clients, which is
-    encoded once.
+    encoded once in a round.
     """
 
     def __init__(
@@ -56,22 +57,21 @@ class Encode(DXOFilter):  # type: ignore[misc]
         # Under the names of the arguments, where NVFlare looks for what to write into a job.
         self.spec, self.seed, self.threads = str(codec.as_spec(spec)), seed, threads
         self._lock = threading.Lock()
-        self._last: tuple[Any, str, Any] | None = None
+        # Data, how it was encoded, and what _encoded made of it.
+        self._last: tuple[Any, dict[str, Any], str, Any] | None = None
 
     def process_dxo(self, dxo: DXO, shareable: Shareable, fl_ctx: FLContext) -> DXO | None:
         """Return a new DXO with the encoded weights; None where they are encoded already."""
         if dxo.get_meta_prop(MetaKey.PROCESSED_ALGORITHM) == ALGORITHM:
             return None
-        options = {
-            "seed": self.seed,
-            "round": int(dxo.get_meta_prop(MetaKey.CURRENT_ROUND) or 0),
-            "client": _client(fl_ctx),
-            "threads": self.threads,
-        }
+        round, client = _round(dxo, shareable, fl_ctx), _client(fl_ctx)
+        options = {"seed": self.seed, "round": round or 0, "client": client, "threads": self.threads}
         with self._lock:
-            if self._last is None or self._last[0] is not dxo.data:
-                self._last = (dxo.data, *_encoded(dxo.data, self.spec, options))
-            _, key, blob = self._last
+            last = self._last
+            # A site may train in place and send the same dictionary in every round.
+            if last is None or last[0] is not dxo.data or round is None or last[1] != options:
+                last = self._last = (dxo.data, options, *_encoded(dxo.data, self.spec, options))
+            _, _, key, blob = last
         encoded = DXO(dxo.data_kind, data={key: blob}, meta=dict(dxo.meta))
         encoded.set_meta_prop(MetaKey.PROCESSED_ALGORITHM, ALGORITHM)
         return encoded
@@ -119,6 +119,16 @@ def _encoded(data: Mapping[str, Any], spec: codec.SpecLike, options: Mapping[str
     else:
         blob, key = codec.encode(data, spec, **options), _ARRAYS
     return key, np.frombuffer(blob, np.uint8)
+
+
+def _round(dxo: DXO, shareable: Shareable | None, fl_ctx: FLContext) -> int | None:
+    """Return the number of the round, from where NVFlare's workflows write it; None where none does."""
+    found = dxo.get_meta_prop(MetaKey.CURRENT_ROUND)
+    if found is None and shareable is not None:
+        found = shareable.get_header(AppConstants.CURRENT_ROUND)
+    if found is None:
+        found = fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
+    return None if found is None else int(found)
 
 
 def _client(fl_ctx: FLContext) -> int:
