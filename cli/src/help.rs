@@ -116,7 +116,7 @@ random, so that the average over many clients is right although each of them is 
 twentieth at 1. They round to the nearest; what makes the average right is that every client rotates \
 its own way.
   trellis looks ahead: which levels a value may take depends on the values before it, and what it \
-chooses is packed by how likely it is. Three quarters of the error of lm at 1 bit, half at 3 and 4, at any rate you \
+chooses is packed by how likely it is. Two thirds of the error of lm at 1 bit, half at 3 and 4, at any rate you \
 like, 0.5 as well as 2.7.
   step sends values as they are, as multiples of one step, packed by how often which occurs: best where a few \
 values are large and most are next to nothing, as in gradients and activations.

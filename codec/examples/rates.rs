@@ -88,7 +88,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         table(file, &values.collect::<Vec<_>>())?;
     }
     if files.is_empty() {
-        table("gaussian", &gaussian(1 << 20))?;
+        for log2 in [20, 16, 12] {
+            table("gaussian", &gaussian(1 << log2))?;
+        }
     }
     Ok(())
 }

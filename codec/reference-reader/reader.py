@@ -313,8 +313,8 @@ def step_coefficients(p, nearest, coded, key):
     """7, from the size on."""
     require(len(p) >= 4, "The step of a group is missing.")
     size, = struct.unpack_from("<f", p)
-    valid = 0 <= size <= 2.0 ** 70 and math.copysign(1, size) > 0
-    require(valid, "The step of a group is NaN, negative or above 2^70.")
+    valid = 0 <= size <= 2.0 ** 77 and math.copysign(1, size) > 0
+    require(valid, "The step of a group is NaN, negative or above 2^77.")
     one = more = np.float32(0)
     if size == 0:
         require(len(p) == 4, "Something stands behind the step of zeros.")
@@ -381,13 +381,15 @@ def coded_coefficients(pipeline, p, coded, dither):
     if TRELLIS in pipeline:
         require(len(p) >= 4, "The scale of a group is missing.")
         scale, = struct.unpack_from("<f", p)
-        valid = 0 <= scale <= 2.0 ** 55 and math.copysign(1, scale) > 0
-        require(valid, "The scale of a group is NaN, negative or above 2^55.")
+        valid = 0 <= scale <= 2.0 ** 77 and math.copysign(1, scale) > 0
+        require(valid, "The scale of a group is NaN, negative or above 2^77.")
         if scale == 0:
             require(len(p) == 4, "Something stands behind the scale of zeros.")
             return np.zeros(coded, np.float32)
         require(len(p) >= 6 and p[4] < 128 and p[5] <= 6, "Reserved width or number of low bits.")
-        return trellis_values(p[6:], p[4], p[5], coded) * np.float32(scale)
+        x = trellis_values(p[6:], p[4], p[5], coded) * np.float32(scale)
+        require(np.all(np.abs(x) <= bound), "A coefficient is above 2^80.")
+        return x
     if UNIFORM not in pipeline:
         x = np.frombuffer(p, "<f4").copy()
         require(np.all(np.abs(x) <= bound), "A coefficient is NaN or above 2^80.")

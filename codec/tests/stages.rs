@@ -160,3 +160,46 @@ fn the_second_reader_and_the_format_know_every_stage() {
         assert!(format.contains(&format!("| {number} |")), "FORMAT.md has no row for {number}");
     }
 }
+
+/// Every operation but one scales with a power of two exactly; the exception are ranges below 2^-96, and what
+/// the format cuts off is far from here.
+#[test]
+fn values_of_any_ordinary_size_err_alike() {
+    let n = 4096 + 100;
+    let x = gaussian(n, 5);
+    let largest = x.iter().fold(0.0f32, |a, v| a.max(v.abs()));
+    for text in pipelines() {
+        let through = |factor: f32| {
+            let scaled: Vec<f32> = x.iter().map(|v| v * factor).collect();
+            decode_f32(&encode_f32(&scaled, &spec(&text), &small_groups()))
+        };
+        let expected = through(1.0);
+        for exponent in [-61, -30, 30, 52, 61] {
+            let factor = 2f32.powi(exponent);
+            assert!(factor * largest < 2f32.powi(64));
+            let found: Vec<f32> = through(factor).iter().map(|v| v / factor).collect();
+            let error = nmse(&expected, &found);
+            assert!(error < 1e-9, "{text} at 2^{exponent}: {error}");
+        }
+    }
+}
+
+/// A group of a few values behind full ones, at a rate that leaves them hardly a bit.
+#[test]
+fn a_short_last_group_errs_like_the_others() {
+    for example in stages_in(0x20..0x30).iter().flat_map(|stage| stage.examples) {
+        for transform in ["identity", "rotation"] {
+            let text = format!("{transform}|{example}");
+            let x = gaussian(4096 + 40, 6);
+            let (mut whole, mut short, rounds) = (0.0, 0.0, 40);
+            for round in 0..rounds {
+                let mut options = small_groups();
+                options.seeds = options.seeds.in_round(round);
+                let y = decode_f32(&encode_f32(&x, &spec(&text), &options));
+                whole += nmse(&x[..4096], &y[..4096]) / rounds as f64;
+                short += nmse(&x[4096..], &y[4096..]) / rounds as f64;
+            }
+            assert!(short < 4.0 * whole, "{text}: {short}, of a full group {whole}");
+        }
+    }
+}

@@ -38,8 +38,8 @@ const SIZE_BYTES: usize = 4;
 const HEAD: usize = SIZE_BYTES + 3;
 /// Most classes.
 const CLASSES: usize = 12;
-/// No step is larger.
-const LARGEST_STEP: f32 = f32::from_bits((127 + 70) << 23);
+/// No step is larger; what it makes of multiples is bounded by [`LARGEST`].
+const LARGEST_STEP: f32 = f32::from_bits((127 + 77) << 23);
 /// Most bytes that a coefficient takes: a word, and the rest of a large multiple.
 const BYTES_PER_VALUE: usize = 5;
 /// Most bytes of the table of a class.
@@ -52,7 +52,7 @@ const RATES: std::ops::RangeInclusive<u16> = 50..=12_000;
 const SHIFT: f32 = 1.0 / 256.0;
 
 impl Step {
-    /// Bits a value, tables and all, but for the headers of the stream.
+    /// Bits a value, but for the headers of the stream and of a group and for one table: 20 to 50 bytes.
     pub fn rate(&self) -> f64 {
         self.rate.bits()
     }

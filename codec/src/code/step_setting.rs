@@ -20,8 +20,6 @@ const PER_OCTAVE: i32 = 32;
 const OCTAVES: std::ops::Range<i32> = -11..9;
 /// 2^(1/32).
 const RATIO: f64 = 1.021_897_148_654_116_6;
-/// Bits of a state of rANS.
-const STATE_BITS: i64 = 23;
 
 /// The step of a group, and the class of each block.
 pub(super) struct Plan {
@@ -127,7 +125,8 @@ fn block(numbers: &[f32], number: usize) -> &[f32] {
     &numbers[at..numbers.len().min(at + CLASS_BLOCK)]
 }
 
-/// Bits, times 2^16, that a group takes, by a sample of its blocks.
+/// Bits, times 2^16, that a group takes, by a sample of its blocks. States and a table it has at any rate:
+/// counted, they would leave a short group next to nothing.
 fn bits_of_sample(
     kernel: Kernel,
     numbers: &[f32],
@@ -146,12 +145,13 @@ fn bits_of_sample(
         sampled += block.len() as i64;
     }
     let blocks = classes.len();
+    let one_table = side(&merge(&counts, n_classes), blocks);
     let whole = MERGED.iter().map(|merged| {
         let merged = merge(&counts, *merged);
         let coded: i64 = merged.iter().map(entropy).sum::<i64>() + rests(&merged);
-        coded / sampled * numbers.len() as i64 + side(&merged, blocks)
+        coded / sampled * numbers.len() as i64 + side(&merged, blocks) - one_table
     });
-    whole.min().unwrap_or(0) + ((super::lanes(numbers.len()) as i64 * STATE_BITS) << 16)
+    whole.min().unwrap_or(0)
 }
 
 /// Bits, times 2^16, of what tokens leave open.

@@ -13,6 +13,7 @@ use super::rate::Rate;
 use super::trellis_setting::{self, Setting, width};
 use super::{Coder, Numbers, check_most, lanes, packed_len};
 use crate::flow::{Gather, Held, Sink, Source};
+use crate::group::exponent::LARGEST;
 use crate::group::{Job, Work};
 use crate::kernel::rans::{MOST_LANES, SLACK};
 use crate::kernel::{Found, Grid, Kernel, Simd, trellis};
@@ -31,8 +32,8 @@ pub struct Trellis {
 const HEAD: usize = 6;
 /// Bytes of a scale; codes of zeros are no more than that.
 const SCALE_BYTES: usize = 4;
-/// No scale is larger: times a value of less than 2^24 it stays in range.
-const LARGEST_SCALE: f32 = f32::from_bits((127 + 55) << 23);
+/// No scale is larger; what it makes of values is bounded by [`LARGEST`].
+const LARGEST_SCALE: f32 = f32::from_bits((127 + 77) << 23);
 /// Most bytes that a coefficient takes, the states of rANS aside.
 const BYTES_PER_VALUE: usize = 4;
 /// Of fewer numbers than this a low rate may leave none; of more it does not.
@@ -212,7 +213,11 @@ fn get_values(
     let Some(end) = end else {
         return Err(Error::corrupt("codes of a group: words of rANS that no encoder writes"));
     };
-    escapes.bits.finish(end)
+    escapes.bits.finish(end)?;
+    if f32::from_bits(kernel.peak_bits(out)) * head.scale > LARGEST {
+        return Err(Error::corrupt("coefficient out of range"));
+    }
+    Ok(())
 }
 
 impl Coder for Trellis {
