@@ -187,7 +187,7 @@ pub fn encode_into<T: NamedTensor>(
     let (several, start) = (options.several || tensors.len() > 1, out.len());
     let options = options.clone().with_several(several);
     let mut encoder = Encoder::with_output(options, std::mem::take(out))?;
-    let result = encoder.tensors(&tensors).and_then(|()| encoder.finish());
+    let result = encoder.tensors(&tensors).and_then(|_| encoder.finish());
     *out = encoder.into_output();
     if result.is_err() {
         out.truncate(start);

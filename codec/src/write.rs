@@ -110,11 +110,11 @@ impl<W: Write> Writer<W> {
 
     /// See [`Encoder::tensor`]; writes as it goes.
     pub fn tensor(&mut self, tensor: &impl NamedTensor, spec: &Spec) -> Result<()> {
-        self.tensors(&[(Parts::of(tensor).view(), spec)])
+        self.tensors(&[(Parts::of(tensor).view(), spec)]).map(drop)
     }
 
     /// See [`Encoder::tensors`]; writes as it goes.
-    pub fn tensors(&mut self, tensors: &[(TensorView<'_>, &Spec)]) -> Result<()> {
+    pub fn tensors(&mut self, tensors: &[(TensorView<'_>, &Spec)]) -> Result<Vec<u64>> {
         let Self { encoder, inner, failed } = self;
         if *failed {
             return Err(Error::poisoned());

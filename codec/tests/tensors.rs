@@ -152,3 +152,61 @@ fn what_is_read_into_the_callers_buffers_is_what_is_read() {
         }
     }
 }
+
+#[test]
+fn several_tensors_are_read_into_the_callers_buffers_on_any_number_of_threads() {
+    let (a, b) = (gaussian(9000, 1), gaussian(50, 2));
+    let tensors: [(&str, &dyn AsTensor); 6] =
+        [("a", &a), ("b", &b), ("again", &a), ("none", &[0u8; 0]), ("n", &[7i64]), ("last", &b)];
+    let options = small_groups().with_tie(true);
+    let stream = fedpress::encode(&tensors, &spec("hadamard|q=4"), &options).unwrap();
+    let expected = decode(&stream).unwrap();
+    let mut data: Vec<_> = expected.iter().map(|tensor| vec![1; tensor.data.len()]).collect();
+    for threads in [1, 2, 5] {
+        let options = DecodeOptions::default().with_threads(threads);
+        let mut reader = fedpress::Reader::new(&stream[..], options);
+        let mut places: Vec<_> = data.iter_mut().map(|data| &mut data[..]).collect();
+        let (first, rest) = places.split_at_mut(1);
+        // One is passed over half-way, the others are read in one go.
+        reader.next_tensor().unwrap().unwrap().next_chunk().unwrap();
+        first[0].copy_from_slice(&expected[0].data);
+        reader.read_tensors_into(rest).unwrap();
+        assert!(reader.next_tensor().unwrap().is_none());
+        assert!(data.iter().eq(expected.iter().map(|tensor| &tensor.data)), "{threads}");
+        data.iter_mut().for_each(|data| data.fill(1));
+    }
+}
+
+#[test]
+fn buffers_of_other_sizes_or_of_more_tensors_are_refused() {
+    let tensors = [("a", vec![1u8; 3]), ("b", vec![2u8; 5])];
+    let stream = fedpress::encode(&tensors, &Spec::none(), &options()).unwrap();
+    for sizes in [&[3, 4][..], &[3, 6], &[2, 5], &[3, 5, 1]] {
+        let mut data: Vec<_> = sizes.iter().map(|n| vec![0u8; *n]).collect();
+        let mut places: Vec<_> = data.iter_mut().map(|data| &mut data[..]).collect();
+        let mut reader = fedpress::Reader::new(&stream[..], DecodeOptions::default());
+        let error = reader.read_tensors_into(&mut places).unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::InvalidArgument, "{sizes:?}");
+    }
+}
+
+#[test]
+fn tensors_that_are_put_together_take_the_bytes_that_are_told() {
+    let (a, b) = (gaussian(9000, 1), gaussian(50, 2));
+    let (long, short) = ([a.len()], [b.len()]);
+    let views = [("a", &long, &a), ("b", &short, &b), ("again", &long, &a)];
+    let views = views.map(|(name, shape, x)| TensorView::f32(name, shape, x));
+    let lossy = spec("hadamard|q=4");
+    let views: Vec<_> = views.iter().map(|view| (*view, &lossy)).collect();
+    for threads in [1, 3] {
+        let options = small_groups().with_tie(true).with_threads(threads);
+        let mut encoder = Encoder::new(options).unwrap();
+        let start = encoder.n_bytes();
+        let sizes = encoder.tensors(&views).unwrap();
+        assert_eq!(start + sizes.iter().sum::<u64>(), encoder.n_bytes());
+        assert!(sizes[0] > 4500 && sizes[1] > 50 && sizes[2] < 50, "{sizes:?}");
+        assert_eq!(encoder.tensors(&[]).unwrap(), [0; 0]);
+        let one = TensorView::f32("one", &[50], &b);
+        assert_eq!(encoder.tensors(&[(one, &lossy)]).unwrap().len(), 1);
+    }
+}

@@ -27,11 +27,12 @@ impl Encoder {
     /// A whole tensor at once; reads it without copying it. After an error the stream cannot
     /// go on, as after one in [`push`](Self::push) or [`end`](Self::end).
     pub fn tensor(&mut self, tensor: &impl NamedTensor, spec: &Spec) -> Result<()> {
-        self.tensors(&[(Parts::of(tensor).view(), spec)])
+        self.tensors(&[(Parts::of(tensor).view(), spec)]).map(drop)
     }
 
-    /// Several tensors, each by its pipeline, on all threads whatever their sizes are.
-    pub fn tensors(&mut self, tensors: &[(TensorView<'_>, &Spec)]) -> Result<()> {
+    /// Several tensors, each by its pipeline, on all threads whatever their sizes are; returns how many
+    /// bytes of the stream each takes.
+    pub fn tensors(&mut self, tensors: &[(TensorView<'_>, &Spec)]) -> Result<Vec<u64>> {
         self.tensors_to(tensors, &mut |_| Ok(()))
     }
 
@@ -40,11 +41,12 @@ impl Encoder {
         &mut self,
         tensors: &[(TensorView<'_>, &Spec)],
         flush: &mut dyn FnMut(&mut Self) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<Vec<u64>> {
         self.check_between()?;
         if tensors.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
+        self.stream.starts.clear();
         self.stream.several |= tensors.len() > 1;
         let ties = self.ties(tensors);
         let mut batch = Vec::new();
@@ -83,7 +85,9 @@ impl Encoder {
         self.put_all(&batch)?;
         flush(self)?;
         self.state = State::Between;
-        Ok(())
+        let starts = std::mem::take(&mut self.stream.starts);
+        let ends = starts.iter().skip(1).copied().chain([self.n_bytes()]);
+        Ok(starts.iter().zip(ends).map(|(start, end)| end - start).collect())
     }
 
     /// Groups, and values of them, that are worth collecting.

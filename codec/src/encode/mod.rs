@@ -69,6 +69,8 @@ struct Stream {
     /// What tensors may be tied to, by name, and the bytes of their elements.
     originals: HashMap<String, Original>,
     kept_bytes: u64,
+    /// Where the records of the tensors start that are put together.
+    starts: Vec<u64>,
 }
 
 enum State {
@@ -262,6 +264,7 @@ impl Encoder {
     ) -> Result<()> {
         self.check_between()?;
         let tensor = self.plan(desc, spec, key, kept)?;
+        self.stream.starts.clear();
         self.put_tensor(&tensor)?;
         let (pushed_bytes, n_groups, buffer) = (0, 0, Vec::new());
         self.state = State::Open(Box::new(Open { tensor, pushed_bytes, n_groups, buffer }));
@@ -307,6 +310,7 @@ impl Encoder {
     /// Appends the record of a tensor.
     fn put_tensor(&mut self, tensor: &Planned) -> Result<()> {
         self.list(tensor.meta.name_hash);
+        self.stream.starts.push(self.n_bytes());
         self.note_original(&tensor.meta);
         put_record(kind::TENSOR, &mut self.out, |out| {
             tensor.meta.write_to(out);

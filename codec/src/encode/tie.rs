@@ -60,6 +60,7 @@ impl Encoder {
         self.check_tensor(desc, &Spec::none()).map_err(in_tensor)?;
         self.check_tied(desc, original).map_err(in_tensor)?;
         self.take_name(desc);
+        self.stream.starts.clear();
         self.put_tied(desc, original)?;
         self.state = State::Between;
         Ok(())
@@ -83,6 +84,7 @@ impl Encoder {
     /// Appends the record of a tied tensor whose name was taken.
     pub(super) fn put_tied(&mut self, desc: &TensorDesc, original: &str) -> Result<()> {
         self.list(name_key(&desc.name));
+        self.stream.starts.push(self.n_bytes());
         let found = self.stream.originals.get_mut(original);
         let found = found.ok_or_else(|| Error::invalid("no tensor that is kept"))?;
         found.n_tied += 1;

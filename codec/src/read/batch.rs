@@ -4,7 +4,7 @@ use super::Reader;
 use crate::decode::{EncodedChunk, decode_all};
 use crate::group::decode_memory;
 use crate::limits::Allowance;
-use crate::{Error, Result, Tensor};
+use crate::{Error, Result};
 
 /// Makes room in `data` for the values of a chunk behind the `filled` bytes; returns where they end. What
 /// that takes is charged first: all of a tensor of known size when its first chunk is there, else at
@@ -70,23 +70,19 @@ const CHUNKS_PER_THREAD: usize = 128;
 const VALUES_PER_THREAD: usize = 1 << 20;
 
 impl Batch {
-    /// A chunk of the last tensor, whose values start at this byte of it.
+    /// A chunk of a tensor, whose values start at this byte of it. Says whether it is time to decode.
     pub(super) fn push<R>(
         &mut self,
-        tensors: &mut [Tensor],
+        tensor: usize,
         (at, chunk): (usize, EncodedChunk),
         reader: &mut Reader<R>,
-    ) -> Result<()> {
-        let tensor = tensors.len() - 1;
+    ) -> bool {
         // One that is decoded at once is charged while its tensor is open. Where the limit leaves no
         // room to wait, none does: what can be read does not depend on the number of threads.
         let may_wait = reader.workers.len() > 1 && self.charge(&chunk, reader);
         self.n_values += chunk.n_values();
         self.chunks.push(Pending { tensor, at, chunk });
-        match may_wait {
-            false => self.decode(tensors, reader),
-            true => Ok(()),
-        }
+        !may_wait || self.is_full(reader.workers.len())
     }
 
     fn charge<R>(&mut self, chunk: &EncodedChunk, reader: &mut Reader<R>) -> bool {
@@ -101,15 +97,15 @@ impl Batch {
         is_paid
     }
 
-    pub(super) fn is_full(&self, threads: usize) -> bool {
+    fn is_full(&self, threads: usize) -> bool {
         self.chunks.len() >= threads * CHUNKS_PER_THREAD
             || self.n_values >= threads * VALUES_PER_THREAD
     }
 
-    /// Decodes all, each to its place.
-    pub(super) fn decode<R>(
+    /// Decodes all, each to its place in the elements of the tensors.
+    pub(super) fn decode<'t, R>(
         &mut self,
-        tensors: &mut [Tensor],
+        tensors: impl Iterator<Item = &'t mut [u8]>,
         reader: &mut Reader<R>,
     ) -> Result<()> {
         if self.chunks.is_empty() {
@@ -118,8 +114,8 @@ impl Batch {
         let mut jobs = Vec::with_capacity(self.chunks.len());
         let mut chunks = self.chunks.iter().peekable();
         let first = chunks.peek().map_or(0, |pending| pending.tensor);
-        for (number, tensor) in tensors.iter_mut().enumerate().skip(first) {
-            let (mut rest, mut at) = (&mut tensor.data[..], 0);
+        for (number, mut rest) in tensors.enumerate().skip(first) {
+            let mut at = 0;
             while let Some(pending) = chunks.next_if(|pending| pending.tensor == number) {
                 let behind = rest.split_at_mut(pending.at - at).1;
                 let (place, behind) = behind.split_at_mut(pending.chunk.decoded_len());

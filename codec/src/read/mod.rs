@@ -8,7 +8,7 @@ pub use tensor::TensorReader;
 use crate::decode::{ChunkDecoder, DecodeOptions, Decoder, Event, closed_shape};
 use crate::tensor::in_memory;
 use crate::wire::{TensorDesc, TensorMeta};
-use crate::{Result, Tensor};
+use crate::{Error, Result, Tensor};
 use batch::{Batch, grow};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -115,9 +115,8 @@ impl<R: Read> Reader<R> {
                     let Some(tensor) = tensors.last_mut() else { continue };
                     let at = filled;
                     filled = grow(&mut tensor.data, at, &chunk, self.decoder.allowance())?;
-                    batch.push(tensors, (at, chunk), self)?;
-                    if batch.is_full(self.workers.len()) {
-                        batch.decode(tensors, self)?;
+                    if batch.push(tensors.len() - 1, (at, chunk), self) {
+                        batch.decode(tensors.iter_mut().map(|t| &mut t.data[..]), self)?;
                     }
                 }
                 Event::TensorEnd { n_values } => {
@@ -128,7 +127,60 @@ impl<R: Read> Reader<R> {
                 _ => {}
             }
         }
-        batch.decode(tensors, self)
+        batch.decode(tensors.iter_mut().map(|t| &mut t.data[..]), self)
+    }
+
+    /// As many tensors as there are places, the next ones, each into a place of exactly its size and on
+    /// all threads, whatever their sizes are; takes no memory of its own beyond a few chunks for each thread.
+    ///
+    /// ```
+    /// # let options = fedpress::EncodeOptions::new(fedpress::Seeds::new(7, 1));
+    /// let tensors = [("a", vec![1u8, 2]), ("b", vec![3u8, 4, 5])];
+    /// let bytes = fedpress::encode(&tensors, &fedpress::Spec::lossless(), &options)?;
+    /// let mut values = [0; 5];
+    /// let (a, b) = values.split_at_mut(2);
+    /// fedpress::Reader::new(&bytes[..], Default::default()).read_tensors_into(&mut [a, b])?;
+    /// assert_eq!(values, [1, 2, 3, 4, 5]);
+    /// # Ok::<(), fedpress::Error>(())
+    /// ```
+    pub fn read_tensors_into(&mut self, places: &mut [&mut [u8]]) -> Result<()> {
+        let mut batch = Batch::default();
+        let result = (0..places.len())
+            .try_for_each(|number| self.collect(number, places, &mut batch))
+            .and_then(|()| batch.decode(places.iter_mut().map(|place| &mut **place), self));
+        if result.is_err() {
+            self.decoder.allowance().release(batch.charged);
+        }
+        result
+    }
+
+    /// The next tensor, the one of that number, into the batch, which is decoded when it is full.
+    fn collect(
+        &mut self,
+        number: usize,
+        places: &mut [&mut [u8]],
+        batch: &mut Batch,
+    ) -> Result<()> {
+        let meta = self.next_tensor()?.map(TensorReader::into_meta);
+        let meta = meta.ok_or_else(|| {
+            Error::invalid(format!("the stream ends before tensor {number} of {}", places.len()))
+        })?;
+        meta.supported()?;
+        let room = places[number].len();
+        let wrong = || Error::invalid(format!("not {room} bytes")).in_tensor(meta.name());
+        let mut filled = 0;
+        while self.inside {
+            let Some(Event::Chunk(chunk)) = self.next_event()? else { continue };
+            let at = filled;
+            filled += chunk.decoded_len();
+            if filled > room {
+                return Err(wrong());
+            }
+            if batch.push(number, (at, chunk), self) {
+                batch.decode(places.iter_mut().map(|place| &mut **place), self)?;
+            }
+        }
+        if filled == room { Ok(()) } else { Err(wrong()) }
     }
 
     /// A tensor without its values, paid for.

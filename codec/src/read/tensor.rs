@@ -28,6 +28,11 @@ impl<'a, R: Read> TensorReader<'a, R> {
         Self { reader, meta, ready, decoded, n_values: 0, handed_out: false }
     }
 
+    /// Its header, for who reads its chunks otherwise.
+    pub(super) fn into_meta(self) -> Arc<TensorMeta> {
+        self.meta
+    }
+
     /// Its header.
     pub fn meta(&self) -> &TensorMeta {
         &self.meta
