@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::args::{TensorFile, Threads};
 use crate::console::Console;
 use crate::exit::{Outcome, refused};
-use crate::files::{Input, Source, open_source};
+use crate::files::{Input, Source, n_values, open_source};
 use crate::help;
 use crate::measure::{Measured, Sample};
 use crate::phrase::{bytes, counted};
@@ -107,7 +107,7 @@ fn load(source: &mut dyn Source) -> Result<Vec<Tensor>> {
         source.read(index)?.read_to_end(&mut data)?;
         let mut shape: Vec<_> = info.shape.iter().map(|n| *n as usize).collect();
         if info.open {
-            let row: usize = shape.iter().skip(1).product();
+            let row = n_values(&info.shape[1..]) as usize;
             shape[0] = 8 * data.len() / info.dtype.bits() / row;
         }
         tensors.push(Tensor { name: info.name, dtype: info.dtype, shape, data });

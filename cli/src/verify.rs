@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::args::Reading;
 use crate::console::Console;
 use crate::exit::Outcome;
-use crate::files::Input;
+use crate::files::{Input, n_values};
 use crate::help;
 use crate::stream::{self, Stream};
 use crate::table::{printable, visible};
@@ -87,7 +87,7 @@ fn check(
         while let Some(elements) = tensor.next_chunk()? {
             progress.inc(elements.len() as u64);
         }
-        verdict.values += tensor.shape().iter().product::<u64>();
+        verdict.values += n_values(&tensor.shape());
         verdict.tensors += 1;
     }
     progress.finish_and_clear();

@@ -190,3 +190,11 @@ fn many_orders_are_not_all_tried() {
     let error = Layout::infer(&model, Convention::Torch).unwrap_err().to_string();
     assert!(error.contains("too many ways"), "{error}");
 }
+
+#[test]
+fn a_chain_of_any_length_is_ordered() {
+    let layer = |i: usize| (format!("layers.{i}.weight"), vec![1, 1]);
+    let model: Shapes = (0..20_000).map(layer).collect();
+    let layout = Layout::infer(&model, Convention::Torch).unwrap();
+    assert_eq!(layout.groups().len(), 19_999);
+}

@@ -372,3 +372,23 @@ fn other_models_are_no_family() {
         assert_eq!(Layout::recognize(&shapes, Heads::new(8)).unwrap(), None);
     }
 }
+
+#[test]
+fn tensors_without_values_are_left_out() {
+    let mut model = Model(Vec::new());
+    model.add("conv1.weight", &[0, 3, 7, 7]).norm("bn1", 0);
+    model.add("layer1.0.conv1.weight", &[0, 0, 3, 3]).norm("layer1.0.bn1", 0);
+    model.add("layer1.0.conv2.weight", &[0, 0, 3, 3]).norm("layer1.0.bn2", 0);
+    model.dense("fc", 10, 64);
+    let recognized = Layout::recognize(&model.sorted(), Heads::default());
+    assert!(recognized.unwrap().is_none());
+    // Sizes that no memory holds.
+    let huge = usize::MAX / 2;
+    let mut block = Model(Vec::new());
+    block.add("h.0.attention.query_key_value.weight", &[huge, 1]);
+    block.add("h.0.attention.dense.weight", &[1, huge]);
+    block.add("h.0.mlp.dense_h_to_4h.weight", &[8, 4]);
+    block.add("h.0.mlp.dense_4h_to_h.weight", &[4, 8]);
+    let recognized = Layout::recognize(&block.0, Heads::new(1));
+    assert!(recognized.is_err() || recognized.unwrap().is_some());
+}

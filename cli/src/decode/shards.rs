@@ -1,11 +1,11 @@
 //! Decoding into shards and their index, as Hugging Face lays them out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 use fedpress::{Reader, Summary};
 use serde::Serialize;
 
@@ -53,6 +53,10 @@ impl Job<'_> {
             Err(Usage::new("shards are files beside their index; give -o FILE.index.json"))?
         };
         let infos: Vec<_> = summary.tensors.iter().map(info_of).collect();
+        let mut names = HashSet::new();
+        if let Some(info) = infos.iter().find(|info| !names.insert(&info.name)) {
+            Err(unfit(anyhow!("there are two tensors called {:?}", info.name)))?;
+        }
         let counts = plan(&infos, size);
         file.rewind()?;
         let mut reader = Reader::new(file, self.options.clone());
@@ -65,11 +69,8 @@ impl Job<'_> {
             let shard = Opened::open(&Destination::Path(shard), self.force, Some(self.input))?;
             let sink = create_sink(Format::Safetensors, shard.output()?, infos, &summary.metadata);
             let mut sink = sink.map_err(unfit)?;
-            for info in infos {
-                let tensor = reader.next_tensor()?.with_context(|| self.changed())?;
-                self.copy(tensor, info, &mut *sink)?;
-                weight_map.insert(info.name.clone(), name.clone());
-            }
+            self.copy_all(&mut reader, infos, &mut *sink)?;
+            weight_map.extend(infos.iter().map(|info| (info.name.clone(), name.clone())));
             sink.finish()?;
             opened.push(shard);
         }

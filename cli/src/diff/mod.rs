@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::args::{Reading, TensorFile};
 use crate::console::Console;
 use crate::exit::{Outcome, Usage};
-use crate::files::{Input, Source, TensorInfo};
+use crate::files::{Input, Source, TensorInfo, n_values};
 use crate::help;
 use crate::piece::{PIECE, fill};
 use crate::table::{Table, printable};
@@ -237,7 +237,7 @@ impl Pair {
             if n < PIECE {
                 // Of elements of less than a byte, the last byte may hold more than there are.
                 let values = match info.dtype.bits() {
-                    bits if bits % 8 != 0 => info.shape.iter().product(),
+                    bits if bits % 8 != 0 => n_values(&info.shape),
                     _ => comparison.n_values(),
                 };
                 return Ok(Row::new(&info.name, values, &comparison));

@@ -52,7 +52,9 @@ pub(super) fn refusal(path: &Path, head: &[u8]) -> Option<Error> {
         let by_head = foreign
             .magic
             .is_some_and(|(at, magic)| head.get(at..).is_some_and(|rest| rest.starts_with(magic)));
-        by_head || extension.as_deref().is_some_and(|e| foreign.extensions.contains(&e))
+        // A zip, as Keras writes them now, tells by what is in it.
+        let by_name = !head.starts_with(b"PK\x03\x04");
+        by_head || by_name && extension.as_deref().is_some_and(|e| foreign.extensions.contains(&e))
     })?;
     Some(of(path, found))
 }

@@ -72,33 +72,43 @@ impl FromStr for Format {
     }
 }
 
-/// The format of opened bytes. A file that torch pickled is refused with the line that converts it.
+/// The format of opened bytes: the one that was asked for, else that of the name, else that of the first
+/// bytes. Files of other programs are refused with the line that converts them.
 pub(super) fn detect(bytes: &Bytes, options: &RawOptions) -> Result<Format> {
-    if let Some(format) = options.format {
-        return Ok(format);
+    match (options.format, Format::from_path(bytes.place())) {
+        (Some(format), _) => Ok(format),
+        (None, Some(format)) => promised(format, bytes.place(), options),
+        (None, None) if is_described(options) => Ok(Format::Raw),
+        (None, None) => by_content(bytes.place(), bytes.head()),
     }
-    let place = bytes.place();
-    let is_raw = options.dtype.is_some() || options.shape.is_some();
-    if let Some(format) = Format::from_path(place) {
-        // What NumPy has no name for is told by a dtype alone.
-        let is_numpy = matches!(format, Format::Npy | Format::Npz) && options.shape.is_none();
-        ensure!(
-            format == Format::Raw || is_numpy || !is_raw,
-            "{}: a dtype and a shape describe raw bytes, but this is a {format} file",
-            place.display()
-        );
-        return Ok(format);
-    }
-    if is_raw {
-        return Ok(Format::Raw);
-    }
+}
+
+/// Whether the command line says what raw bytes are.
+fn is_described(options: &RawOptions) -> bool {
+    options.dtype.is_some() || options.shape.is_some()
+}
+
+/// The format that a name promises, unless the command line contradicts it.
+fn promised(format: Format, place: &Path, options: &RawOptions) -> Result<Format> {
+    // What NumPy has no name for is told by a dtype alone.
+    let is_numpy = matches!(format, Format::Npy | Format::Npz) && options.shape.is_none();
+    ensure!(
+        format == Format::Raw || is_numpy || !is_described(options),
+        "{}: a dtype and a shape describe raw bytes, but this is a {format} file",
+        place.display()
+    );
+    Ok(format)
+}
+
+/// The format of a file whose name promises none that is read here.
+fn by_content(place: &Path, head: &[u8]) -> Result<Format> {
     if is_pickle_name(place) {
         return Err(pickle_refusal(place));
     }
-    if let Some(refusal) = foreign::refusal(place, bytes.head()) {
+    if let Some(refusal) = foreign::refusal(place, head) {
         return Err(refusal);
     }
-    match bytes.head() {
+    match head {
         head if safetensors::is_magic(head) => Ok(Format::Safetensors),
         [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => Ok(Format::Npy),
         [b'P', b'K', 3, 4, ..] => Ok(Format::Npz),

@@ -60,10 +60,15 @@ pub trait Source {
         &[]
     }
 
+    /// Whether tensors can be read any number of times and in any order, as not from a pipe.
+    fn rereads(&self) -> bool {
+        false
+    }
+
     /// The element bytes of a tensor. A reader that reaches its end has seen every byte that was
     /// promised; anything else is an error that carries a [`BadFile`].
     ///
-    /// Each at most once and in order: a source may be a pipe.
+    /// Each at most once and in order, unless it [rereads](Self::rereads).
     fn read(&mut self, index: usize) -> Result<Box<dyn Read + '_>>;
 }
 
@@ -158,6 +163,15 @@ impl std::error::Error for BadFile {}
 impl From<BadFile> for io::Error {
     fn from(bad: BadFile) -> Self {
         Self::new(io::ErrorKind::InvalidData, bad)
+    }
+}
+
+/// Values of a tensor, and as many as can be counted where there are more; 0 with a zero dimension whatever the
+/// others.
+pub fn n_values(shape: &[u64]) -> u64 {
+    match shape.contains(&0) {
+        true => 0,
+        false => shape.iter().fold(1, |n, d| n.saturating_mul(*d)),
     }
 }
 

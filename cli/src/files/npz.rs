@@ -42,19 +42,14 @@ impl NpzSource {
         let mut archive = ZipArchive::new(file).map_err(|e| zip_error(&place, e))?;
         let bad = |reason: String| Error::from(BadFile::new(&place, reason));
         ensure!(!archive.has_duplicate_names(), bad("has two entries of the same name".into()));
+        refuse_foreign(&archive, &place)?;
 
         let (mut tensors, mut entries, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..archive.len() {
             let mut entry = archive.by_index(index).map_err(|e| zip_error(&place, e))?;
             let name = entry.name().map_err(|e| zip_error(&place, e))?.into_owned();
-            if name == "data.pkl" || name.ends_with("/data.pkl") {
-                return Err(pickle_refusal(&place));
-            }
             if entry.is_dir() {
                 continue;
-            }
-            if let Some(refusal) = refusal_of_entry(&place, &name) {
-                return Err(refusal);
             }
             let Some(tensor) = name.strip_suffix(".npy") else {
                 let odd = format!("{}: entry {name:?} is no .npy array", place.display());
@@ -88,6 +83,20 @@ impl NpzSource {
     }
 }
 
+/// Refuses zips of torch and of Keras, which their entries tell, with the line that converts them.
+fn refuse_foreign<R: Read + Seek>(archive: &ZipArchive<R>, place: &Path) -> Result<()> {
+    for name in archive.file_names() {
+        let name = name.map_err(|e| zip_error(place, e))?;
+        if name == "data.pkl" || name.ends_with("/data.pkl") {
+            return Err(pickle_refusal(place));
+        }
+        if let Some(refusal) = refusal_of_entry(place, &name) {
+            return Err(refusal);
+        }
+    }
+    Ok(())
+}
+
 /// Sorts out whose fault it is: the disk's, the file's, or a zip feature that is not supported.
 fn zip_error(place: &Path, error: ZipError) -> Error {
     match error {
@@ -110,6 +119,10 @@ impl Source for NpzSource {
 
     fn left_out(&self) -> &[String] {
         &self.left_out
+    }
+
+    fn rereads(&self) -> bool {
+        true
     }
 
     fn read(&mut self, index: usize) -> Result<Box<dyn Read + '_>> {

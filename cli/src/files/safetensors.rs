@@ -15,7 +15,7 @@ use crate::table::printable;
 
 use super::input::{is_at_end, read_small};
 use super::output::Ledger;
-use super::{BadFile, Bytes, Output, Sink, Source, TensorInfo, byte_len};
+use super::{BadFile, Bytes, Output, Sink, Source, TensorInfo, byte_len, n_values};
 
 /// The length of the header is a u64.
 const LENGTH: u64 = 8;
@@ -107,6 +107,10 @@ impl Source for SafetensorsSource {
         &self.metadata
     }
 
+    fn rereads(&self) -> bool {
+        self.bytes.size().is_some()
+    }
+
     fn read(&mut self, index: usize) -> Result<Box<dyn Read + '_>> {
         let (start, len) = *self.spans.get(index).context("no such tensor")?;
         let last = index + 1 == self.spans.len();
@@ -181,7 +185,7 @@ impl<'a> SafetensorsSink<'a> {
     ) -> Result<Self> {
         let ledger = Ledger::of_closed(infos, "safetensors")?;
         for TensorInfo { name, dtype, shape, .. } in infos {
-            let n_bits = u128::from(shape.iter().product::<u64>()) * dtype.bits() as u128;
+            let n_bits = u128::from(n_values(shape)) * dtype.bits() as u128;
             if !n_bits.is_multiple_of(8) {
                 return Err(unfit(anyhow!(
                     "tensor {}: {shape:?} of {dtype} are {n_bits} bits, and safetensors holds whole \

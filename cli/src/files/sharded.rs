@@ -138,6 +138,10 @@ impl Source for ShardedSource {
         &self.left_out
     }
 
+    fn rereads(&self) -> bool {
+        true
+    }
+
     fn read(&mut self, index: usize) -> Result<Box<dyn Read + '_>> {
         let (shard, place) = *self.places.get(index).context("no such tensor")?;
         let open = match self.current.take() {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::console::Console;
-use crate::files::{Source, TensorInfo};
+use crate::files::{Source, TensorInfo, n_values};
 use crate::phrase::{brief, bytes, counted};
 use crate::piece::{PIECE, fill};
 use crate::statistics::{Described, Statistics};
@@ -77,13 +77,13 @@ pub fn report(file: String, mut source: Box<dyn Source>, console: &Console) -> R
 fn tensor(info: TensorInfo, n_bytes: u64, statistics: &Statistics) -> Tensor {
     let TensorInfo { name, dtype, mut shape, open } = info;
     if open {
-        let row: u64 = shape.iter().skip(1).product();
+        let row = n_values(&shape[1..]);
         shape[0] = 8 * n_bytes / dtype.bits().max(1) as u64 / row.max(1);
     }
     Tensor {
         name,
         dtype: dtype.to_string(),
-        values: shape.iter().product(),
+        values: n_values(&shape),
         shape,
         bytes: n_bytes,
         statistics: statistics.described(),

@@ -9,7 +9,7 @@ use fedpress_fl::{Gather, Layout, Selection};
 
 use crate::destination::{Destination, Opened};
 use crate::exit::Usage;
-use crate::files::{Format, Input, RawOptions, TensorInfo, create_sink, open_source};
+use crate::files::{Format, Input, RawOptions, TensorInfo, create_sink, n_values, open_source};
 
 /// Tensors with their bytes, in the order of their file.
 pub struct Model {
@@ -47,7 +47,7 @@ impl Model {
 
     /// Values of all tensors.
     pub fn n_values(&self) -> usize {
-        self.tensors.iter().map(|(info, _)| shape_of(info).iter().product::<usize>()).sum()
+        self.tensors.iter().map(|(info, _)| n_values(&info.shape) as usize).sum()
     }
 
     /// The submodel.

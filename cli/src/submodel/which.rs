@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use fedpress_fl::{Choice, Convention, Heads, Keep, Layout, Rule, Selection};
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::model::Model;
 use crate::exit::Usage;
@@ -156,11 +156,14 @@ impl Which {
 
     /// Heads as told, or as a config.json beside the model says.
     fn heads(&self, model: &Path) -> Result<Heads> {
-        let told = self.heads.map(|heads| (heads, self.kv_heads));
-        Ok(match told.or(configured(model)?) {
-            Some((heads, Some(keys))) => Heads::new(heads).with_keys(keys),
-            Some((heads, None)) => Heads::new(heads),
-            None => Heads::default(),
+        let (heads, keys) = match self.heads {
+            Some(heads) => (Some(heads), self.kv_heads),
+            None => configured(model)?,
+        };
+        Ok(match (heads, keys) {
+            (Some(heads), Some(keys)) => Heads::new(heads).with_keys(keys),
+            (Some(heads), None) => Heads::new(heads),
+            (None, _) => Heads::default(),
         })
     }
 
@@ -189,18 +192,18 @@ fn no_layout(
     NoLayout { why, candidates, text: layout.map(|l| l.to_toml()).unwrap_or_default() }
 }
 
-/// What transformers writes beside a model.
-#[derive(Deserialize)]
-struct Config {
-    #[serde(alias = "n_head", alias = "num_heads")]
-    num_attention_heads: Option<usize>,
-    num_key_value_heads: Option<usize>,
-}
+/// What transformers calls the number of heads in the config.json beside a model.
+const HEADS: [&str; 4] = ["num_attention_heads", "n_head", "n_heads", "num_heads"];
+/// The same for keys and values.
+const KEY_HEADS: &str = "num_key_value_heads";
 
-/// Heads by the config.json in the folder of the model, if there is one that tells.
-fn configured(model: &Path) -> Result<Option<(usize, Option<usize>)>> {
-    let path = model.with_file_name("config.json");
-    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
-    let config: Config = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
-    Ok(config.num_attention_heads.map(|heads| (heads, config.num_key_value_heads)))
+/// Heads, and heads of keys, by the config.json in the folder of the model, where there is one that tells:
+/// of all layers in one number.
+fn configured(model: &Path) -> Result<(Option<usize>, Option<usize>)> {
+    let folder = if model.is_dir() { model } else { model.parent().unwrap_or(Path::new("")) };
+    let path = folder.join("config.json");
+    let Ok(text) = std::fs::read_to_string(&path) else { return Ok((None, None)) };
+    let config: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+    let number = |key: &str| config.get(key)?.as_u64()?.try_into().ok();
+    Ok((HEADS.iter().copied().find_map(number), number(KEY_HEADS)))
 }

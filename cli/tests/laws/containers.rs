@@ -131,6 +131,23 @@ fn a_stream_becomes_shards_again() {
 }
 
 #[test]
+fn shards_lose_no_tensor_that_is_called_as_another_one() {
+    let room = Room::with_model();
+    room.ok("encode model.safetensors -o m.fp -s lossless");
+    let stream = room.read("m.fp");
+    room.write("twice.fp", &[&stream[..], &stream].concat());
+    std::fs::create_dir(room.path("out")).unwrap();
+    let one = room.run("decode twice.fp -o out/model.safetensors");
+    let line = "decode twice.fp -o out/model.safetensors.index.json --shard-size 100K";
+    let shards = room.run(line);
+    for refused in [&one, &shards] {
+        assert!(said(refused).contains("two tensors called"), "{}", said(refused));
+    }
+    assert_eq!((code(&one), code(&shards)), (2, 2));
+    assert_eq!(std::fs::read_dir(room.path("out")).unwrap().count(), 0);
+}
+
+#[test]
 fn all_that_safetensors_holds_comes_back() {
     let room = Room::new();
     let data = bytes(&weights("w", 4096));
@@ -257,6 +274,32 @@ fn a_pickle_is_refused_with_the_conversion() {
         assert_eq!(room.files().len(), 1);
         std::fs::remove_file(room.path(name)).unwrap();
     }
+}
+
+#[test]
+fn a_keras_archive_is_refused_with_the_conversion_of_what_is_in_it() {
+    let room = Room::new();
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for name in ["metadata.json", "config.json", "model.weights.h5"] {
+        zip.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+    }
+    room.write("m.keras", &zip.finish().unwrap().into_inner());
+    let output = room.run("encode m.keras");
+    assert_eq!(code(&output), 4);
+    let text = said(&output);
+    assert!(text.contains("unpack it") && text.contains("File('model.weights.h5')"), "{text}");
+    // What older versions wrote under that name.
+    room.write("m.keras", b"\x89HDF\r\n\x1a\n");
+    let text = said(&room.run("encode m.keras"));
+    assert!(text.contains("File('m.keras')"), "{text}");
+}
+
+#[test]
+fn a_dimension_of_zero_makes_nothing_of_any_others() {
+    let room = Room::new();
+    room.write("w.npy", &npy("<f4", "False", "(4294967296, 4294967296, 0)", &[]));
+    assert_eq!(room.json("inspect w.npy")["total"]["values"], 0);
+    assert_eq!(room.json("diff w.npy w.npy")["total"]["values"], 0);
 }
 
 #[test]

@@ -237,3 +237,39 @@ fn wild_models_get_no_guessed_order() {
     let lora = room.json("submodel inspect lora-fresh.safetensors");
     assert_eq!(lora["layout"], "recognized as LoRA");
 }
+
+#[test]
+fn heads_are_what_the_config_in_the_folder_of_the_model_says() {
+    let room = Room::new();
+    std::fs::create_dir(room.path("bert")).unwrap();
+    let (square, up, down): (&[usize], &[usize], &[usize]) = (&[8, 8], &[16, 8], &[8, 16]);
+    let model = shaped(&[
+        ("layer.0.attention.output.dense.weight", square),
+        ("layer.0.attention.self.key.weight", square),
+        ("layer.0.attention.self.query.weight", square),
+        ("layer.0.attention.self.value.weight", square),
+        ("layer.0.intermediate.dense.weight", up),
+        ("layer.0.output.dense.weight", down),
+    ]);
+    room.write("bert/model.safetensors", &model);
+    for (config, heads) in [
+        (r#"{"num_attention_heads": 4}"#, Some(4)),
+        (r#"{"n_head": 4, "num_attention_heads": 4}"#, Some(4)),
+        (r#"{"n_heads": 2}"#, Some(2)),
+        // Of each stage, as in Swin and SegFormer.
+        (r#"{"num_heads": [2, 4]}"#, None),
+        (r#"{"num_attention_heads": null}"#, None),
+    ] {
+        room.write("bert/config.json", config.as_bytes());
+        for place in ["bert", "bert/", "bert/model.safetensors"] {
+            let report = room.json(&format!("submodel inspect {place}"));
+            let groups = report["groups"].as_array().unwrap();
+            let units: Vec<_> = groups.iter().filter_map(|group| group["units"].as_u64()).collect();
+            assert_eq!(
+                units.iter().find(|units| **units != 16).copied(),
+                heads,
+                "{config} {place}"
+            );
+        }
+    }
+}

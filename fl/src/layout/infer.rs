@@ -3,7 +3,7 @@
 use super::order::{by_name, orders};
 use super::{Axis, Group, Layout, ParamLayout, Role, Segment};
 use crate::{Error, Result};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// How a framework stores weights and flattens images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +105,7 @@ fn lay_out(
     layers: &[Layer<'_>],
     order: &[usize],
 ) -> Result<Layout> {
-    let mut groups = Vec::new();
+    let (mut groups, mut taken) = (Vec::new(), HashSet::new());
     let mut axes: Vec<Vec<Axis>> =
         shapes.iter().map(|(_, shape)| shape.iter().copied().map(Axis::whole).collect()).collect();
     let mut inputs: Vec<Vec<usize>> = vec![Vec::new(); shapes.len()];
@@ -122,7 +122,8 @@ fn lay_out(
             if let Some(bias) = layer.bias {
                 axes[bias] = vec![Axis::units(position)];
             }
-            groups.push(Group { name: group_name(layer.name, &groups), units: layer.n_outputs() });
+            let (name, units) = (group_name(layer.name, &mut taken), layer.n_outputs());
+            groups.push(Group { name, units });
         }
         before = Some(layer);
     }
@@ -144,6 +145,7 @@ fn split_name(name: &str) -> (&str, &str) {
 
 fn find_layers(shapes: &[(String, Vec<usize>)], convention: Convention) -> Result<Vec<Layer<'_>>> {
     let mut layers: Vec<Layer<'_>> = Vec::new();
+    let mut names = HashSet::new();
     for (i, (full_name, shape)) in shapes.iter().enumerate() {
         let (name, part) = split_name(full_name);
         let refuse = |why: String| refuse(format!("{full_name:?} {why}"));
@@ -167,7 +169,7 @@ fn find_layers(shapes: &[(String, Vec<usize>)], convention: Convention) -> Resul
         if lower.contains("lora_") {
             return Err(refuse("looks like half of a LoRA adapter".to_owned()));
         }
-        if layers.iter().any(|layer| layer.name == name) {
+        if !names.insert(name) {
             return Err(refuse("is the second weight of its layer".to_owned()));
         }
         layers.push(Layer { name, weight: i, bias: None, shape, output_axis, input_axis });
@@ -177,12 +179,13 @@ fn find_layers(shapes: &[(String, Vec<usize>)], convention: Convention) -> Resul
 }
 
 fn attach_biases(shapes: &[(String, Vec<usize>)], layers: &mut [Layer<'_>]) -> Result<()> {
+    let places: HashMap<&str, usize> = layers.iter().map(|l| l.name).zip(0..).collect();
     for (i, (full_name, shape)) in shapes.iter().enumerate() {
         let (name, part) = split_name(full_name);
         if part != "bias" {
             continue;
         }
-        let Some(layer) = layers.iter_mut().find(|layer| layer.name == name) else {
+        let Some(layer) = places.get(name).map(|place| &mut layers[*place]) else {
             return Err(refuse(format!("{full_name:?} has no weight beside it")));
         };
         if *shape != [layer.n_outputs()] {
@@ -216,19 +219,19 @@ fn find_order(layers: &[Layer<'_>]) -> Result<Vec<usize>> {
 
 /// The order that the user names, of all layers once each.
 fn given_order(layers: &[Layer<'_>], names: &[String]) -> Result<Vec<usize>> {
-    let mut order = Vec::new();
+    let places: HashMap<&str, usize> = layers.iter().map(|l| l.name).zip(0..).collect();
+    let (mut order, mut given) = (Vec::new(), HashSet::new());
     for name in names {
-        let position = layers.iter().position(|layer| layer.name == name);
-        let position = position.ok_or_else(|| {
+        let position = places.get(name.as_str()).copied().ok_or_else(|| {
             let known: Vec<_> = layers.iter().map(|layer| layer.name).collect();
             Error::invalid(format!("no layer {name:?}: there are {}", known.join(", ")))
         })?;
-        if order.contains(&position) {
+        if !given.insert(position) {
             return Err(Error::invalid(format!("layer {name:?} is named twice")));
         }
         order.push(position);
     }
-    if let Some(missing) = (0..layers.len()).find(|i| !order.contains(i)) {
+    if let Some(missing) = (0..layers.len()).find(|i| !given.contains(i)) {
         let name = layers[missing].name;
         return Err(Error::invalid(format!("the order lacks layer {name:?}")));
     }
@@ -254,17 +257,16 @@ fn chain(layers: &[Layer<'_>], order: &[usize]) -> std::result::Result<(), Strin
     Ok(())
 }
 
-/// An identifier made of a layer's name, different from those of the groups so far.
-pub(super) fn group_name(layer: &str, groups: &[Group]) -> String {
+/// An identifier made of a layer's name, different from those that are taken, which it joins.
+pub(super) fn group_name(layer: &str, taken: &mut HashSet<String>) -> String {
     let word = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
     let mut name: String = layer.chars().take(200).map(word).collect();
     if name.starts_with(|c: char| c.is_ascii_digit()) || name.is_empty() {
         name.insert_str(0, "layer");
     }
-    let taken: HashSet<&str> = groups.iter().map(|group| group.name.as_str()).collect();
     let numbered = (2..).map(|i| format!("{name}_{i}"));
-    std::iter::once(name.clone())
-        .chain(numbered)
-        .find(|n| !taken.contains(n.as_str()))
-        .unwrap_or(name)
+    let free = std::iter::once(name.clone()).chain(numbered).find(|name| !taken.contains(name));
+    let name = free.unwrap_or(name);
+    taken.insert(name.clone());
+    name
 }

@@ -1,6 +1,7 @@
 //! Orders of layers: which ones their shapes allow and the numbers in their names do not contradict.
 
 use super::infer::Layer;
+use std::collections::HashMap;
 
 /// Most orders to name when there are several.
 const MOST_NAMED: usize = 4;
@@ -18,32 +19,21 @@ pub(super) struct Orders {
 /// Layers whose names differ in numbers alone (`conv2`, `conv10`; `net.0`, `net.2`) follow each other
 /// in the order of these numbers; for all others only shapes decide.
 pub(super) fn orders(layers: &[Layer<'_>]) -> Orders {
-    let mut search = Search {
-        layers,
-        series: series(layers),
-        taken: Vec::new(),
-        path: Vec::new(),
-        steps: 0,
-        orders: Orders { found: Vec::new(), gave_up: false },
-    };
-    search.taken = vec![0; search.series.len()];
-    search.extend();
-    search.orders
+    let series = series(layers);
+    let taken = vec![0; series.len()];
+    Search { layers, series, taken, path: Vec::new() }.all()
 }
 
 /// Layers of one template of names each, in the order of their numbers.
 fn series(layers: &[Layer<'_>]) -> Vec<Vec<usize>> {
-    let mut templates: Vec<String> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
     let mut series: Vec<Vec<usize>> = Vec::new();
     for (i, layer) in layers.iter().enumerate() {
-        let template = template(layer.name);
-        match templates.iter().position(|known| *known == template) {
-            Some(known) => series[known].push(i),
-            None => {
-                templates.push(template);
-                series.push(vec![i]);
-            }
+        let place = *places.entry(template(layer.name)).or_insert(series.len());
+        if place == series.len() {
+            series.push(Vec::new());
         }
+        series[place].push(i);
     }
     for members in &mut series {
         members.sort_by_cached_key(|i| natural_key(layers[*i].name));
@@ -55,38 +45,49 @@ fn series(layers: &[Layer<'_>]) -> Vec<Vec<usize>> {
 struct Search<'a> {
     layers: &'a [Layer<'a>],
     series: Vec<Vec<usize>>,
+    /// How many of each series are in the path.
     taken: Vec<usize>,
-    path: Vec<usize>,
-    steps: usize,
-    orders: Orders,
+    /// Series of each layer so far, and its position.
+    path: Vec<(usize, usize)>,
 }
 
 impl Search<'_> {
-    fn extend(&mut self) {
-        self.steps += 1;
-        if self.steps > MOST_STEPS {
-            self.orders.gave_up = true;
-            return;
-        }
-        if self.path.len() == self.layers.len() {
-            self.orders.found.push(self.path.clone());
-            return;
-        }
-        for i in 0..self.series.len() {
-            let Some(next) = self.series[i].get(self.taken[i]).copied() else { continue };
-            let last = self.path.last().map(|last| &self.layers[*last]);
-            if last.is_some_and(|last| !last.can_precede(&self.layers[next])) {
+    fn all(mut self) -> Orders {
+        let mut orders = Orders { found: Vec::new(), gave_up: false };
+        // For each layer of the path, and for the next one, the series that have not been tried.
+        let mut untried = vec![0];
+        for _ in 0..MOST_STEPS {
+            let Some(from) = untried.last_mut() else { return orders };
+            if let Some((series, layer)) = self.next(*from) {
+                *from = series + 1;
+                untried.push(0);
+                self.taken[series] += 1;
+                self.path.push((series, layer));
                 continue;
             }
-            self.taken[i] += 1;
-            self.path.push(next);
-            self.extend();
-            self.path.pop();
-            self.taken[i] -= 1;
-            if self.orders.gave_up || self.orders.found.len() == MOST_NAMED {
-                return;
+            if self.path.len() == self.layers.len() {
+                orders.found.push(self.path.iter().map(|(_, layer)| *layer).collect());
+                if orders.found.len() == MOST_NAMED {
+                    return orders;
+                }
+            }
+            untried.pop();
+            if let Some((series, _)) = self.path.pop() {
+                self.taken[series] -= 1;
             }
         }
+        orders.gave_up = true;
+        orders
+    }
+
+    /// The first layer that can follow, of the series from that one on.
+    fn next(&self, from: usize) -> Option<(usize, usize)> {
+        let last = self.path.last().map(|(_, last)| &self.layers[*last]);
+        (from..self.series.len()).find_map(|i| {
+            let next = *self.series[i].get(self.taken[i])?;
+            let fits = last.is_none_or(|last| last.can_precede(&self.layers[next]));
+            fits.then_some((i, next))
+        })
     }
 }
 

@@ -192,7 +192,9 @@ fn keys(
             let both = outputs(&weights[0])?.checked_sub(queries);
             both.filter(|both| *both > 0 && both % 2 == 0).map(|both| both / 2)
         }
-        Inputs::ByHead(_) => (outputs(&weights[0])? == 3 * queries).then_some(queries),
+        Inputs::ByHead(_) => {
+            (Some(outputs(&weights[0])?) == queries.checked_mul(3)).then_some(queries)
+        }
     })
 }
 

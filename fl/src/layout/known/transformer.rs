@@ -130,8 +130,10 @@ pub(super) fn output_axis(wiring: &Wiring<'_>, block: &str, layer: &str) -> Resu
     let [inputs, back] = ["c_attn", "c_proj"].map(|layer| format!("{block}attn.{layer}.weight"));
     if wiring.has(&inputs) && wiring.has(&back) {
         let (inputs, back) = (wiring.dims::<2>(&inputs)?, wiring.dims::<2>(&back)?);
-        let leads_back =
-            |axis: &usize| inputs[1 - axis] == back[*axis] && inputs[*axis] == 3 * back[1 - axis];
+        let leads_back = |axis: &usize| {
+            let all = back[1 - axis].checked_mul(3);
+            inputs[1 - axis] == back[*axis] && Some(inputs[*axis]) == all
+        };
         let mut fitting = [0, 1].into_iter().filter(leads_back);
         if let (Some(axis), None) = (fitting.next(), fitting.next()) {
             return Ok(Some(axis));

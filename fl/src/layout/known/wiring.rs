@@ -4,7 +4,7 @@ use super::super::infer::group_name;
 use super::super::order::natural_key;
 use super::super::{Axis, Group, Layout, ParamLayout, Role, Segment};
 use crate::{Error, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Channels that pass from layer to layer; a number of [`Wiring`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub(super) struct Wiring<'a> {
     places: BTreeMap<String, usize>,
     /// One for each flow; those that are joined have the same channels.
     flows: Vec<Group>,
+    /// Names of the flows.
+    taken: HashSet<String>,
     joined: Vec<usize>,
     /// Of which nothing may be dropped.
     whole: Vec<bool>,
@@ -40,11 +42,14 @@ const WRAPPED: &str = ".base_layer.";
 
 impl<'a> Wiring<'a> {
     pub(super) fn new(shapes: &'a [(String, Vec<usize>)]) -> Self {
+        // Tensors without values belong to nothing.
+        let filled = shapes.iter().enumerate().filter(|(_, (_, shape))| !shape.contains(&0));
         let place = |(i, (name, _)): (usize, &(String, _))| (name.replace(WRAPPED, "."), i);
         Self {
             shapes,
-            places: shapes.iter().enumerate().map(place).collect(),
+            places: filled.map(place).collect(),
             flows: Vec::new(),
+            taken: HashSet::new(),
             joined: Vec::new(),
             whole: Vec::new(),
             wired: vec![None; shapes.len()],
@@ -85,7 +90,7 @@ impl<'a> Wiring<'a> {
 
     /// Channels of which some may be dropped.
     pub(super) fn flow(&mut self, layer: &str, units: usize) -> Flow {
-        let name = group_name(layer, &self.flows);
+        let name = group_name(layer, &mut self.taken);
         self.flows.push(Group { name, units });
         self.joined.push(self.joined.len());
         self.whole.push(false);
