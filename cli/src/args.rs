@@ -168,6 +168,13 @@ pub struct Place {
 }
 
 impl Place {
+    /// Several inputs go each to its own name.
+    pub fn of(&self, inputs: &[PathBuf]) -> Result<(), Usage> {
+        let asked = self.stdout || self.output.is_some();
+        let refusal = "-o and -c are for one file; several go each to its own name";
+        if asked && inputs.len() > 1 { Err(Usage::new(refusal)) } else { Ok(()) }
+    }
+
     /// What was asked for; `default` is asked where the command line says nothing.
     pub fn destination(
         &self,

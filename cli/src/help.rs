@@ -175,6 +175,9 @@ without these.
   A folder is an input: its index, or its only safetensors file, as Hugging Face lays models out. Tensors \
 that the index does not list are said and left out; --unlisted takes them. decode writes shards and their \
 index again, where the output is called .index.json (--shard-size).
+  Tensors of a file with the same bytes and the same pipeline travel once, and come back under each of their \
+names; in a pipe none is known to have been there before.
+  With -T small tensors are coded several at a time, in memory for about a million values a thread.
   Files of torch (.pt) are pickles, programs that run when they are loaded, and are not read; nor are \
 HDF5 and Keras files, ONNX, GGUF and zarr; the message says how to convert them.";
 

@@ -11,6 +11,7 @@ mod demo;
 mod destination;
 mod device;
 mod diff;
+mod each;
 mod encode;
 mod exit;
 mod files;

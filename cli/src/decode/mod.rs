@@ -1,5 +1,6 @@
 //! `fedpress decode`: stream in, tensor file out.
 
+mod batch;
 mod shards;
 
 use std::collections::BTreeMap;
@@ -7,7 +8,7 @@ use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use fedpress::{DecodeOptions, ErrorKind, Reader, TensorMeta, TensorReader, TensorSummary};
 use indicatif::ProgressBar;
@@ -17,6 +18,7 @@ use crate::args::{Place, Reading};
 use crate::console::Console;
 use crate::destination::{Destination, Opened};
 use crate::device::DeviceArgument;
+use crate::each;
 use crate::exit::{Outcome, Usage, unfit};
 use crate::files::{Format, Input, Sink, TensorInfo, byte_len, create_sink};
 use crate::help;
@@ -29,9 +31,9 @@ use crate::table::printable;
 #[derive(Debug, Args)]
 #[command(after_long_help = help::DECODE)]
 pub struct Arguments {
-    /// Stream made by encode; - is standard input
-    #[arg(value_name = "FILE")]
-    input: PathBuf,
+    /// Streams made by encode, each of which becomes FILE without .fp; - is standard input
+    #[arg(value_name = "FILE", required = true)]
+    inputs: Vec<PathBuf>,
     #[command(flatten)]
     place: Place,
     /// Container to write: safetensors, safetensors-index (shards), npz, npy or raw; else the name of the output decides, else
@@ -74,7 +76,12 @@ struct Decoded {
 
 /// Runs the command.
 pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
-    let input = Input::from(args.input.clone());
+    args.place.of(&args.inputs)?;
+    each::run("decode", &args.inputs, console, |input| decode(input, args, console))
+}
+
+fn decode(path: &Path, args: &Arguments, console: &Console) -> Result<Report> {
+    let input = Input::from(path.to_owned());
     let asked = if args.raw { Some(Format::Raw) } else { args.format };
     let destination = args.place.destination(|| default_destination(&input, asked))?;
     if console.json && destination == Destination::Stdout {
@@ -95,6 +102,7 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
         destination: &destination,
         shard_size: args.shard_size,
         progress: console.progress(None),
+        small: Vec::new(),
         decoded: Vec::new(),
         bytes: 0,
     };
@@ -106,11 +114,10 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
         stream => job.file(stream.into_file()?)?,
     }
     job.progress.finish_and_clear();
-    tell(job, console)?;
-    Ok(Outcome::Done)
+    Ok(tell(job, console))
 }
 
-fn tell(job: Job<'_>, console: &Console) -> Result<()> {
+fn tell(job: Job<'_>, console: &Console) -> Report {
     let report = Report {
         input: stream::name_of(job.input),
         output: job.destination.name(),
@@ -119,7 +126,7 @@ fn tell(job: Job<'_>, console: &Console) -> Result<()> {
         tensors: job.decoded,
     };
     if console.json {
-        return console.print_json("decode", report);
+        return report;
     }
     for Decoded { name, dtype, shape } in &report.tensors {
         console.detail(|| format!("{}: {dtype} {shape:?}", printable(name)));
@@ -131,7 +138,7 @@ fn tell(job: Job<'_>, console: &Console) -> Result<()> {
         Destination::Path(_) => console.note(&summary),
         Destination::Stdout => console.detail(|| summary),
     }
-    Ok(())
+    report
 }
 
 /// A stream on its way into a tensor file.
@@ -144,6 +151,8 @@ struct Job<'a> {
     destination: &'a Destination,
     shard_size: u64,
     progress: ProgressBar,
+    /// Elements of small tensors.
+    small: Vec<u8>,
     decoded: Vec<Decoded>,
     bytes: u64,
 }
@@ -170,13 +179,8 @@ impl Job<'_> {
         let opened = self.open()?;
         let mut sink = self.sink(&opened, &infos, &summary.metadata)?;
         let mut reader = Reader::new(file, self.options.clone());
-        let mut announced = infos.iter();
-        while let Some(tensor) = reader.next_tensor()? {
-            match announced.next() {
-                Some(info) => self.copy(tensor, info, &mut *sink)?,
-                None => bail!(self.changed()),
-            }
-        }
+        self.copy_all(&mut reader, &infos, &mut *sink)?;
+        ensure!(reader.next_tensor()?.is_none(), self.changed());
         sink.finish()?;
         opened.commit()
     }

@@ -2,13 +2,15 @@
 
 use std::io::{self, Read, Write};
 
-use anyhow::Result;
-use fedpress::{EncodeOptions, ErrorKind, Spare, TensorDesc, Writer};
+use anyhow::{Context, Result};
+use fedpress::{EncodeOptions, ErrorKind, Spare, TensorDesc, TensorView, Writer};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+use super::batch::Batch;
 use super::plan::{Planned, Reason};
 use super::sample::Sampler;
+use super::tie::Tie;
 use crate::console::Console;
 use crate::files::{Narrow, Output, Source};
 use crate::piece::{PIECE, fill};
@@ -40,29 +42,35 @@ pub struct Job<'a> {
     options: EncodeOptions,
     source: Box<dyn Source>,
     plan: Vec<Planned<'a>>,
+    /// Of each tensor.
+    ties: Vec<Tie>,
     pub sampler: Sampler,
     progress: ProgressBar,
+    batch: Batch,
     piece: Vec<u8>,
 }
+
+type Stream<'o> = Writer<Counting<Output<'o>>>;
 
 impl<'a> Job<'a> {
     /// Everything but the output.
     pub fn new(
         options: EncodeOptions,
         source: Box<dyn Source>,
-        plan: Vec<Planned<'a>>,
+        (plan, ties): (Vec<Planned<'a>>, Vec<Tie>),
         sampler: Sampler,
         console: &Console,
     ) -> Self {
         let sizes = plan.iter().map(|t| (!t.desc.open).then(|| size_of_all(&t.desc)).flatten());
         let progress = console.progress(sizes.reduce(add).flatten());
-        Self { options, source, plan, sampler, progress, piece: vec![0; PIECE] }
+        let (batch, piece) = (Batch::new(&options), vec![0; PIECE]);
+        Self { options, source, plan, ties, sampler, progress, batch, piece }
     }
 
     /// Writes the whole stream; returns what became of each tensor, and the bytes of it all.
     pub fn run(&mut self, manifest: bool, output: Output<'_>) -> Result<(Vec<Encoded>, u64)> {
-        // What is spared was decided by the plan, where rules are known.
-        let options = self.options.clone().with_spare(Spare::Nothing);
+        // What is spared and what is tied was decided before, where rules and all tensors are known.
+        let options = self.options.clone().with_spare(Spare::Nothing).with_tie(false);
         let mut writer = Writer::new(Counting { inner: output, n: 0 }, options)?;
         if !self.source.metadata().is_empty() {
             writer.metadata(self.source.metadata())?;
@@ -75,26 +83,75 @@ impl<'a> Job<'a> {
         let mut tensors = Vec::new();
         for (index, planned) in plan.iter().enumerate() {
             self.progress.set_message(printable(&planned.desc.name));
-            tensors.push(self.tensor(&mut writer, index, planned)?);
+            let tie = self.ties[index];
+            if tie == Tie::Alone && self.batch.takes(&planned.desc) {
+                self.batch.push(index, elements(&mut *self.source, index, planned)?)?;
+                if self.batch.is_full() {
+                    self.put_batch(&mut writer, &plan, &mut tensors)?;
+                }
+                continue;
+            }
+            self.put_batch(&mut writer, &plan, &mut tensors)?;
+            tensors.push(match tie {
+                Tie::To(original) => tied(&mut writer, planned, &plan[original])?,
+                Tie::Alone | Tie::Kept => self.tensor(&mut writer, index, planned)?,
+            });
         }
+        self.put_batch(&mut writer, &plan, &mut tensors)?;
         let counting = writer.finish()?;
         self.progress.finish_and_clear();
         Ok((tensors, counting.n))
     }
 
+    /// Codes what waits, side by side.
+    fn put_batch(
+        &mut self,
+        writer: &mut Stream<'_>,
+        plan: &[Planned<'_>],
+        tensors: &mut Vec<Encoded>,
+    ) -> Result<()> {
+        let mut views = Vec::with_capacity(self.batch.tensors().len());
+        for (number, data) in self.batch.tensors() {
+            let TensorDesc { name, dtype, shape, .. } = &plan[number].desc;
+            let shape: Result<Vec<_>, _> = shape.iter().map(|n| usize::try_from(*n)).collect();
+            views.push((name, *dtype, shape.with_context(|| printable(name))?, data));
+        }
+        let specs = self.batch.tensors().map(|(number, _)| &plan[number].spec);
+        let views = views.iter().map(|(name, dtype, shape, data)| TensorView {
+            name,
+            dtype: *dtype,
+            shape,
+            data,
+        });
+        let sizes = writer.tensors(&views.zip(specs).collect::<Vec<_>>());
+        let sizes = sizes.map_err(blame_non_finite)?;
+        for ((number, data), bytes) in self.batch.tensors().zip(sizes) {
+            let planned = &plan[number];
+            let first = &data[..data.len().min(PIECE)];
+            let last = data.chunks(PIECE).next_back().unwrap_or_default();
+            let nmse = self.sampler.measure(&planned.desc, &planned.spec, first)?;
+            let n_bytes = data.len() as u64;
+            let larger = is_larger(&self.sampler, planned, (n_bytes, bytes), last)?;
+            tensors.push(encoded(planned, (n_bytes, bytes), nmse, larger));
+            self.progress.inc(n_bytes);
+        }
+        self.batch.clear();
+        Ok(())
+    }
+
+    /// One tensor, piece by piece.
     fn tensor(
         &mut self,
-        writer: &mut Writer<Counting<Output<'_>>>,
+        writer: &mut Stream<'_>,
         index: usize,
         planned: &Planned<'_>,
     ) -> Result<Encoded> {
-        let Planned { desc, spec, .. } = planned;
         let start = writer.bytes_written();
-        writer.begin(desc, spec)?;
-        let mut elements = self.source.read(index)?;
-        if planned.narrowed {
-            elements = Box::new(Narrow::new(elements));
+        match self.ties[index] {
+            Tie::Kept => writer.begin_kept(&planned.desc, &planned.spec)?,
+            Tie::Alone | Tie::To(_) => writer.begin(&planned.desc, &planned.spec)?,
         }
+        let mut elements = elements(&mut *self.source, index, planned)?;
         let (n_bytes, last, nmse) = push_all(
             writer,
             &mut *elements,
@@ -105,45 +162,80 @@ impl<'a> Job<'a> {
         )?;
         drop(elements);
         writer.end().map_err(blame_non_finite)?;
-        let bytes = writer.bytes_written() - start;
-        let larger = self.is_larger(planned, n_bytes, bytes, last)?;
-        let spared = match planned.reason {
-            Some(Reason::Spared(rule)) => Some(rule.what),
-            _ => None,
-        };
-        Ok(Encoded {
-            name: desc.name.clone(),
-            dtype: desc.dtype.name(),
-            shape: desc.shape.clone(),
-            spec: spec.to_string(),
-            original_bytes: if planned.narrowed { 2 * n_bytes } else { n_bytes },
-            bytes,
-            nmse,
-            reason: planned.reason.map(Reason::sentence).or_else(|| {
-                (nmse == Some(0.0)).then(|| "exact: no larger without loss".to_owned())
-            }),
-            spared,
-            spared_bytes: spared.map_or(0, |_| bytes.saturating_sub(asked_bytes(planned, n_bytes))),
-            larger,
-        })
+        let sizes = (n_bytes, writer.bytes_written() - start);
+        let larger = is_larger(&self.sampler, planned, sizes, &self.piece[..last])?;
+        Ok(encoded(planned, sizes, nmse, larger))
     }
+}
 
-    /// Whether a tensor would take fewer bytes without loss, by its last piece, which is all of a
-    /// small tensor; looked at only where so many bytes are left that it can be.
-    fn is_larger(&self, planned: &Planned<'_>, all: u64, coded: u64, last: usize) -> Result<bool> {
-        if !planned.spec.is_lossy() || 2 * coded < all || last == 0 {
-            return Ok(false);
-        }
-        let lossless = self.sampler.lossless_len(&planned.desc, &self.piece[..last])?;
-        let lossless = all as f64 * lossless as f64 / last as f64;
-        Ok(coded as f64 > 1.02 * lossless)
+/// The elements of a tensor as they are coded.
+fn elements<'s>(
+    source: &'s mut dyn Source,
+    index: usize,
+    planned: &Planned<'_>,
+) -> Result<Box<dyn Read + 's>> {
+    let elements = source.read(index)?;
+    Ok(if planned.narrowed { Box::new(Narrow::new(elements)) } else { elements })
+}
+
+/// A tensor that has the bytes of another one.
+fn tied(writer: &mut Stream<'_>, planned: &Planned<'_>, original: &Planned<'_>) -> Result<Encoded> {
+    let start = writer.bytes_written();
+    writer.tie(&planned.desc, &original.desc.name)?;
+    let n_bytes = size_of_all(&planned.desc).unwrap_or(0);
+    let done = encoded(planned, (n_bytes, writer.bytes_written() - start), None, false);
+    let reason = Some(format!("the same bytes as {}", printable(&original.desc.name)));
+    Ok(Encoded { reason, spared: None, spared_bytes: 0, ..done })
+}
+
+/// What became of a tensor of so many bytes, in so many of the stream.
+fn encoded(
+    planned: &Planned<'_>,
+    (n_bytes, bytes): (u64, u64),
+    nmse: Option<f64>,
+    larger: bool,
+) -> Encoded {
+    let Planned { desc, spec, .. } = planned;
+    let spared = match planned.reason {
+        Some(Reason::Spared(rule)) => Some(rule.what),
+        _ => None,
+    };
+    let exact = (nmse == Some(0.0)).then(|| "exact: no larger without loss".to_owned());
+    Encoded {
+        name: desc.name.clone(),
+        dtype: desc.dtype.name(),
+        shape: desc.shape.clone(),
+        spec: spec.to_string(),
+        original_bytes: if planned.narrowed { 2 * n_bytes } else { n_bytes },
+        bytes,
+        nmse,
+        reason: planned.reason.map(Reason::sentence).or(exact),
+        spared,
+        spared_bytes: spared.map_or(0, |_| bytes.saturating_sub(asked_bytes(planned, n_bytes))),
+        larger,
     }
+}
+
+/// Whether a tensor would take fewer bytes without loss, by its last piece, which is all of a
+/// small tensor; looked at only where so many bytes are left that it can be.
+fn is_larger(
+    sampler: &Sampler,
+    planned: &Planned<'_>,
+    (all, coded): (u64, u64),
+    last: &[u8],
+) -> Result<bool> {
+    if !planned.spec.is_lossy() || 2 * coded < all || last.is_empty() {
+        return Ok(false);
+    }
+    let lossless = sampler.lossless_len(&planned.desc, last)?;
+    let lossless = all as f64 * lossless as f64 / last.len() as f64;
+    Ok(coded as f64 > 1.02 * lossless)
 }
 
 /// All elements of a tensor into the stream; returns how many bytes, how many of the piece are of this
 /// tensor, and the error of the first piece where that is measured.
 fn push_all(
-    writer: &mut Writer<Counting<Output<'_>>>,
+    writer: &mut Stream<'_>,
     elements: &mut dyn Read,
     planned: &Planned<'_>,
     piece: &mut [u8],

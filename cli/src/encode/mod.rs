@@ -1,10 +1,12 @@
 //! `fedpress encode`: tensor file in, stream out, in memory bounded by a few chunks.
 
+mod batch;
 mod job;
 mod plan;
 mod remark;
 mod sample;
 mod tell;
+mod tie;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -17,12 +19,13 @@ use crate::args::{Place, TensorFile, Threads};
 use crate::console::Console;
 use crate::destination::{Destination, Opened};
 use crate::device::DeviceArgument;
+use crate::each;
 use crate::exit::{Outcome, Usage, refused};
 use crate::files::{Format, Input, Output, open_source};
 use crate::rules::{Rule, Rules};
 use crate::seeds::SeedArguments;
 use crate::{help, size, spec_argument, stream};
-use job::Job;
+use job::{Encoded, Job};
 use sample::Sampler;
 use tell::Report;
 
@@ -30,10 +33,10 @@ use tell::Report;
 #[derive(Debug, Args)]
 #[command(after_long_help = help::encode())]
 pub struct Arguments {
-    /// Tensor file: safetensors, a safetensors index (.index.json), npy, npz, or raw bytes; a folder with
-    /// one of the first two in it; - is standard input
-    #[arg(value_name = "FILE")]
-    input: PathBuf,
+    /// Tensor files: safetensors, a safetensors index (.index.json), npy, npz, or raw bytes; a folder with
+    /// one of the first two in it; - is standard input. Each becomes FILE.fp
+    #[arg(value_name = "FILE", required = true)]
+    inputs: Vec<PathBuf>,
     #[command(flatten)]
     place: Place,
     /// Encode and report, and write nothing
@@ -120,7 +123,12 @@ const DEFAULT: &str = "careful";
 
 /// Runs the command.
 pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
-    let input = Input::from(args.input.clone());
+    args.place.of(&args.inputs)?;
+    each::run("encode", &args.inputs, console, |input| encode(input, args, console))
+}
+
+fn encode(path: &Path, args: &Arguments, console: &Console) -> Result<Report> {
+    let input = Input::from(path.to_owned());
     let raw = args.file.options(&input)?;
     let destination = match args.dry_run {
         true => None,
@@ -130,7 +138,7 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
         Err(Usage::new("--json and the stream cannot both go to standard output; give -o FILE"))?;
     }
     let seeds = args.seeds.seeds()?;
-    let source = open_source(input.clone(), &raw).map_err(refused)?;
+    let mut source = open_source(input.clone(), &raw).map_err(refused)?;
     let several = source.tensors().len() > 1;
     let mut options = options(args, seeds).with_several(several);
     let spec = args.pipeline.spec.clone().map_or_else(|| DEFAULT.parse(), Ok)?;
@@ -145,20 +153,9 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
     let is_default = args.pipeline.spec.is_none() && args.pipeline.rules.is_empty();
     let measured = is_default || console.json || console.is_verbose() || args.dry_run;
     let sampler = Sampler::new(&options, measured.then(|| console.is_verbose()));
-    let mut job = Job::new(options, source, plan, sampler, console);
-    let manifest = args.layout.manifest;
-    let (tensors, bytes) = match &destination {
-        None => job.run(manifest, Output::stream(std::io::sink()))?,
-        Some(destination) => {
-            let opened = Opened::open(destination, args.place.force, Some(&input))?;
-            let done = job.run(manifest, opened.output()?)?;
-            if args.pipeline.strict {
-                remark::strictly(&tell::after(&done.0))?;
-            }
-            opened.commit()?;
-            done
-        }
-    };
+    let ties = tie::find(&mut *source, &plan, || open_source(input.clone(), &raw))?;
+    let mut job = Job::new(options, source, (plan, ties), sampler, console);
+    let (tensors, bytes) = write(args, &mut job, destination.as_ref(), &input)?;
     remarks.extend(tell::after(&tensors));
     if args.pipeline.strict {
         remark::strictly(&remarks)?;
@@ -182,8 +179,28 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
         remarks,
         tensors,
     };
-    report.tell(destination.as_ref(), console)?;
-    Ok(Outcome::Done)
+    report.tell(destination.as_ref(), console);
+    Ok(report)
+}
+
+/// Encodes to where it goes, or nowhere; what became of the tensors, and the bytes of it all.
+fn write(
+    args: &Arguments,
+    job: &mut Job<'_>,
+    destination: Option<&Destination>,
+    input: &Input,
+) -> Result<(Vec<Encoded>, u64)> {
+    let manifest = args.layout.manifest;
+    let Some(destination) = destination else {
+        return job.run(manifest, Output::stream(std::io::sink()));
+    };
+    let opened = Opened::open(destination, args.place.force, Some(input))?;
+    let done = job.run(manifest, opened.output()?)?;
+    if args.pipeline.strict {
+        remark::strictly(&tell::after(&done.0))?;
+    }
+    opened.commit()?;
+    Ok(done)
 }
 
 fn options(args: &Arguments, seeds: Seeds) -> EncodeOptions {

@@ -1,6 +1,5 @@
 //! What `encode` says when it is done.
 
-use anyhow::Result;
 use fedpress::PRESETS;
 use serde::Serialize;
 
@@ -49,22 +48,19 @@ pub fn after(tensors: &[Encoded]) -> Vec<Remark> {
 }
 
 impl Report {
-    /// Says it: the result as JSON, or remarks and a summary, with `-v` a table of the tensors.
-    pub fn tell(self, destination: Option<&Destination>, console: &Console) -> Result<()> {
+    /// Says it in remarks and a summary, with `-v` a table of the tensors.
+    pub fn tell(&self, destination: Option<&Destination>, console: &Console) {
         console.detail(|| format!("private seed {}", self.private_seed));
         console.detail(|| self.table().to_string().trim_end().to_owned());
         self.remarks.iter().for_each(|remark| console.note(remark.message()));
         if self.is_default {
             console.note(&self.choice());
         }
-        if console.json {
-            return console.print_json("encode", self);
-        }
         match destination {
+            _ if console.json => {}
             Some(Destination::Stdout) => console.detail(|| self.summary()),
             _ => console.note(&self.summary()),
         }
-        Ok(())
     }
 
     fn summary(&self) -> String {

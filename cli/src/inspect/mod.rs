@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use serde_json::Value;
+use serde::Serialize;
 
 use crate::args::{Reading, TensorFile};
 use crate::console::Console;
+use crate::each;
 use crate::exit::Outcome;
 use crate::files::{Bytes, Format, Input, open_bytes, open_source};
 use crate::help;
@@ -30,19 +31,14 @@ pub struct Arguments {
 }
 
 /// What one file has.
+#[derive(Serialize)]
+#[serde(untagged)]
 enum Report {
     Stream(stream::Report),
     Tensors(tensors::Report),
 }
 
 impl Report {
-    fn json(&self) -> serde_json::Result<Value> {
-        match self {
-            Self::Stream(report) => serde_json::to_value(report),
-            Self::Tensors(report) => serde_json::to_value(report),
-        }
-    }
-
     fn text(&self) -> String {
         match self {
             Self::Stream(report) => stream::text(report),
@@ -53,36 +49,15 @@ impl Report {
 
 /// Runs the command.
 pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
-    if let [input] = &args.inputs[..] {
+    let mut gap = "";
+    each::run("inspect", &args.inputs, console, |input| {
         let report = inspect(input, args, console)?;
-        match console.json {
-            true => console.print_json("inspect", report.json()?)?,
-            false => console.print(&report.text())?,
+        if !console.json {
+            console.print(&format!("{gap}{}", report.text()))?;
+            gap = "\n";
         }
-        return Ok(Outcome::Done);
-    }
-    let (mut files, mut first) = (Vec::new(), None);
-    for (i, input) in args.inputs.iter().enumerate() {
-        match inspect(input, args, console) {
-            Ok(report) if console.json => files.push(report.json()?),
-            Ok(report) => {
-                let gap = if i > 0 { "\n" } else { "" };
-                console.print(&format!("{gap}{}", report.text()))?;
-            }
-            Err(error) => {
-                let error = error.context(input.display().to_string());
-                // The others are looked at all the same; the last word is the first error.
-                match first {
-                    None => first = Some(error),
-                    Some(_) => console.error(&error),
-                }
-            }
-        }
-    }
-    if console.json {
-        console.print_json("inspect", serde_json::json!({ "files": files }))?;
-    }
-    first.map_or(Ok(Outcome::Done), Err)
+        Ok(report)
+    })
 }
 
 fn inspect(path: &Path, args: &Arguments, console: &Console) -> Result<Report> {

@@ -14,6 +14,8 @@ mod hostile;
 #[cfg(test)]
 mod manual;
 #[cfg(test)]
+mod many;
+#[cfg(test)]
 mod outputs;
 #[cfg(test)]
 mod pipelines;

@@ -213,3 +213,35 @@ fn an_interrupt_removes_the_temporary_file() {
         assert_eq!(room.files(), [""; 0]);
     }
 }
+
+#[test]
+fn several_files_are_encoded_and_decoded_each_to_its_own_name() {
+    let room = Room::with_model();
+    room.write("b.safetensors", &model());
+    let inputs = "model.safetensors gone.npy b.safetensors";
+    let output = room.run(&format!("encode {inputs} -s lossless"));
+    assert_eq!(code(&output), 5, "{}", said(&output));
+    assert!(said(&output).contains("gone.npy"), "{}", said(&output));
+    let streams = ["b.safetensors.fp", "model.safetensors.fp"];
+    assert_eq!(
+        room.files(),
+        [&["b.safetensors"], &streams[..1], &["model.safetensors"], &streams[1..]].concat()
+    );
+    let report = room.json("encode model.safetensors b.safetensors -f -s careful");
+    assert_eq!(report["files"].as_array().unwrap().len(), 2);
+    assert_eq!(report["files"][1]["output"], "b.safetensors.fp");
+    assert_ne!(report["files"][0]["private_seed"], report["files"][1]["private_seed"]);
+    for line in
+        ["encode model.safetensors b.safetensors", "decode b.safetensors.fp model.safetensors.fp"]
+    {
+        for output in ["-o x", "-c"] {
+            let output = room.run(&format!("{line} -f {output}"));
+            assert_eq!(code(&output), 2, "{}", said(&output));
+            assert!(said(&output).contains("each to its own name"), "{}", said(&output));
+        }
+    }
+    room.ok(&format!("encode {inputs} -f -s lossless").replace("gone.npy ", ""));
+    room.write("b.safetensors", b"");
+    room.ok(&format!("decode -f {}", streams.join(" ")));
+    assert!(room.read("b.safetensors") == model() && room.read("model.safetensors") == model());
+}
