@@ -13,6 +13,9 @@ python3 -m venv "$venv"
 tools pip install --quiet --disable-pip-version-check -r python/requirements.txt -r python/requirements-flower.txt
 tools maturin build --quiet --locked --profile "$profile" -m python/Cargo.toml -o target/wheels
 tools pip install --quiet --disable-pip-version-check --no-deps target/wheels/fedpress-*.whl
-tools ruff check --quiet --config python/pyproject.toml python examples
-tools ruff format --quiet --check --config python/pyproject.toml python examples
+peers=codec/benches/peers
+tools ruff check --quiet --config python/pyproject.toml python examples "$peers"
+tools ruff format --quiet --check --config python/pyproject.toml python examples "$peers"
+(cd "$peers" && "$OLDPWD/$venv/bin/mypy" --strict --python-version 3.11 --ignore-missing-imports ./*.py)
+tools pytest -c python/pyproject.toml -o pythonpath="$PWD/$peers" "$peers/tests"
 tools pytest -c python/pyproject.toml python/tests "${@:--m not slow}"
