@@ -66,6 +66,11 @@ impl BasisSum {
         Ok(Self { meta: meta.clone(), last: meta.clone(), sums })
     }
 
+    /// Whether a tensor rotates as those before it, so that its chunks may be [added](Self::add).
+    pub fn takes(&self, meta: &TensorMeta) -> bool {
+        rotates_alike(&self.meta, meta)
+    }
+
     /// Adds the coefficients of a chunk, times `weight`. A group that travelled without loss is transformed
     /// as the others were; NaN and infinity in it make NaN of what they are rotated with.
     ///

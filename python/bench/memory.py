@@ -1,6 +1,6 @@
 """Peak memory and seconds of a server that averages replies: Flower's own mean, and fedpress.
 
-usage: python memory.py flower|fedpress [--replies 100] [--values 25000000] [--spec 'rotation|lm=2']
+usage: python memory.py flower|fedpress [--replies 100] [--values 25000000] [--spec 'rotation|lm=2'] [--threads 0]
 
 Each in a process of its own, as memory that was taken is not always given back. A reply is made when it is
 asked for and handed over, as one that arrives is, so that what is measured is the strategy's. Flower's mean
@@ -34,12 +34,15 @@ def main() -> None:
     parser.add_argument("--replies", type=int, default=100)
     parser.add_argument("--values", type=int, default=25_000_000)
     parser.add_argument("--spec", default="rotation|lm=2")
+    parser.add_argument("--threads", type=int, default=0, help="of fedpress; 0: one for each core")
     arguments = parser.parse_args()
     TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1
     side = int(arguments.values**0.5)
     delta = np.random.default_rng(1).normal(size=(side, side)).astype(np.float32)
-    run = {"flower": flower, "fedpress": folded}[arguments.who]
-    seconds, peak, before = run(delta, arguments.replies, arguments.spec)
+    if arguments.who == "flower":
+        seconds, peak, before = flower(delta, arguments.replies)
+    else:
+        seconds, peak, before = folded(delta, arguments.replies, arguments.spec, arguments.threads)
     models = (peak - before) / delta.nbytes
     print(
         f"{arguments.who}: {arguments.replies} replies of {delta.size} values: {seconds:.2f} s, "
@@ -47,7 +50,7 @@ def main() -> None:
     )
 
 
-def flower(delta: np.ndarray, replies: int, spec: str) -> tuple[float, int, int]:
+def flower(delta: np.ndarray, replies: int) -> tuple[float, int, int]:
     """Flower's own weighted mean of plain replies, which it has to have all at once."""
     asked = Message(RecordDict(), dst_node_id=1, message_type="train")
     before = peak_bytes()
@@ -62,9 +65,10 @@ def flower(delta: np.ndarray, replies: int, spec: str) -> tuple[float, int, int]
     return time.perf_counter() - started, peak_bytes(), before
 
 
-def folded(delta: np.ndarray, replies: int, spec: str) -> tuple[float, int, int]:
+def folded(delta: np.ndarray, replies: int, spec: str, threads: int) -> tuple[float, int, int]:
     """fedpress's mean of encoded replies, folded as they come."""
-    blob = fedpress.encode({"w": delta}, spec, several=False)
+    rotation = "shared" if fedpress.codec.may_share_rotation(spec) else "own"
+    blob = fedpress.encode({"w": delta}, spec, several=False, rotation=rotation)
     model = {"w": delta}
     asked = Message(RecordDict(), dst_node_id=1, message_type="train")
     receipt = Receipt("", "", 0.0, delta.nbytes, 0.0, 0.0)
@@ -75,7 +79,7 @@ def folded(delta: np.ndarray, replies: int, spec: str) -> tuple[float, int, int]
 
     before = peak_bytes()
     started = time.perf_counter()
-    mean = WeightedMean(model, 1 << 34, 1)
+    mean = WeightedMean(model, 1 << 34, threads)
     for reply in arriving():
         mean.add(reply, model, 1.0)
     array = flower_array(mean.take("w"))

@@ -6,7 +6,11 @@ __all__ = [
     "Decoder",
     "EncodeOptions",
     "Encoder",
+    "FeatureStore",
+    "FeatureWriter",
+    "Folder",
     "Layout",
+    "LogitWriter",
     "Memory",
     "Selection",
     "Spec",
@@ -15,10 +19,10 @@ __all__ = [
     "compare",
     "decode",
     "decode_into",
+    "decode_logits",
     "dtypes",
     "effective",
     "encode",
-    "first_non_finite",
     "inspect",
     "main",
     "presets",
@@ -116,6 +120,55 @@ class Layout:
     def pack(self, kept: Selection, param: int, full: Any, size: int) -> Memory: ...
     def merge(self, kept: Selection, param: int, packed: Any, full: Any, size: int) -> None: ...
 
+@final
+class Folder:
+    def __new__(cls, memory_limit: int, threads: int) -> Folder: ...
+    def add(
+        self, blob: Any, places: Mapping[str, tuple[Any, Any]], weight: float
+    ) -> tuple[str, int] | None: ...
+    def finish(self, name: str, sum: Any) -> None: ...
+
+@final
+class FeatureWriter:
+    def __new__(
+        cls,
+        head: Sequence[int],
+        shape: Sequence[int],
+        classes: int,
+        specs: Sequence[Spec | None],
+        seed: int,
+        private_seed: int | None,
+    ) -> FeatureWriter: ...
+    def batch(self, ids: Any, features: Any, logits: Any, labels: Any | None) -> None: ...
+    def finish(self) -> bytes: ...
+
+@final
+class LogitWriter:
+    def __new__(
+        cls, head: Sequence[int], classes: int, spec: Spec | None, seed: int, private_seed: int | None
+    ) -> LogitWriter: ...
+    def batch(self, ids: Any, logits: Any) -> None: ...
+    def finish(self) -> bytes: ...
+
+@final
+class FeatureStore:
+    def __new__(
+        cls,
+        run: int,
+        shape: Sequence[int],
+        classes: int,
+        folder: str | None,
+        fresh: bool,
+        limits: tuple[int, int, int, int, int, int],
+    ) -> FeatureStore: ...
+    def receive(self, client: int, round: int, bytes: Any) -> int | None: ...
+    def read(self, samples: Sequence[tuple[int, int]]) -> tuple[Memory, Memory, Memory]: ...
+    def forget(self, client: int) -> None: ...
+    def remove(self, client: int) -> None: ...
+    def clients(self) -> list[tuple[int, int, int]]: ...
+    def samples(self, client: int) -> list[int]: ...
+    def held(self) -> int: ...
+
 def encode(
     tensors: Sequence[_Given],
     options: EncodeOptions,
@@ -127,7 +180,7 @@ def decode_into(
     blob: Any, outputs: Mapping[str, Any], memory_limit: int, threads: int
 ) -> list[tuple[str, str, list[int], Memory | None]]: ...
 def add_into(blob: Any, sums: Mapping[str, Any], weight: float, memory_limit: int) -> int: ...
-def first_non_finite(blob: Any, memory_limit: int, threads: int) -> tuple[str, int] | None: ...
+def decode_logits(message: Any, memory_limit: int) -> tuple[list[int], int, Memory, Memory]: ...
 def inspect(blob: Any, memory_limit: int) -> dict[str, Any]: ...
 def compare(dtype_name: str, a: Any, b: Any) -> tuple[float, float, float, int]: ...
 def presets() -> list[tuple[str, str, str]]: ...

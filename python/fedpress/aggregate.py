@@ -10,7 +10,7 @@ import numpy as np
 
 from fedpress import _fedpress
 from fedpress.arrays import Array
-from fedpress.codec import MEMORY_LIMIT, add_into, inspect
+from fedpress.codec import MEMORY_LIMIT, TensorInfo, check_sum, flat, inspect
 from fedpress.errors import InvalidArgumentError
 
 #: What :func:`is_weight` accepts, for messages.
@@ -24,9 +24,10 @@ def is_weight(weight: float) -> bool:
 
 
 class Aggregator:
-    """Sums encoded float tensors by weight, each stream decoded chunk by chunk into the sums.
+    """Sums encoded float tensors by weight, one stream after the other.
 
-    Memory is that of one float32 model, whatever the number of streams.
+    Memory is that of two float32 models, whatever the number of streams: the sums, and the stream that is
+    being decoded, of which nothing is added before all of it is there.
 
     >>> import numpy as np, fedpress
     >>> total = fedpress.Aggregator({"w": (2,)})
@@ -49,13 +50,14 @@ class Aggregator:
         Args:
             shapes: dimensions of the tensors, by name. Every stream has to have exactly these.
             memory_limit: most memory that decoding one stream takes, in bytes.
-            threads: chunks of a stream checked at the same time; 0 is one for each core.
+            threads: to decode and to add with; 0 is one for each core.
         """
         self._sums: dict[str, Array] = {
             name: np.zeros(tuple(shape), np.float32) for name, shape in shapes.items()
         }
+        self._scratch: dict[str, Array] = {}
         self._memory_limit = memory_limit
-        self._threads = threads
+        self._folder = _fedpress.Folder(memory_limit, threads)
         self._weight = 0.0
 
     @property
@@ -74,23 +76,29 @@ class Aggregator:
         Raises:
             InvalidArgumentError: names, shapes or types are not those expected, a value is NaN or
                 infinite, or the weight is none. Nothing was added.
-            Error: the stream is damaged. Nothing was added: it is decoded once before.
+            Error: the stream is damaged. Nothing was added.
         """
         if not is_weight(weight):
             raise InvalidArgumentError(f"weight: expected {WEIGHTS}, found {weight}")
-        # Streams that follow each other may have a name twice, which would count twice.
-        found = Counter(tensor.name for tensor in inspect(blob, memory_limit=self._memory_limit).tensors)
-        expected = Counter(self._sums.keys())
-        if found != expected:
-            lacking, extra = sorted(expected - found), sorted(found - expected)
-            raise InvalidArgumentError(f"tensors: {lacking} are missing, {extra} not expected")
-        bad = _fedpress.first_non_finite(blob, self._memory_limit, self._threads)
+        described = inspect(blob, memory_limit=self._memory_limit).tensors
+        self._check(described)
+        if not self._scratch:
+            self._scratch = {name: np.empty(array.size, np.float32) for name, array in self._sums.items()}
+        places = {name: (array.reshape(-1), self._scratch[name]) for name, array in self._sums.items()}
+        bad = self._folder.add(flat(blob), places, weight)
         if bad is not None:
             message = f"tensor {bad[0]!r}, value {bad[1]}: NaN or infinite"
             raise InvalidArgumentError(message, tensor=bad[0])
-        # Shapes and types are checked there, before anything is added.
-        add_into(blob, self._sums, weight, memory_limit=self._memory_limit)
         self._weight += weight
+
+    def _check(self, described: Sequence[TensorInfo]) -> None:
+        # Streams that follow each other may have a name twice, which would count twice.
+        found, expected = Counter(tensor.name for tensor in described), Counter(self._sums.keys())
+        if found != expected:
+            lacking, extra = sorted(expected - found), sorted(found - expected)
+            raise InvalidArgumentError(f"tensors: {lacking} are missing, {extra} not expected")
+        for tensor in described:
+            check_sum(tensor.name, tensor.dtype, tensor.shape, self._sums[tensor.name])
 
     def mean(self) -> dict[str, Array]:
         """Return the sums over the sum of the weights, as new arrays.
@@ -100,5 +108,7 @@ class Aggregator:
         """
         if self._weight == 0:
             raise InvalidArgumentError("nothing was added")
+        for name, sums in self._sums.items():
+            self._folder.finish(name, sums.reshape(-1))
         factor = np.float32(1.0 / self._weight)
         return {name: sums * factor for name, sums in self._sums.items()}

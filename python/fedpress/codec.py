@@ -225,7 +225,7 @@ def add_into(
     for name, dtype, shape, _spec in _described(blob, memory_limit):
         if name not in sums:
             raise KeyError(f"no sum for tensor {name!r}")
-        _check_sum(name, dtype, shape, sums[name])
+        check_sum(name, dtype, shape, sums[name])
     _check_apart(blob, sums)
     values = {name: array.reshape(-1) for name, array in sums.items()}
     return _fedpress.add_into(flat(blob), values, weight, memory_limit)
@@ -306,6 +306,19 @@ def compare(original: Any, other: Any) -> Comparison:
     if a.dtype != b.dtype:
         raise InvalidArgumentError(f"cannot compare {a.dtype} with {b.dtype}")
     return Comparison(*_fedpress.compare(dtype_name(a), as_bytes(a), as_bytes(b)))
+
+
+def may_share_rotation(spec: SpecLike) -> bool:
+    """Whether errors average out although all clients rotate alike (``rotation="shared"``).
+
+    They do where every client draws how its values round, and sends all of them: uniform quantization that
+    is not to the nearest level, without subsampling. An :class:`~fedpress.Aggregator` undoes a rotation that
+    is shared once, and not once for each client.
+    """
+    stages = [stage.split(",") for stage in str(as_spec(spec)).split("|")]
+    basis, *rest = stages
+    is_drawn = all(name.startswith(("q=", "zstd")) and "nearest" not in more for name, *more in rest)
+    return basis[0] in ("hadamard", "kashin", "rotation") and bool(rest) and is_drawn
 
 
 def effective_spec(
@@ -397,7 +410,12 @@ def _check_output(name: str, dtype: str, shape: tuple[int, ...], array: Array) -
         raise InvalidArgumentError(f"out[{name!r}]: not writable in C order", tensor=name)
 
 
-def _check_sum(name: str, dtype: str, shape: tuple[int, ...], array: Array) -> None:
+def check_sum(name: str, dtype: str, shape: tuple[int, ...], array: Array) -> None:
+    """Check that a tensor can be added to an array.
+
+    Raises:
+        InvalidArgumentError: it cannot; the message says why.
+    """
     if dtype not in ("F32", "F16", "BF16"):
         raise InvalidArgumentError(f"{dtype} values cannot be added to f32", tensor=name)
     fits = array.dtype == np.dtype(np.float32) and array.shape == shape

@@ -82,3 +82,18 @@ class DeviceError(Error, RuntimeError):
 
 class PoisonedError(Error, RuntimeError):
     """An earlier call on this object failed; start again with a new one."""
+
+
+class RejectedError(Error, ValueError):
+    """A server does not take what a client sent; the server is as it was.
+
+    Attributes:
+        reason: its name in section 1.3 of ``fl/MESSAGES.md``, such as ``"Duplicate"``.
+        number: its number there.
+    """
+
+    def __init__(self, message: str, *, reason: str, number: int) -> None:
+        """Keep the message and the reason."""
+        super().__init__(message)
+        self.reason = reason
+        self.number = number

@@ -104,34 +104,6 @@ fn add_all(
     Ok(Ok(n_values))
 }
 
-/// Decodes every tensor, keeps nothing, and returns name and index of the first value that is NaN or
-/// infinite.
-#[pyfunction]
-pub fn first_non_finite(
-    py: Python<'_>,
-    blob: &Bound<'_, PyAny>,
-    memory_limit: u64,
-    threads: usize,
-) -> PyResult<Option<(String, u64)>> {
-    let input = Input::new(blob)?;
-    let reader = Reader::new(input.bytes(), decoding(memory_limit, threads));
-    py.detach(move || find_non_finite(reader)).or_raise(py)
-}
-
-fn find_non_finite(mut reader: Reader<&[u8]>) -> fedpress::Result<Option<(String, u64)>> {
-    let mut first = None;
-    while let Some(mut tensor) = reader.next_tensor()? {
-        let (name, dtype) = (tensor.meta().name().to_owned(), tensor.meta().dtype());
-        let mut n_values = 0;
-        while let Some(elements) = tensor.next_chunk()? {
-            let at = fedpress::first_non_finite(dtype, elements).map(|at| n_values + at as u64);
-            first = first.or_else(|| at.map(|at| (name.clone(), at)));
-            n_values += elements.len() as u64 * 8 / dtype.bits().max(1) as u64;
-        }
-    }
-    Ok(first)
-}
-
 /// Turns the bytes of streams into tensors, whole tensors as they become complete.
 #[pyclass(module = "fedpress._fedpress")]
 pub struct Decoder {

@@ -49,6 +49,18 @@ pub fn poisoned(py: Python<'_>) -> PyErr {
     made.unwrap_or_else(|failure| failure)
 }
 
+/// The exception of what a server does not take.
+pub fn rejected(py: Python<'_>, rejection: &fedpress_fl::Rejection) -> PyErr {
+    let raise = || {
+        let details = PyDict::new(py);
+        details.set_item("reason", format!("{:?}", rejection.reason))?;
+        details.set_item("number", rejection.reason as u8)?;
+        let class = py.import("fedpress.errors")?.getattr("RejectedError")?;
+        Ok(PyErr::from_value(class.call((rejection.to_string(),), Some(&details))?))
+    };
+    raise().unwrap_or_else(|failure| failure)
+}
+
 /// What an error says, and what lies behind it.
 fn with_sources(error: &dyn std::error::Error) -> String {
     let mut message = error.to_string();

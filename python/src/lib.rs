@@ -9,6 +9,8 @@ mod dlpack;
 mod encode;
 mod encoder;
 mod errors;
+mod exchange;
+mod fold;
 mod inspect;
 mod layout;
 mod memory;
@@ -23,13 +25,17 @@ mod _fedpress {
     #[pymodule_export]
     use crate::command::main;
     #[pymodule_export]
-    use crate::decode::{Decoder, add_into, decode, decode_into, first_non_finite};
+    use crate::decode::{Decoder, add_into, decode, decode_into};
     #[pymodule_export]
     use crate::dlpack::Borrowed;
     #[pymodule_export]
     use crate::encode::encode;
     #[pymodule_export]
     use crate::encoder::Encoder;
+    #[pymodule_export]
+    use crate::exchange::{FeatureStore, FeatureWriter, LogitWriter, decode_logits};
+    #[pymodule_export]
+    use crate::fold::Folder;
     #[pymodule_export]
     use crate::inspect::{compare, inspect};
     #[pymodule_export]

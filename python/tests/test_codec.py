@@ -316,3 +316,20 @@ def test_specs_print_and_compare_as_their_canonical_form() -> None:
     assert spec.is_lossy and spec.is_unbiased and spec.formula_ratio == 8
     for preset in fedpress.PRESETS:
         assert fedpress.Spec(preset.name) == fedpress.Spec(preset.spec)
+
+
+def test_a_rotation_is_shared_where_errors_average_out_all_the_same() -> None:
+    share = fedpress.codec.may_share_rotation
+    assert all(map(share, ["hadamard|q=4", "rotation|q=1|zstd", "kashin|q=2", "balanced"]))
+    for spec in (
+        "none", "lossless", "identity|q=4", "hadamard|q=4,nearest", "hadamard|subsample=0.5|q=4", "rotation|lm=4",
+        "rotation|trellis=2", "auto", "hadamard",
+    ):  # fmt: skip
+        assert not share(spec)
+    values = np.random.default_rng(1).normal(size=4096).astype("f")
+    keywords = dict(seed=3, rotation="shared", min_values=0, several=False)
+    made = [fedpress.encode({"x": values}, "rotation|q=2", client=i, **keywords) for i in range(40)]
+    errors = [fedpress.decode(blob)["x"] - values for blob in made]
+    one, of_mean = np.mean([np.square(e).mean() for e in errors]), np.square(np.mean(errors, axis=0)).mean()
+    # A fortieth: of 4096 squared Gaussians, to 3 % or so.
+    assert 0.85 < 40 * of_mean / one < 1.15

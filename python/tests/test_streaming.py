@@ -161,3 +161,42 @@ def test_a_bad_stream_leaves_the_sums_alone() -> None:
             total.add(blob_of(1), weight)
     assert total.weight == 2
     assert all(np.array_equal(before[name], array) for name, array in total.mean().items())
+
+
+@pytest.mark.parametrize("spec", ["hadamard|q=4", "rotation|q=3|zstd", "kashin|q=4", "rotation|lm=3"])
+def test_streams_of_one_rotation_are_summed_before_it_is_undone(spec: str) -> None:
+    """As far as float32 tells, the same sum: whoever shares the rotation, and whoever does not."""
+    draws = np.random.default_rng(1)
+    shapes = {"a": (70, 1000), "b": (2000,), "c": (3,)}
+    total = fedpress.Aggregator(shapes, threads=2)
+    expected = {name: np.zeros(shape) for name, shape in shapes.items()}
+    for client, rotation in enumerate(["shared", "own", "shared", "shared"]):
+        arrays = {name: draws.normal(size=shape).astype("f") for name, shape in shapes.items()}
+        # The last is of another round, and rotates otherwise.
+        blob = fedpress.encode(
+            arrays, spec, seed=7, round=client // 3, client=client, rotation=rotation, spare=False,
+            rules={"b": "none"} if client == 2 else None,
+        )  # fmt: skip
+        total.add(blob, client + 1)
+        for name, array in fedpress.decode(blob).items():
+            expected[name] += (client + 1) * array.astype("d")
+        bad = bytearray(blob)
+        bad[-200] ^= 1
+        with pytest.raises(fedpress.Error):
+            total.add(bytes(bad), 1)
+    mean = total.mean()
+    for name in shapes:
+        np.testing.assert_allclose(mean[name], expected[name] / 10, atol=2e-5)
+    assert all(np.array_equal(mean[name], total.mean()[name]) for name in shapes)
+
+
+def test_nan_in_one_tensor_keeps_a_stream_out_of_all_sums() -> None:
+    total = fedpress.Aggregator({"a": (5000,), "b": (5000,)})
+    good = {"a": np.ones(5000, "f"), "b": np.ones(5000, "f")}
+    bad = good | {"b": np.where(np.arange(5000) == 4097, np.float32(np.inf), 1)}
+    for rotation in ("own", "shared"):
+        keywords = dict(rotation=rotation, non_finite="lossless", chunk_values=4096)
+        total.add(fedpress.encode(good, "hadamard|q=16", **keywords), 1)
+        with pytest.raises(fedpress.InvalidArgumentError, match="'b', value 4097"):
+            total.add(fedpress.encode(bad, "hadamard|q=16", **keywords), 1)
+        np.testing.assert_allclose(total.mean()["a"], 1, atol=1e-3)

@@ -217,6 +217,12 @@ impl TensorMeta {
         self.seeds.map(|seeds| (seeds.client, seeds.clients))
     }
 
+    /// Whether all clients of its round rotate alike ([`Rotation::Shared`](crate::Rotation)), so that their
+    /// coefficients may be summed ([`BasisSum`](crate::BasisSum)).
+    pub fn shares_rotation(&self) -> bool {
+        self.spec().basis.is_seeded() && self.seeds.is_some_and(|seeds| !seeds.own)
+    }
+
     /// What the keys of this tensor derive from: a hash of its name unless the sender chose one.
     pub fn key(&self) -> u64 {
         self.explicit_key.unwrap_or(self.name_hash)

@@ -1,8 +1,8 @@
-"""The weighted mean of replies, folded one by one: no reply is ever decoded as a whole."""
+"""The weighted mean of replies, folded one by one: beside the sums there is one decoded reply."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from fedpress.flower.replies import Reply
 
 
 class WeightedMean:
-    """Sums of differences to a model, in float32, beside which there is one chunk of one reply.
+    """Sums of differences to a model, in float32, beside which there is room for one reply.
 
     Integers are averaged, too, and rounded: a counter stays one. A reply of weight 0 is checked and
     changes nothing.
@@ -27,11 +27,14 @@ class WeightedMean:
         Args:
             model: what the mean difference is added to.
             memory_limit: most memory to take for a reply, in bytes.
-            threads: to check a reply with.
+            threads: to decode and to add with; 0 is one for each core.
         """
         self._model = model
-        self._memory_limit, self._threads = memory_limit, threads
+        self._memory_limit = memory_limit
+        self._folder = _fedpress.Folder(memory_limit, threads)
         self._sums: Model = {}
+        # Where a reply is decoded before any of it is added.
+        self._scratch: Model = {}
         self._exact: Model = {}
         # Sums of weights by coordinate, of tensors that were folded in parts.
         self._counts: Model = {}
@@ -61,20 +64,28 @@ class WeightedMean:
         """
         deltas, exact = reply.value_deltas(base)
         try:
-            bad = _fedpress.first_non_finite(reply.update, self._memory_limit, self._threads)
-            if bad is not None:
-                raise ReplyError(reply.node, f"array {bad[0]!r}, value {bad[1]}: NaN or infinite")
-            if weight == 0:
-                return
-            fedpress.add_into(reply.update, self._sums, weight, memory_limit=self._memory_limit)
+            names = [
+                tensor.name
+                for tensor in fedpress.inspect(reply.update, memory_limit=self._memory_limit).tensors
+            ]
+            bad = self._folder.add(reply.update, self._places(names), weight)
         except fedpress.Error as error:
-            if isinstance(error, ReplyError):
-                raise
             raise ReplyError(reply.node, str(error)) from error
+        if bad is not None:
+            raise ReplyError(reply.node, f"array {bad[0]!r}, value {bad[1]}: NaN or infinite")
+        if weight == 0:
+            return
         for name, delta in deltas.items():
             self._sums[name] += np.float32(weight) * delta
         self.add_exact(exact, weight)
         self._weight += weight
+
+    def _places(self, names: Iterable[str]) -> dict[str, tuple[Array, Array]]:
+        """Return where tensors are added, and where they are decoded before, flat."""
+        for name in names:
+            if name not in self._scratch:
+                self._scratch[name] = np.empty(self._sums[name].size, np.float32)
+        return {name: (self._sums[name].reshape(-1), self._scratch[name]) for name in names}
 
     def add_part(self, deltas: Mapping[str, Array], present: Mapping[str, Array], weight: float) -> None:
         """Fold differences in of which not all were trained; the mean is that of those who trained them.
@@ -96,10 +107,12 @@ class WeightedMean:
             self._exact[name] += weight * array.astype(self._exact[name].dtype)
 
     def take(self, name: str) -> Array:
-        """Return one tensor of the mean, in its own type, and forget its sum."""
+        """Return one tensor of the mean, in its own type, and forget its sum: nothing is added any more."""
+        self._scratch = {}
         array = self._model[name]
         if name in self._sums:
             delta = self._sums.pop(name)
+            self._folder.finish(name, delta.reshape(-1))
             if name in self._counts:
                 np.divide(delta, self._counts[name], out=delta, where=self._counts[name] > 0)
             else:

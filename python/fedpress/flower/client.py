@@ -122,6 +122,8 @@ def _encoded(
         round=instructions.round,
         client=context.node_id,
         clients=instructions.clients,
+        # The server then undoes it once.
+        rotation="shared" if fedpress.codec.may_share_rotation(instructions.uplink) else "own",
         several=len(base) > 1,
         threads=threads,
     )
