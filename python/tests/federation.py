@@ -19,22 +19,30 @@ Train = Callable[[Message, Context], Message]
 class Federation(Grid):
     """Nodes that answer at once. What goes over the wire is copied, so that nobody shares memory."""
 
-    def __init__(self, train: Train, nodes: int = 2, mods: list | None = None) -> None:
+    def __init__(
+        self,
+        train: Train | ClientApp,
+        nodes: int = 2,
+        mods: list | None = None,
+        run_config: dict | None = None,
+    ) -> None:
         # What a ServerApp's process knows of itself.
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
-        self.nodes = {10 + i: self._context(10 + i, i) for i in range(nodes)}
-        mods = [codec_mod()] if mods is None else mods
-        self.app = ClientApp(mods=mods)
-        self.app.train()(train)
-        self.app.evaluate()(train)
+        self.nodes = {10 + i: self._context(10 + i, i, run_config or {}) for i in range(nodes)}
+        if isinstance(train, ClientApp):
+            self.app = train
+        else:
+            self.app = ClientApp(mods=[codec_mod()] if mods is None else mods)
+            self.app.train()(train)
+            self.app.evaluate()(train)
         self.sent: list[Message] = []
         self.replies: list[Message] = []
         self.waiting: dict[str, Message] = {}
         self.tamper: Callable[[Message], Message] = lambda message: message
 
     @staticmethod
-    def _context(node: int, partition: int) -> Context:
-        return Context(1, node, {"partition-id": partition}, RecordDict(), {})
+    def _context(node: int, partition: int, run_config: dict) -> Context:
+        return Context(1, node, {"partition-id": partition}, RecordDict(), run_config)
 
     def set_run(self, run: object) -> None: ...
 

@@ -17,6 +17,7 @@ from deployment import BIN, EXAMPLE, deployment, end_group, offline, wait_for
 
 pytestmark = pytest.mark.slow
 
+FEDGKT = EXAMPLE.parent / "flower-fedgkt"
 SMALL = {"hidden": 400, "num-server-rounds": 2}
 OFF, ON = {**SMALL, "compress": False}, {**SMALL, "compress": True}
 
@@ -63,13 +64,33 @@ def test_a_node_that_is_killed_in_a_round_does_not_end_the_run() -> None:
     assert "ROUND 2" in text, text[-3000:]
 
 
-@pytest.mark.parametrize("compress", [True, False])
-def test_flwr_run_simulates_the_example(compress: bool, tmp_path: Path) -> None:
+def test_features_and_logits_travel_in_a_deployment() -> None:
+    """FedGKT: by Flower's own count, four bits and what zstd makes of them instead of 32."""
+    config = {"samples": 3000, "num-server-rounds": 2}
+    with deployment() as here:
+        coded = here.run(config, FEDGKT)
+        plain = here.run({**config, "features": "none"}, FEDGKT)
+    counts = [run["entry"]["network-traffic"]["inbound-bytes"] for run in (coded, plain)]
+    assert counts[0] * 3 < counts[1]
+    for run in (coded, plain):
+        assert run["entry"]["status"] == "finished:completed"
+        assert [r["round"] for r in run["rounds"]] == [1, 2] and run["rounds"][-1]["accuracy"] > 0.25
+
+
+@pytest.mark.parametrize(
+    "app, config",
+    [
+        (EXAMPLE, "hidden=100 compress=true"),
+        (EXAMPLE, "hidden=100 compress=false"),
+        (FEDGKT, "samples=200"),
+    ],
+)
+def test_flwr_run_simulates_the_examples(app: Path, config: str, tmp_path: Path) -> None:
     home, result = tmp_path / "home", tmp_path / "result.json"
     home.mkdir()
     environment = offline(home)
-    words = ["flwr", "run", str(EXAMPLE), "--stream", "-c"]
-    config = f'num-server-rounds=1 hidden=100 compress={str(compress).lower()} result="{result}"'
+    words = ["flwr", "run", str(app), "--stream", "-c"]
+    config = f'num-server-rounds=1 {config} result="{result}"'
     try:
         done = subprocess.run([*words, config], env=environment, capture_output=True, text=True, timeout=300)
     finally:
