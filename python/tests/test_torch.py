@@ -79,3 +79,51 @@ def test_infinity_in_eight_bits_stays_as_it_was() -> None:
     # Frameworks differ in what a conversion to float8 makes of it; bytes are not converted.
     tensor = torch.tensor([float("inf"), -1e9, 3.0]).to(torch.float8_e4m3fn)
     assert same(fp.decode_state_dict(fp.encode_state_dict({"x": tensor}, "lossless"))["x"], tensor)
+
+
+def test_a_torch_model_trains_in_flower_and_keeps_its_types() -> None:
+    """As apps of PyTorch are written: ArrayRecord(state_dict()) and to_torch_state_dict()."""
+    pytest.importorskip("flwr", reason="Flower is not installed")
+    from federation import Federation
+    from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+    from flwr.serverapp.strategy import FedAvg
+
+    from fedpress.flower import Compressed
+
+    def network() -> torch.nn.Module:
+        return torch.nn.Sequential(
+            torch.nn.Linear(20, 200), torch.nn.BatchNorm1d(200), torch.nn.ReLU(), torch.nn.Linear(200, 2)
+        )
+
+    inputs = torch.randn(400, 20, generator=torch.Generator().manual_seed(1))
+    labels = (inputs[:, 0] > 0).long()
+    losses = []
+
+    def app(message: Message, context: Context) -> Message:
+        model = network()
+        model.load_state_dict(message.content["arrays"].to_torch_state_dict())
+        metrics = MetricRecord({"num-examples": 200})
+        records: dict = {"metrics": metrics}
+        if message.metadata.message_type == "train":
+            own = slice(0, 200) if context.node_id == 10 else slice(200, 400)
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
+            for _ in range(10):
+                optimizer.zero_grad()
+                loss = torch.nn.functional.cross_entropy(model(inputs[own]), labels[own])
+                loss.backward()
+                optimizer.step()
+            losses.append(float(loss))
+            records["arrays"] = ArrayRecord(model.state_dict())
+        return Message(RecordDict(records), reply_to=message)
+
+    torch.manual_seed(1)
+    first = ArrayRecord(network().state_dict())
+    strategy = Compressed(FedAvg(), uplink="rotation|trellis=2", downlink="rotation|trellis=5")
+    result = Federation(app).run_strategy(strategy, first, 4)
+    found = result.arrays.to_torch_state_dict()
+    assert {n: (t.dtype, t.shape) for n, t in found.items()} == {
+        n: (t.dtype, t.shape) for n, t in network().state_dict().items()
+    }
+    assert int(found["1.num_batches_tracked"]) == 40
+    assert losses[-1] < losses[0] / 3
+    assert strategy.report().total("up").ratio > 3
