@@ -18,4 +18,5 @@ tools ruff check --quiet --config python/pyproject.toml python examples "$peers"
 tools ruff format --quiet --check --config python/pyproject.toml python examples "$peers"
 (cd "$peers" && "$OLDPWD/$venv/bin/mypy" --strict --python-version 3.11 --ignore-missing-imports ./*.py)
 tools pytest -c python/pyproject.toml -o pythonpath="$PWD/$peers" "$peers/tests"
+python/docs.sh target/python-docs > /dev/null
 tools pytest -c python/pyproject.toml python/tests "${@:--m not slow}"
