@@ -11,12 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import bounded
+import equal_error
 import lossless
 import measure
 import ours
 import picture
 import rotated
 import scalar
+import speed
 import table
 import tensors
 from metrics import Floats
@@ -37,6 +39,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=24, help="of each randomised codec")
     parser.add_argument("--repeats", type=int, default=5, help="timed calls, of which the best counts")
     parser.add_argument("--only", default="", help="of tensors whose name contains this")
+    parser.add_argument("--errors", type=float, nargs="+", help="print bits at these NMSE instead")
+    parser.add_argument("--speed", type=int, nargs="+", metavar="LOG2", help="speed on 2^LOG2 values instead")
     parser.add_argument("--torch", action="store_true", help="with bitsandbytes and torchao")
     parser.add_argument("--svg", type=Path, help="draw error against bits")
     parser.add_argument("--save", type=Path, help="keep the rows, as JSON")
@@ -71,6 +75,16 @@ def measured(asked: argparse.Namespace) -> list[measure.Row]:
     return rows
 
 
+def elsewise(asked: argparse.Namespace) -> Iterator[str]:
+    """Lines of the other tables: speed, and bits at equal errors."""
+    for log2 in asked.speed or []:
+        yield from speed.table(log2, asked.repeats)
+    if asked.errors:
+        compared = [*ours.UNBIASED[:3], *ours.BIASED, *bounded.FAMILIES]
+        for name, x in inputs(asked):
+            yield from equal_error.table(name, x, compared, asked.errors)
+
+
 def machine() -> str:
     """One line about where this ran."""
     cpus = [
@@ -85,6 +99,11 @@ def machine() -> str:
 def main() -> None:
     """Measure and print."""
     asked = arguments()
+    if asked.errors or asked.speed:
+        print(machine(), end="\n\n")
+        for line in elsewise(asked):
+            print(line, flush=True)
+        return
     rows = [row for path in asked.saved for row in measure.load(path)] if asked.saved else measured(asked)
     if not rows:
         sys.exit("no tensor to measure: none has as many values as --least, or none has a name with --only")
