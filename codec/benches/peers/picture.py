@@ -14,6 +14,7 @@ LINES = [
     ("fedpress `auto\\|rate=R\\|biased`", "fedpress auto, biased", "#0b6e4f", "5 3"),
     ("EDEN, port", "EDEN, unbiased", "#c1121f", ""),
     ("uniform q bits, blocks of 1024, port", "uniform q bits, unbiased", "#b08900", ""),
+    ("SZ3", "SZ3, biased", "#7fa8d9", "5 3"),
     ("SZ3, best of its settings", "SZ3, best settings, biased", "#3a5ba0", "5 3"),
     ("zfp, best of its shapes", "zfp, biased", "#7b3fa0", "5 3"),
 ]
@@ -21,7 +22,7 @@ GREY = "#777"
 WIDTH, HEIGHT, LEFT, TOP, GAP = 300, 260, 52, 46, 24
 BITS = (0.25, 4.0)
 LEGEND = 22
-DECADES = (-6, 1)
+DECADES = (-5, 1)
 
 
 def _x(bits: float) -> float:
@@ -56,6 +57,7 @@ def _grid() -> Iterator[str]:
         yield f'<path d="M{_x(bits):.1f} {TOP}v{HEIGHT}" stroke="#ddd"/>'
         yield _text(_x(bits), TOP + HEIGHT + 16, f"{bits:g}")
     yield _text(LEFT + WIDTH / 2, TOP + HEIGHT + 32, "real bits a value")
+    yield _text(LEFT - 6, TOP - 12, "NMSE", "end")
 
 
 def _panel(title: str, rows: list[Row]) -> Iterator[str]:
@@ -97,7 +99,7 @@ def picture(rows: list[Row]) -> str:
         parts.append(f'<g transform="translate({x} {y})">\n{panel}\n</g>')
     parts += _legend(lines * down + LEGEND)
     width = max(columns * across, LEFT + 2 * 230)
-    height = lines * down + LEGEND * 5
+    height = lines * down + LEGEND * 6
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     return "\n".join(
         [
