@@ -5,6 +5,7 @@
 //! - [`encode()`] and [`decode()`]: everything in memory, one call, on all threads asked for;
 //!   [`encode_into`] and [`max_encoded_len`] for buffers of one's own. They take whatever
 //!   [looks like a tensor](AsTensor).
+//! - [`encode_to`]: as small as asked, or as exact; bits go where they take away most error ([`Planner`]).
 //! - [`Writer`] and [`Reader`]: over `std::io`, tensor by tensor, in memory bounded by a few chunks.
 //! - [`TensorReader::add_into`]: decode and add, for a server that sums updates; [`BasisSum`] where
 //!   they share a rotation, which is then undone once.
@@ -104,6 +105,8 @@ mod kernel;
 mod limits;
 mod numbers;
 mod options;
+mod plan;
+mod presets;
 mod random;
 mod read;
 mod schedule;
@@ -129,12 +132,14 @@ pub use group::first_non_finite;
 pub use kernel::Simd;
 pub use numbers::numbers;
 pub use options::{EncodeOptions, NonFinite, effective_spec};
+pub use plan::{Planner, Target, encode_to};
+pub use presets::{PRESETS, Preset};
 pub use random::{Rotation, Seeds, derive_key};
 pub use read::{Reader, TensorReader};
 pub use seek::{Summary, TensorSummary, read_tensor, seek_tensor, summarize, summarize_stream};
 pub use select::Subsample;
 pub use spare::{SPARED, Spare, SpareRule, spared};
-pub use spec::{PRESETS, Preset, Spec, Stages, stages};
+pub use spec::{Spec, Stages, stages};
 pub use stage::Entry as StageEntry;
 pub use sum::BasisSum;
 pub use tensor::{DType, Tensor, TensorView};
@@ -183,11 +188,20 @@ pub fn encode_into<T: NamedTensor>(
 ) -> Result<()> {
     let parts: Vec<_> = tensors.iter().map(as_tensor::Parts::of).collect();
     let tensors: Vec<_> = parts.iter().map(|tensor| (tensor.view(), spec)).collect();
+    encode_views(&tensors, options, out)
+}
+
+/// Tensors, each by its pipeline, into one stream behind what `out` holds.
+fn encode_views(
+    tensors: &[(TensorView<'_>, &Spec)],
+    options: &EncodeOptions,
+    out: &mut Vec<u8>,
+) -> Result<()> {
     options.check()?;
     let (several, start) = (options.several || tensors.len() > 1, out.len());
     let options = options.clone().with_several(several);
     let mut encoder = Encoder::with_output(options, std::mem::take(out))?;
-    let result = encoder.tensors(&tensors).and_then(|_| encoder.finish());
+    let result = encoder.tensors(tensors).and_then(|_| encoder.finish());
     *out = encoder.into_output();
     if result.is_err() {
         out.truncate(start);

@@ -6,7 +6,7 @@ use crate::entropy::Lossless;
 use crate::select::Subsample;
 use crate::stage::{Entry, Options, Stage, get, put};
 use crate::wire::bytes::Cursor;
-use crate::{Error, Result};
+use crate::{Error, PRESETS, Result, presets};
 use std::fmt;
 use std::str::FromStr;
 
@@ -35,7 +35,7 @@ use std::str::FromStr;
 /// have the smaller error. That is known of `trellis` and `lm` behind `rotation`, and of `step` without a
 /// transform; their rates should be equal.
 ///
-/// The name of a [preset](PRESETS) stands for its spec, and with `small` and `auto` the rate may follow, and
+/// The name of a [preset](crate::PRESETS) stands for its spec, and with `small` and `auto` the rate may follow, and
 /// that the least error is asked for: `auto|rate=0.5|biased`. Printing is canonical: what parses to the
 /// same pipeline prints the same, and a printed spec parses to itself.
 ///
@@ -60,54 +60,6 @@ pub struct Spec {
     /// error by it.
     pub(crate) or: Option<Box<Spec>>,
 }
-
-/// A pipeline with a name.
-#[derive(Debug, Clone, Copy)]
-pub struct Preset {
-    /// Stands for the spec wherever a spec is parsed.
-    pub name: &'static str,
-    /// The spec it stands for.
-    pub spec: &'static str,
-    /// What it is good for, in a sentence.
-    pub purpose: &'static str,
-}
-
-/// The presets, from exact to smallest.
-pub const PRESETS: &[Preset] = &[
-    Preset { name: "lossless", spec: "shuffle|zstd", purpose: "every bit back" },
-    Preset { name: "careful", spec: "hadamard|q=8|zstd", purpose: "weights, when in doubt" },
-    Preset { name: "balanced", spec: "hadamard|q=4|zstd", purpose: "weights, server to clients" },
-    Preset {
-        name: "auto",
-        spec: "rotation|trellis=4 or identity|step=4",
-        purpose: "anything: of two ways the one that suits; another rate as in 'auto|rate=0.5'",
-    },
-    Preset {
-        name: "small",
-        spec: "rotation|trellis=2",
-        purpose: "Gaussian-like weights and updates, likewise at any rate",
-    },
-    Preset {
-        name: "spread",
-        spec: "kashin|q=2|zstd",
-        purpose: "the paper's spread representation at few bits",
-    },
-    Preset {
-        name: "uplink",
-        spec: "hadamard|subsample=0.5|q=2|zstd",
-        purpose: "updates, averaged over clients (each with its own seed) or rounds",
-    },
-    Preset {
-        name: "tiny",
-        spec: "hadamard|subsample=0.25|q=1|zstd",
-        purpose: "updates of very many clients, likewise",
-    },
-    Preset {
-        name: "features",
-        spec: "identity|q=4,nearest|zstd",
-        purpose: "sparse activations; biased",
-    },
-];
 
 impl Spec {
     fn empty(basis: Basis) -> Self {
@@ -264,6 +216,52 @@ impl Spec {
         32.0 / (self.quantizer.bits() * kept)
     }
 
+    /// The rates in bits a value that its quantizers, those of all alternatives, may be asked for; `None` where
+    /// one has none.
+    ///
+    /// ```
+    /// let spec: fedpress::Spec = "auto".parse()?;
+    /// assert_eq!(spec.rates(), Some(0.1..=12.0));
+    /// assert_eq!(spec.at_rate(1.5)?, "auto|rate=1.5".parse()?);
+    /// assert_eq!("hadamard|q=4".parse::<fedpress::Spec>()?.rates(), None);
+    /// # Ok::<(), fedpress::Error>(())
+    /// ```
+    pub fn rates(&self) -> Option<std::ops::RangeInclusive<f64>> {
+        let rates = self.quantizer.rates()?;
+        let (mut least, mut most) = (*rates.start(), *rates.end());
+        if let Some(or) = &self.or {
+            let rates = or.quantizer.rates()?;
+            (least, most) = (least.max(*rates.start()), most.min(*rates.end()));
+        }
+        Some(f64::from(least) / 1000.0..=f64::from(most) / 1000.0)
+    }
+
+    /// The same at another rate, in bits a value, to a thousandth.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if it is none of its [rates](Self::rates).
+    pub fn at_rate(&self, bits: f64) -> Result<Self> {
+        let Some(rates) = self.rates() else {
+            return Err(Error::invalid(format!(
+                "spec {self}: expected stages with a rate, such as auto, or step and trellis"
+            )));
+        };
+        if !rates.contains(&bits) {
+            return Err(Error::invalid(format!(
+                "spec {self}: expected a rate from {} to {} bits, found {bits}",
+                rates.start(),
+                rates.end()
+            )));
+        }
+        let mut spec = self.clone();
+        let thousandths = (bits * 1000.0).round_ties_even() as u16;
+        spec.quantizer.set_rate(thousandths);
+        if let Some(or) = &mut spec.or {
+            or.quantizer.set_rate(thousandths);
+        }
+        Ok(spec)
+    }
+
     /// Whether decoding needs the shared seed.
     pub(crate) fn is_seeded(&self) -> bool {
         let other = self.or.as_ref().is_some_and(|or| or.is_seeded());
@@ -378,16 +376,13 @@ impl FromStr for Spec {
             )));
         }
         let text = text.trim();
-        if let Some(preset) = PRESETS.iter().find(|p| p.name == text) {
-            return preset.spec.parse();
-        }
         if text == "none" {
             return Ok(Self::none());
         }
         if let Some((one, other)) = text.split_once(" or ") {
             return one.parse::<Self>()?.or(other.parse()?);
         }
-        if let Some(spec) = Self::with_rate(text)? {
+        if let Some(spec) = presets::named(text)? {
             return Ok(spec);
         }
         let mut spec = Self::none();
@@ -407,36 +402,7 @@ impl FromStr for Spec {
     }
 }
 
-/// A preset whose rate may be asked for, and its pipelines, to which that is put.
-const RATED: [(&str, &[&str]); 2] =
-    [("auto", &["rotation|trellis=", "identity|step="]), ("small", &["rotation|trellis="])];
-
 impl Spec {
-    /// `auto|rate=R`, `small|rate=R`, and `|biased` behind it; `None` if the text does not begin so.
-    fn with_rate(text: &str) -> Result<Option<Self>> {
-        let mut parts = text.split('|').map(str::trim);
-        let name = parts.next().unwrap_or("");
-        let Some((_, pipelines)) = RATED.iter().find(|(rated, _)| *rated == name) else {
-            return Ok(None);
-        };
-        let rate = parts.next().and_then(|part| part.strip_prefix("rate=")).map(str::trim);
-        let rate = rate.filter(|rate| rate.parse::<f64>().is_ok());
-        let biased = match parts.next() {
-            None => Some(""),
-            Some("biased") => Some(",biased"),
-            Some(_) => None,
-        };
-        let (Some(rate), Some(biased), None) = (rate, biased, parts.next()) else {
-            return Err(Error::invalid(format!(
-                "spec {text:?}: expected {name}, {name}|rate=R, or {name}|rate=R|biased, R in bits a value"
-            )));
-        };
-        let mut specs =
-            pipelines.iter().map(|spec| format!("{spec}{rate}{biased}").parse::<Self>());
-        let first = specs.next().unwrap_or(Ok(Self::none()))?;
-        specs.try_fold(first, |spec, other| spec.or(other?)).map(Some)
-    }
-
     /// Parses one stage into its place; returns the place.
     fn parse_stage(&mut self, options: &mut Options<'_>) -> Result<u8> {
         if let Some(basis) = Basis::parse(options)? {

@@ -25,6 +25,7 @@ use crate::group::{Job, Work};
 use crate::kernel::rans::MOST_LANES;
 use crate::stage::{Stage, registry};
 use crate::{Error, Result};
+use std::ops::RangeInclusive;
 
 registry! {
     /// How coefficients become codes.
@@ -52,6 +53,15 @@ pub(crate) trait Coder: Stage {
     fn error(&self, _: &Job<'_>, _: &[f32], _: Numbers) -> f64 {
         f64::INFINITY
     }
+
+    /// The rates that may be asked for, in thousandths of a bit a coefficient; `None` where its parameters
+    /// say something else.
+    fn rates(&self) -> Option<RangeInclusive<u16>> {
+        None
+    }
+
+    /// Asks for another of its [rates](Self::rates).
+    fn set_rate(&mut self, _: u16) {}
 
     /// Appends the codes of `n` coefficients.
     fn encoder<'a>(
@@ -89,6 +99,16 @@ impl Quantizer {
     /// See [`Coder::error`].
     pub(crate) fn error(&self, job: &Job<'_>, numbers: &[f32], meets: Numbers) -> f64 {
         with_coder!(self, coder => coder.error(job, numbers, meets))
+    }
+
+    /// See [`Coder::rates`].
+    pub(crate) fn rates(&self) -> Option<RangeInclusive<u16>> {
+        with_coder!(self, coder => coder.rates())
+    }
+
+    /// See [`Coder::set_rate`].
+    pub(crate) fn set_rate(&mut self, thousandths: u16) {
+        with_coder!(self, coder => coder.set_rate(thousandths));
     }
 
     /// See [`Coder::bound`].

@@ -25,6 +25,7 @@ use crate::stage::{Options, Stage};
 use crate::wire::bytes::Cursor;
 use crate::{Error, Result};
 use std::fmt;
+use std::ops::RangeInclusive;
 
 /// Multiples of a step that suits a rate in bits a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +48,7 @@ const TABLE_BYTES: usize = 300;
 /// What the encoder of words may overwrite before them.
 const ROOM: usize = 32;
 /// In thousandths of a bit.
-const RATES: std::ops::RangeInclusive<u16> = 50..=12_000;
+const RATES: RangeInclusive<u16> = 50..=12_000;
 /// Parts of a step that shifts are counted in.
 const SHIFT: f32 = 1.0 / 256.0;
 
@@ -236,6 +237,14 @@ impl Coder for Step {
             }
             Numbers::Mixed => f64::INFINITY,
         }
+    }
+
+    fn rates(&self) -> Option<RangeInclusive<u16>> {
+        Some(RATES)
+    }
+
+    fn set_rate(&mut self, thousandths: u16) {
+        self.rate.thousandths = thousandths;
     }
 
     fn encoder<'a>(

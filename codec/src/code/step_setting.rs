@@ -15,11 +15,11 @@ const MERGED: [usize; 3] = [1, 3, 12];
 /// Numbers that are looked at to find a step.
 const SAMPLE: usize = 1 << 15;
 /// Steps that are tried, so many to an octave, beside the root mean square.
-const PER_OCTAVE: i32 = 32;
+const PER_OCTAVE: i32 = 128;
 /// The smallest is so large that no number of up to 2^20 is beyond the largest multiple of it.
 const OCTAVES: std::ops::Range<i32> = -11..9;
-/// 2^(1/32).
-const RATIO: f64 = 1.021_897_148_654_116_6;
+/// 2^(1/128).
+const RATIO: f64 = 1.005_429_901_112_803;
 
 /// The step of a group, and the class of each block.
 pub(super) struct Plan {

@@ -21,6 +21,7 @@ use crate::stage::{Options, Stage};
 use crate::wire::bytes::Cursor;
 use crate::{Error, Result};
 use std::fmt;
+use std::ops::RangeInclusive;
 
 /// Quantization to a rate in bits a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +40,7 @@ const BYTES_PER_VALUE: usize = 4;
 /// Of fewer numbers than this a low rate may leave none; of more it does not.
 const FEW: usize = 1 << 12;
 /// In thousandths of a bit.
-const RATES: std::ops::RangeInclusive<u16> = 100..=12_000;
+const RATES: RangeInclusive<u16> = 100..=12_000;
 /// What the encoder of words may overwrite before them.
 const ROOM: usize = 32;
 
@@ -249,6 +250,14 @@ impl Coder for Trellis {
             }
             Numbers::AsTheyAre => f64::INFINITY,
         }
+    }
+
+    fn rates(&self) -> Option<RangeInclusive<u16>> {
+        Some(RATES)
+    }
+
+    fn set_rate(&mut self, thousandths: u16) {
+        self.rate.thousandths = thousandths;
     }
 
     fn encoder<'a>(

@@ -66,24 +66,36 @@ fn choose(job: &Job<'_>, meta: &TensorMeta, elements: &[u8], buffers: &mut Buffe
     if meta.lossy().len() < 2 || values.len() == 0 {
         return 0;
     }
-    let numbers = buffers.code.whole.take(values.len());
-    for at in (0..numbers.len()).step_by(STRIP) {
-        let strip = at..numbers.len().min(at + STRIP);
-        numbers[strip.clone()].copy_from_slice(values.get(strip, &mut buffers.basis.input));
-    }
+    let numbers = numbers_of(values, buffers);
     let mut best = (f64::INFINITY, 0);
     for (number, spec) in (0..).zip(meta.lossy()) {
-        let meets = match &spec.basis {
-            Basis::Identity(_) => Some(Numbers::AsTheyAre),
-            basis => basis.mixes().then_some(Numbers::Mixed),
-        };
-        let meets = meets.filter(|_| spec.subsample.is_none());
-        let error = meets.map_or(f64::INFINITY, |m| spec.quantizer.error(job, numbers, m));
+        let error = expected_error(job, spec, numbers);
         if error < best.0 {
             best = (error, number);
         }
     }
     best.1
+}
+
+/// All values of a group, as f32.
+pub(crate) fn numbers_of<'a>(values: Elements<'_>, buffers: &'a mut Buffers) -> &'a [f32] {
+    let numbers = buffers.code.whole.take(values.len());
+    for at in (0..numbers.len()).step_by(STRIP) {
+        let strip = at..numbers.len().min(at + STRIP);
+        numbers[strip.clone()].copy_from_slice(values.get(strip, &mut buffers.basis.input));
+    }
+    numbers
+}
+
+/// The NMSE that is expected of a pipeline, of one alternative of it, on a group; infinity where that is not
+/// known.
+pub(crate) fn expected_error(job: &Job<'_>, spec: &Spec, numbers: &[f32]) -> f64 {
+    let meets = match &spec.basis {
+        Basis::Identity(_) => Some(Numbers::AsTheyAre),
+        basis => basis.mixes().then_some(Numbers::Mixed),
+    };
+    let meets = meets.filter(|_| spec.subsample.is_none());
+    meets.map_or(f64::INFINITY, |meets| spec.quantizer.error(job, numbers, meets))
 }
 
 /// Appends the body of the chunk from P, which was made elsewhere of a group whose largest magnitude

@@ -13,7 +13,7 @@ mod redundancy;
 
 pub(crate) use decode::{Coded, add_coefficients, decode, open, values_of};
 pub(crate) use elements::{Elements, Output, Target};
-pub(crate) use encode::{Choice, encode, put_coded, put_payload};
+pub(crate) use encode::{Choice, encode, expected_error, numbers_of, put_coded, put_payload};
 
 use crate::aligned::Aligned;
 use crate::basis::{self, Transform, with_basis};
