@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 
 use anyhow::{Context, Result};
-use fedpress::{EncodeOptions, ErrorKind, Spare, TensorDesc, TensorView, Writer};
+use fedpress::{DType, EncodeOptions, ErrorKind, Spare, Spec, TensorDesc, TensorView, Writer};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
@@ -75,7 +75,19 @@ impl<'a> Job<'a> {
         if !self.source.metadata().is_empty() {
             writer.metadata(self.source.metadata())?;
         }
+        self.progress.reset();
         let plan = std::mem::take(&mut self.plan);
+        let done = self.write(writer, &plan, manifest);
+        self.plan = plan;
+        done
+    }
+
+    fn write(
+        &mut self,
+        mut writer: Stream<'_>,
+        plan: &[Planned<'_>],
+        manifest: bool,
+    ) -> Result<(Vec<Encoded>, u64)> {
         if manifest {
             let descs: Vec<_> = plan.iter().map(|planned| planned.desc.clone()).collect();
             writer.manifest(&descs)?;
@@ -87,20 +99,81 @@ impl<'a> Job<'a> {
             if tie == Tie::Alone && self.batch.takes(&planned.desc) {
                 self.batch.push(index, elements(&mut *self.source, index, planned)?)?;
                 if self.batch.is_full() {
-                    self.put_batch(&mut writer, &plan, &mut tensors)?;
+                    self.put_batch(&mut writer, plan, &mut tensors)?;
                 }
                 continue;
             }
-            self.put_batch(&mut writer, &plan, &mut tensors)?;
+            self.put_batch(&mut writer, plan, &mut tensors)?;
             tensors.push(match tie {
                 Tie::To(original) => tied(&mut writer, planned, &plan[original])?,
                 Tie::Alone | Tie::Kept => self.tensor(&mut writer, index, planned)?,
             });
         }
-        self.put_batch(&mut writer, &plan, &mut tensors)?;
+        self.put_batch(&mut writer, plan, &mut tensors)?;
         let counting = writer.finish()?;
         self.progress.finish_and_clear();
         Ok((tensors, counting.n))
+    }
+
+    /// How many bytes the stream takes; nothing is measured.
+    pub fn length(&mut self, manifest: bool) -> Result<u64> {
+        let sampler = Sampler::new(&self.options, None);
+        let sampler = std::mem::replace(&mut self.sampler, sampler);
+        let done = self.run(manifest, Output::stream(io::sink()));
+        self.sampler = sampler;
+        Ok(done?.1)
+    }
+
+    pub fn options(&self) -> &EncodeOptions {
+        &self.options
+    }
+
+    /// The tensors whose values travel at a rate that can be chosen.
+    pub fn rated(&self) -> Vec<usize> {
+        let travels = |i: &usize| !matches!(self.ties[*i], Tie::To(_));
+        let rated = |i: &usize| {
+            let spec = &self.plan[*i].spec;
+            spec.is_lossy() && spec.rates().is_some()
+        };
+        (0..self.plan.len()).filter(travels).filter(rated).collect()
+    }
+
+    /// The pipeline of a tensor.
+    pub fn spec(&self, index: usize) -> &Spec {
+        &self.plan[index].spec
+    }
+
+    /// Other pipelines for some tensors.
+    pub fn set_specs(&mut self, tensors: &[usize], specs: &[Spec]) {
+        for (index, spec) in tensors.iter().zip(specs) {
+            self.plan[*index].spec = spec.clone();
+        }
+    }
+
+    /// Values of all tensors, and bytes of them in the file.
+    pub fn size(&self) -> (u64, u64) {
+        let sizes = self.source.tensors().iter().map(|t| {
+            let bytes = crate::files::byte_len(t.dtype, &t.shape).unwrap_or(0);
+            (8 * bytes / (t.dtype.bits() as u64).max(1), bytes)
+        });
+        sizes.fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1))
+    }
+
+    /// Hands all elements of a tensor out, piece by piece.
+    pub fn each_piece(
+        &mut self,
+        index: usize,
+        mut take: impl FnMut(DType, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let planned = &self.plan[index];
+        let mut elements = elements(&mut *self.source, index, planned)?;
+        loop {
+            let n = fill(&mut elements, &mut self.piece)?;
+            take(planned.desc.dtype, &self.piece[..n])?;
+            if n < self.piece.len() {
+                return Ok(());
+            }
+        }
     }
 
     /// Codes what waits, side by side.

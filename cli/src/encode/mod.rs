@@ -5,6 +5,7 @@ mod job;
 mod plan;
 mod remark;
 mod sample;
+mod target;
 mod tell;
 mod tie;
 
@@ -27,6 +28,7 @@ use crate::seeds::SeedArguments;
 use crate::{help, size, spec_argument, stream};
 use job::{Encoded, Job};
 use sample::Sampler;
+use target::TargetArguments;
 use tell::Report;
 
 /// Compress tensors into a stream
@@ -45,6 +47,8 @@ pub struct Arguments {
     #[command(flatten)]
     pipeline: Pipeline,
     #[command(flatten)]
+    target: TargetArguments,
+    #[command(flatten)]
     layout: Layout,
     #[command(flatten)]
     seeds: SeedArguments,
@@ -59,7 +63,7 @@ pub struct Arguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Pipeline")]
 struct Pipeline {
-    /// What to do with each tensor: a preset, or stages joined by | [default: careful]
+    /// What to do with each tensor: a preset, or stages joined by | [default: careful; auto where there is a target]
     #[arg(short, long, value_name = "SPEC", value_parser = spec_argument::parse)]
     spec: Option<Spec>,
     /// Another pipeline for tensors whose name, or parts of it, match; repeatable, the first match wins
@@ -120,6 +124,8 @@ enum OnSpare {
 
 /// What is taken where no `--spec` says otherwise.
 const DEFAULT: &str = "careful";
+/// The same where there is a target, for which rates are found.
+const DEFAULT_AT_TARGET: &str = "auto";
 
 /// Runs the command.
 pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
@@ -141,7 +147,12 @@ fn encode(path: &Path, args: &Arguments, console: &Console) -> Result<Report> {
     let mut source = open_source(input.clone(), &raw).map_err(refused)?;
     let several = source.tensors().len() > 1;
     let mut options = options(args, seeds).with_several(several);
-    let spec = args.pipeline.spec.clone().map_or_else(|| DEFAULT.parse(), Ok)?;
+    let target = args.target.target();
+    if target.is_some() && !source.rereads() {
+        Err(Usage::new("a target needs a file, which can be read more than once, and no pipe"))?;
+    }
+    let default = if target.is_some() { DEFAULT_AT_TARGET } else { DEFAULT };
+    let spec = args.pipeline.spec.clone().map_or_else(|| default.parse(), Ok)?;
     let mut rules = Rules::new(&args.pipeline.rules, &spec);
     let plan = plan::plan(source.tensors(), &mut rules, &options, args.pipeline.on_f64);
     let mut remarks = remark::before(&plan, &rules);
@@ -150,11 +161,15 @@ fn encode(path: &Path, args: &Arguments, console: &Console) -> Result<Report> {
         remark::strictly(&remarks)?;
     }
     options.device = args.device.open(console)?;
-    let is_default = args.pipeline.spec.is_none() && args.pipeline.rules.is_empty();
+    let is_default =
+        args.pipeline.spec.is_none() && args.pipeline.rules.is_empty() && target.is_none();
     let measured = is_default || console.json || console.is_verbose() || args.dry_run;
     let sampler = Sampler::new(&options, measured.then(|| console.is_verbose()));
     let ties = tie::find(&mut *source, &plan, || open_source(input.clone(), &raw))?;
     let mut job = Job::new(options, source, (plan, ties), sampler, console);
+    if let Some(target) = target {
+        target::meet(target, &mut job, args.layout.manifest)?;
+    }
     let (tensors, bytes) = write(args, &mut job, destination.as_ref(), &input)?;
     remarks.extend(tell::after(&tensors));
     if args.pipeline.strict {

@@ -38,6 +38,10 @@ impl Source for NpySource {
         std::slice::from_ref(&self.info)
     }
 
+    fn rereads(&self) -> bool {
+        self.bytes.size().is_some()
+    }
+
     fn read(&mut self, index: usize) -> Result<Box<dyn Read + '_>> {
         ensure!(index == 0, "no such tensor");
         let NpyHeader { len: start, data: len, .. } = self.header;

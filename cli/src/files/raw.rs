@@ -124,6 +124,10 @@ impl Source for RawSource {
         std::slice::from_ref(&self.info)
     }
 
+    fn rereads(&self) -> bool {
+        self.bytes.size().is_some()
+    }
+
     fn read(&mut self, index: usize) -> Result<Box<dyn Read + '_>> {
         ensure!(index == 0, "no such tensor");
         if self.info.open {

