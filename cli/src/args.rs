@@ -10,7 +10,8 @@ use crate::destination::Destination;
 use crate::exit::Usage;
 use crate::files::{Format, Input, RawOptions, Shape, byte_len};
 use crate::{
-    bench, completions, decode, demo, diff, encode, help, inspect, manual, size, submodel, verify,
+    bench, completions, decode, demo, diff, encode, estimate, help, inspect, manual, size,
+    submodel, sweep, verify,
 };
 
 /// Compress tensors for federated learning, and get them back.
@@ -41,6 +42,8 @@ pub enum Command {
     #[command(visible_alias = "test")]
     Verify(verify::Arguments),
     Diff(diff::Arguments),
+    Estimate(estimate::Arguments),
+    Sweep(sweep::Arguments),
     Bench(bench::Arguments),
     Demo(demo::Arguments),
     Submodel(submodel::Arguments),

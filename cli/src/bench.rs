@@ -1,17 +1,17 @@
 //! `fedpress bench`: one file, many pipelines.
 
-use std::io::Read;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use fedpress::{EncodeOptions, NonFinite, PRESETS, Spec, Tensor};
+use fedpress::{EncodeOptions, NonFinite, PRESETS, Spec};
 use serde::Serialize;
 
 use crate::args::{TensorFile, Threads};
 use crate::console::Console;
+use crate::excerpt;
 use crate::exit::{Outcome, refused};
-use crate::files::{Input, Source, n_values, open_source};
+use crate::files::{Input, open_source};
 use crate::help;
 use crate::measure::{Measured, Sample};
 use crate::phrase::{bytes, counted};
@@ -62,7 +62,7 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
     let input = Input::from(args.input.clone());
     let raw = args.file.options(&input)?;
     let mut source = open_source(input.clone(), &raw).map_err(refused)?;
-    let mut sample = Sample::new(load(&mut *source)?, args.iters)?;
+    let mut sample = Sample::new(excerpt::read(&mut *source, u64::MAX)?, args.iters)?;
     let mut options = EncodeOptions::new(args.seeds.seeds()?);
     options.threads = args.threads.count();
     options.non_finite = NonFinite::Lossless;
@@ -97,22 +97,6 @@ fn specs(asked: &[Spec]) -> Result<Vec<Spec>> {
     }
     let presets = PRESETS.iter().map(|preset| preset.spec);
     Ok(MORE.into_iter().chain(presets).map(str::parse).collect::<Result<_, _>>()?)
-}
-
-fn load(source: &mut dyn Source) -> Result<Vec<Tensor>> {
-    let infos = source.tensors().to_vec();
-    let mut tensors = Vec::new();
-    for (index, info) in infos.into_iter().enumerate() {
-        let mut data = Vec::new();
-        source.read(index)?.read_to_end(&mut data)?;
-        let mut shape: Vec<_> = info.shape.iter().map(|n| *n as usize).collect();
-        if info.open {
-            let row = n_values(&info.shape[1..]) as usize;
-            shape[0] = 8 * data.len() / info.dtype.bits() / row;
-        }
-        tensors.push(Tensor { name: info.name, dtype: info.dtype, shape, data });
-    }
-    Ok(tensors)
 }
 
 fn text(report: &Report) -> String {

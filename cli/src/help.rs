@@ -100,6 +100,22 @@ it means).
 A low-bit pipeline can have an nmse above 1 and still be useful: if it is unbiased, the errors of \
 independent clients cancel, and the average of n clients has an nmse n times smaller.";
 
+/// What `estimate` adds to its options.
+pub const ESTIMATE: &str = "\
+Encodes and decodes a part of the values by each preset: size is that of the whole file, nmse as bench \
+prints it. What is meant for updates is unbiased: the errors of many clients cancel.
+
+  fedpress encode FILE --target-ratio 30     rates for each tensor by which the file is 30 times smaller";
+
+/// What `sweep` adds to its options.
+pub const SWEEP: &str = "\
+Encodes and decodes by each pipeline, at each rate where its stages have one (auto, small, step, trellis). \
+bits are of the whole stream, for each value; nmse as bench prints it. The picture has both axes \
+logarithmic, and the bound that no unbiased code passes if values are Gaussian.
+
+  fedpress sweep update.safetensors --svg update.svg
+  fedpress sweep w.npy --spec 'rotation|trellis=2' --spec 'identity|step=2' --rates 0.5,1,2,4";
+
 const HOW: &str = "\
 How it works:
   Each tensor passes through up to four stages.

@@ -13,6 +13,8 @@ mod device;
 mod diff;
 mod each;
 mod encode;
+mod estimate;
+mod excerpt;
 mod exit;
 mod files;
 mod help;
@@ -30,6 +32,7 @@ mod statistics;
 mod stream;
 mod submodel;
 mod svg;
+mod sweep;
 mod table;
 #[cfg(feature = "train")]
 mod train;
@@ -66,6 +69,8 @@ fn run(command: Command, console: &Console) -> Result<Outcome> {
         Command::Verify(args) => verify::run(&args, console),
         Command::Diff(args) => diff::run(&args, console),
         Command::Bench(args) => bench::run(&args, console),
+        Command::Estimate(args) => estimate::run(&args, console),
+        Command::Sweep(args) => sweep::run(&args, console),
         Command::Demo(args) => demo::run(&args, console),
         Command::Submodel(args) => submodel::run(&args, console),
         #[cfg(feature = "train")]

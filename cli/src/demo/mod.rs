@@ -2,7 +2,7 @@
 
 mod check;
 mod data;
-mod picture;
+pub mod picture;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -65,6 +65,33 @@ pub fn draw(points: &[Point], curves: &[Curve]) -> String {
     svg + "</svg>\n"
 }
 
+/// Colours of pipelines, in their order.
+const COLOURS: [&str; 6] = ["#be123c", "#7c3aed", "#1d4ed8", "#15803d", "#b45309", "#0e7490"];
+
+/// Pipelines by name, each with bits per value and error at some rates.
+pub fn sweep(pipelines: &[(String, Vec<(f64, f64)>)]) -> String {
+    let mut svg = open(WIDTH, HEIGHT);
+    svg += &text(WIDTH / 2.0, 30.0, "middle", 18, "fedpress: error against size");
+    axes(&mut svg);
+    bound(&mut svg);
+    let left = RIGHT + 20.0;
+    for (i, (name, points)) in pipelines.iter().enumerate() {
+        let stroke = COLOURS[i % COLOURS.len()];
+        svg += &curve(points, stroke, "none");
+        for (bits, nmse) in points {
+            let (cx, cy) = (x(*bits), y(*nmse));
+            svg += &format!("<circle cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"3\" fill=\"{stroke}\"/>\n");
+        }
+        let at = TOP + 24.0 * (i + 1) as f64;
+        svg += &segment((left, at - 4.0), (left + 36.0, at - 4.0), stroke, "none");
+        svg += &text(left, at + 10.0, "start", 9, name);
+    }
+    let at = TOP + 24.0 * (pipelines.len() + 2) as f64;
+    svg += &segment((left, at - 4.0), (left + 36.0, at - 4.0), "#555", "1.5 4");
+    svg += &text(left + 44.0, at, "start", 13, "bound 1/(4^R - 1)");
+    svg + "</svg>\n"
+}
+
 fn colour(transform: &str) -> &'static str {
     match transform {
         "identity" => "#b45309",

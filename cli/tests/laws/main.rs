@@ -30,5 +30,7 @@ mod room;
 #[cfg(test)]
 mod submodel;
 #[cfg(test)]
+mod targets;
+#[cfg(test)]
 #[cfg(feature = "train")]
 mod train;

@@ -4,12 +4,14 @@ use std::process::Command;
 
 use crate::room::{FEDPRESS, Room};
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 12] = [
     "encode",
     "decode",
     "inspect",
     "verify",
     "diff",
+    "estimate",
+    "sweep",
     "bench",
     "demo",
     "submodel",
