@@ -17,13 +17,13 @@ pub struct TargetArguments {
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     target_bytes: Option<u64>,
     /// Be so many times smaller than the input
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", value_parser = positive)]
     target_ratio: Option<f64>,
     /// Take no more than so many bits for each value, headers and all
-    #[arg(long, value_name = "BITS")]
+    #[arg(long, value_name = "BITS", value_parser = positive)]
     target_bits: Option<f64>,
     /// Err so much, as diff measures it: 0.01 is a tenth of the values' size
-    #[arg(long, value_name = "NMSE")]
+    #[arg(long, value_name = "NMSE", value_parser = positive)]
     target_nmse: Option<f64>,
 }
 
@@ -35,6 +35,12 @@ impl TargetArguments {
         let bits = self.target_bits.map(Target::BitsPerValue);
         size.or(ratio).or(bits).or(self.target_nmse.map(Target::Nmse))
     }
+}
+
+/// A number above 0.
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|x: &f64| *x > 0.0 && x.is_finite());
+    number.ok_or_else(|| "expected is a number above 0".to_owned())
 }
 
 /// Finds the rates of a job's tensors.
