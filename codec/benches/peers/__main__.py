@@ -33,7 +33,14 @@ def arguments() -> argparse.Namespace:
     """What was asked for."""
     parser = argparse.ArgumentParser(prog="run.sh", description=__doc__)
     parser.add_argument("files", nargs="*", type=Path, help="safetensors, npy, npz; none: tensors made here")
-    parser.add_argument("--log2", type=int, default=18, help="values of tensors made here [default: 2^18]")
+    parser.add_argument(
+        "--log2",
+        type=int,
+        choices=range(10, 25),
+        metavar="10..24",
+        default=18,
+        help="values of tensors made here [default: 2^18]",
+    )
     parser.add_argument("--least", type=int, default=1 << 16, help="skip smaller tensors of files")
     parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="bits a value")
     parser.add_argument("--seeds", type=int, default=24, help="of each randomised codec")
@@ -45,7 +52,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--svg", type=Path, help="draw error against bits")
     parser.add_argument("--save", type=Path, help="keep the rows, as JSON")
     parser.add_argument("--saved", type=Path, nargs="+", help="measure nothing, take these rows")
-    return parser.parse_args()
+    asked = parser.parse_args()
+    for path in asked.files:
+        if not path.is_file():
+            parser.error(f"{path}: no such file")
+    return asked
 
 
 def families(with_torch: bool) -> list[Family]:

@@ -39,7 +39,7 @@ def features(n: int) -> Floats:
     maps = np.random.default_rng(5).standard_normal((n // 1024, 32, 32), np.float32)
     for _ in range(3):
         maps = sum(np.roll(maps, shift, axis) for axis in (1, 2) for shift in (-1, 0, 1)) / 6  # type: ignore[assignment]
-    return np.maximum(maps, 0).reshape(-1, 16, 32, 32).astype(np.float32)
+    return np.maximum(maps, 0).reshape(-1, min(16, len(maps)), 32, 32).astype(np.float32)
 
 
 def made(log2: int) -> Iterator[tuple[str, Floats]]:
