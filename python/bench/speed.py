@@ -23,6 +23,10 @@ SPECS = [
     *(f"rotation|trellis={rate}" for rate in (1, 2, 4)),
     "auto|rate=2",
 ]
+# Ascending: eighths of a bit, and beyond the trellis whole ones.
+BY_BITS = [f"rotation|trellis={i / 8}" for i in range(1, 97)] + [
+    f"hadamard|q={bits}" for bits in (14, 15, 16)
+]
 
 
 @dataclass
@@ -86,18 +90,18 @@ def measured(codec: Codec, values: np.ndarray) -> Row:
 
 
 def beside(other: Row, values: np.ndarray) -> str:
-    """Find the lowest rate, in eighths of a bit, whose error is no larger, and compare."""
+    """Find the pipeline of the fewest bits whose error is no larger, and compare."""
     some = values[: 1 << 18]
-    low, high = 1, 96
+    low, high = 0, len(BY_BITS) - 1
     while low < high:
-        eighths = (low + high) // 2
-        blob = fedpress.encode({"x": some}, f"rotation|trellis={eighths / 8}", several=False)
+        middle = (low + high) // 2
+        blob = fedpress.encode({"x": some}, BY_BITS[middle], several=False)
         is_good = fedpress.compare(some, fedpress.decode(blob)["x"]).nmse <= other.nmse
-        low, high = (low, eighths) if is_good else (eighths + 1, high)
-    row = measured(ours(f"rotation|trellis={low / 8}"), values)
+        low, high = (low, middle) if is_good else (middle + 1, high)
+    row = measured(ours(BY_BITS[low]), values)
     while row.nmse > other.nmse:
         low += 1
-        row = measured(ours(f"rotation|trellis={low / 8}"), values)
+        row = measured(ours(BY_BITS[low]), values)
     times = [r.encode_seconds + r.decode_seconds for r in (other, row)]
     less, faster = f"{other.n_bytes / row.n_bytes:.2f}x", f"{times[0] / times[1]:.2g}x"
     return (
