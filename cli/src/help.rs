@@ -13,7 +13,7 @@ data, and send back how the weights changed. Most of the cost is sending numbers
 fedpress makes them smaller, often ten times, by sending each number with a few bits; which errors \
 this brings, and how they vanish in the average over many devices, is under the user's control.
 
-  fedpress encode model.safetensors -o model.fp --spec 'hadamard|q=4|zstd' --seed 7
+  fedpress encode model.safetensors -o model.fp --spec auto --seed 7
   fedpress inspect model.fp
   fedpress decode model.fp -o copy.safetensors
   fedpress diff model.safetensors copy.safetensors
@@ -222,7 +222,7 @@ part of the name; vectors only where a file has several tensors:\n{}",
 
 fn presets() -> String {
     let lines: Vec<_> =
-        PRESETS.iter().map(|p| format!("  {:<10} {:<33} {}", p.name, p.spec, p.purpose)).collect();
+        PRESETS.iter().map(|p| format!("  {:<14} {:<42} {}", p.name, p.spec, p.purpose)).collect();
     format!("Presets, to be given wherever a pipeline is:\n{}", lines.join("\n"))
 }
 

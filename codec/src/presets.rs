@@ -16,12 +16,20 @@ pub struct Preset {
 /// The presets, from exact to smallest.
 pub const PRESETS: &[Preset] = &[
     Preset { name: "lossless", spec: "shuffle|zstd", purpose: "every bit back" },
-    Preset { name: "careful", spec: "hadamard|q=8|zstd", purpose: "weights, when in doubt" },
-    Preset { name: "balanced", spec: "hadamard|q=4|zstd", purpose: "weights, server to clients" },
+    Preset {
+        name: "careful",
+        spec: "rotation|trellis=7,biased or identity|step=7,biased",
+        purpose: "weights, when in doubt; biased by a ten thousandth",
+    },
     Preset {
         name: "auto",
         spec: "rotation|trellis=4 or identity|step=4",
         purpose: "anything: of two ways the one that suits; another rate as in 'auto|rate=0.5'",
+    },
+    Preset {
+        name: "balanced",
+        spec: "rotation|lm=4",
+        purpose: "weights, server to clients; twice the error of auto, three times as fast",
     },
     Preset {
         name: "small",
@@ -29,24 +37,29 @@ pub const PRESETS: &[Preset] = &[
         purpose: "Gaussian-like weights and updates, likewise at any rate",
     },
     Preset {
-        name: "spread",
-        spec: "kashin|q=2|zstd",
-        purpose: "the paper's spread representation at few bits",
-    },
-    Preset {
         name: "uplink",
-        spec: "hadamard|subsample=0.5|q=2|zstd",
-        purpose: "updates, averaged over clients (each with its own seed) or rounds",
+        spec: "rotation|trellis=1 or identity|step=1",
+        purpose: "updates, averaged over clients (each with its own id) or rounds",
     },
     Preset {
         name: "tiny",
-        spec: "hadamard|subsample=0.25|q=1|zstd",
+        spec: "rotation|trellis=0.25 or identity|step=0.25",
         purpose: "updates of very many clients, likewise",
     },
     Preset {
         name: "features",
         spec: "identity|q=4,nearest|zstd",
         purpose: "sparse activations; biased",
+    },
+    Preset {
+        name: "paper-hadamard",
+        spec: "hadamard|subsample=0.5|q=2|zstd",
+        purpose: "updates as in Caldas et al. 2018",
+    },
+    Preset {
+        name: "paper-kashin",
+        spec: "kashin|q=2|zstd",
+        purpose: "the paper's spread representation at few bits",
     },
 ];
 

@@ -272,12 +272,15 @@ fn what_lossy_pipelines_must_not_break_comes_out_right() {
                 if a.name.contains("var") || a.name.contains("exp_avg_sq") {
                     assert!(y.iter().all(|v| *v >= 0.0), "{context}, {}", a.name);
                 }
-                // In a quarter of a bit for each value less than the touched rows take without loss.
+                // Zeros, but for what dither leaves of the finest step; in a quarter of a bit for each value less
+                // than the touched rows take without loss.
                 if file == "row-sparse" && text != "tiny" {
                     let row = a.shape.last().copied().unwrap_or(1).max(1);
                     let untouched = |(x, _): &(&[f32], &[f32])| x.iter().all(|v| *v == 0.0);
                     let rows = x.chunks(row).zip(y.chunks(row)).filter(untouched);
-                    assert!(rows.flat_map(|(_, y)| y).all(|v| *v == 0.0), "{context}, {}", a.name);
+                    let largest = x.iter().fold(0.0f32, |largest, v| largest.max(v.abs()));
+                    let most = if text == "uplink" { largest / 1000.0 } else { 0.0 };
+                    assert!(rows.flat_map(|(_, y)| y).all(|v| v.abs() <= most), "{context}");
                 }
             }
             let lossless = encode(&tensors, "lossless", &options).unwrap().len();

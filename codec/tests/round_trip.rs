@@ -506,7 +506,7 @@ fn defaults_and_other_names_print_canonically() {
         ("kashin,clip,block=4096,lambda=1.250,eta=0.9,delta=1.0,iterations=3", "kashin,clip"),
         ("q=4,block=4096,nearest", "identity|q=4,nearest"),
         ("q=4,block=256,nearest", "identity|q=4,nearest,block=256"),
-        ("balanced", "hadamard|q=4|zstd"),
+        ("balanced", "rotation|lm=4"),
     ] {
         assert_eq!(spec(text).to_string(), printed);
     }

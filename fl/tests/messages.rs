@@ -16,7 +16,7 @@ fn peer() -> Peer {
 /// One message of each kind.
 fn messages() -> [Vec<u8>; 3] {
     let layout = layout();
-    let header = broadcast(random(3, 0.2), true, "uplink");
+    let header = broadcast(random(3, 0.2), true, "paper-hadamard");
     let broadcast = send(&layout, &model(&layout, 1), &header, &"hadamard|q=4".parse().unwrap());
     let (client, reason) = (9, Reason::WrongShape);
     let rejection = Rejection { run: RUN, round: ROUND, client, reason, detail: "détail".into() };

@@ -211,7 +211,7 @@ fn one_message_for_all_of_a_round_or_one_for_each_client() {
 #[test]
 fn bytes_are_a_function_of_seeds_model_and_round() {
     let policy = policy(Strategy::Random, Scope::Client, 0.5);
-    let down: fedpress::Spec = "balanced".parse().unwrap();
+    let down: fedpress::Spec = "hadamard|q=4".parse().unwrap();
     let options = RoundOptions { policy, down, ..options(4, 1, 0.0) };
     let asked_by = |options: &RoundOptions, clients: &[u64]| {
         let mut server = server(options.clone());

@@ -38,7 +38,7 @@ fn stage_value(spec: &str, name: &str) -> Option<f64> {
 /// deviations after one that makes the values of a block all but normal. Keeping a fraction S and
 /// scaling by 1 / S adds 1 / S - 1, and scales the rest. At a rate of R bits Gaussian values have at
 /// least 1 / (4^R - 1) without bias (Shannon 1959): a trellis is within a tenth of a bit of that, steps
-/// within one. Of two pipelines a group may take either.
+/// within one, and levels of Lloyd and Max have less than 3 / 4^q (Panter and Dite 1951). Of two pipelines a group may take either.
 fn bound(tensor: &Tensor, spec: &Spec) -> Result<f64> {
     let text = spec.to_string();
     let mut bounds = text.split(" or ").map(|text| bound_of_one(tensor, text));
@@ -50,6 +50,8 @@ fn bound_of_one(tensor: &Tensor, text: &str) -> Result<f64> {
     let shannon = |rate: f64| 1.0 / (4f64.powf(rate) - 1.0);
     let rounding = if let Some(q) = stage_value(text, "q") {
         spread(tensor, text)? / (4.0 * (q.exp2() - 1.0).powi(2))
+    } else if let Some(q) = stage_value(text, "lm") {
+        3.0 / 4f64.powf(q)
     } else if let Some(rate) = stage_value(text, "trellis") {
         1.1 * shannon(rate - 0.1)
     } else if let Some(rate) = stage_value(text, "step") {

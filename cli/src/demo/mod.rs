@@ -155,7 +155,7 @@ fn text(report: &Report) -> String {
     }
     let specs: String = PRESETS
         .iter()
-        .map(|p| format!("  {:<10} {:<33} {}\n", p.name, p.spec, p.purpose))
+        .map(|p| format!("  {:<14} {:<51} {}\n", p.name, p.spec, p.purpose))
         .collect();
     let failures: String = report
         .presets

@@ -85,7 +85,7 @@ impl Report {
         let next = PRESETS.iter().skip_while(|preset| preset.name != DEFAULT).nth(1);
         let smaller = smaller.or(next).map_or(DEFAULT, |preset| preset.name);
         format!(
-            "no --spec: preset {DEFAULT} ({}), {cost}; smaller: --spec {smaller}; bench compares",
+            "no --spec: preset {DEFAULT} ({}), {cost}; smaller: --spec {smaller}; estimate compares",
             self.spec
         )
     }

@@ -44,7 +44,9 @@ fn what_is_neither_matched_nor_lossy_follows_the_rest_of_the_flags() {
 fn the_same_seeds_make_the_same_bytes_and_fresh_ones_do_not() {
     let room = Room::with_model();
     let encode = |out: &str, more: &str| {
-        room.json(&format!("encode model.safetensors -o {out} -f --spec balanced --seed 7 {more}"))
+        room.json(&format!(
+            "encode model.safetensors -o {out} -f --spec hadamard|q=4 --seed 7 {more}"
+        ))
     };
     let first = encode("a.fp", "");
     encode("b.fp", "");
@@ -93,7 +95,7 @@ fn nan_is_refused_with_its_tensor_and_may_pass_losslessly() {
         let inspect = room.json(&format!("inspect {name}"));
         let careful = fedpress::PRESETS.iter().find(|p| p.name == "careful").unwrap();
         for tensor in ["bad", "good"] {
-            assert_eq!(spec_of(&inspect, tensor), careful.spec, "the default");
+            assert!(careful.spec.starts_with(&spec_of(&inspect, tensor)), "the default");
         }
         // All of it is one group.
         assert_eq!(room.run(&format!("decode {name} --tensor bad --raw -c")).stdout, bad);

@@ -142,7 +142,9 @@ fn spared_tensors_and_pipelines_that_do_not_pay_are_said() {
 fn without_a_spec_it_is_said_what_was_taken_and_what_it_cost() {
     let room = Room::with_model();
     let text = said(&room.run("encode model.safetensors"));
-    for part in ["preset careful (hadamard|q=8|zstd)", "nmse", "smaller: --spec ", "bench"] {
+    for part in
+        ["preset careful (rotation|trellis=7,biased or ", "nmse", "smaller: --spec ", "estimate"]
+    {
         assert!(text.contains(part), "{part}: {text}");
     }
     let cost: f64 =
@@ -168,7 +170,7 @@ fn a_dry_run_reports_the_same_bytes_and_writes_nothing() {
 #[test]
 fn verbose_is_a_table_of_tensors() {
     let room = Room::with_model();
-    let text = said(&room.run("encode model.safetensors -v"));
+    let text = said(&room.run("encode model.safetensors -v -s hadamard|q=8|zstd"));
     let row = |name: &str| {
         let line = text.lines().find(|line| line.trim_start().starts_with(name));
         line.unwrap_or_else(|| panic!("{text}"))

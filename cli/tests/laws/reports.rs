@@ -293,5 +293,5 @@ fn bench_measures_presets_by_default() {
     let room = Room::with_model();
     let text = room.ok("bench model.safetensors --iters 1");
     assert!(text.lines().count() > 2 + fedpress::PRESETS.len(), "{text}");
-    assert!(text.contains("hadamard|q=4|zstd"));
+    assert!(text.contains("rotation|lm=4"));
 }
