@@ -187,8 +187,10 @@ struct Waiting {
 }
 
 impl Waiting {
+    /// Nothing waits; but there is room behind it, as there is always.
     fn clear(&mut self) {
         (self.start, self.end) = (0, 0);
+        self.room(0);
     }
 
     fn len(&self) -> usize {

@@ -6,7 +6,8 @@ mod common;
 
 use common::*;
 use fedpress::{
-    DType, EncodeOptions, ErrorKind, PRESETS, Spec, Tensor, TensorDesc, TensorView, effective_spec,
+    DType, DecodeOptions, EncodeOptions, ErrorKind, PRESETS, Spec, Tensor, TensorDesc, TensorView,
+    effective_spec,
 };
 use proptest::prelude::*;
 
@@ -760,4 +761,58 @@ fn a_manifest_has_to_be_kept() {
     assert!(encoder.tensor(&TensorView::f32("c", &[2], &x), &Spec::none()).is_err());
     encoder.finish().unwrap();
     assert_eq!(decode(encoder.output()).unwrap().len(), 2);
+}
+
+#[test]
+fn a_run_of_which_nothing_is_kept_is_zeros() {
+    // One of 65,536 is kept, anywhere, by a decoder that has decoded nothing before.
+    let x = vec![1.0; 1 << 16];
+    for (text, round) in [
+        ("identity|subsample=0.00001", 1),
+        ("identity|subsample=0.00001", 2),
+        ("hadamard|subsample=0.00001|q=1", 1),
+        ("hadamard|subsample=0.00001|q=1", 2),
+    ] {
+        for simd in [fedpress::Simd::Scalar, fedpress::Simd::Avx2, fedpress::Simd::Auto] {
+            let mut options = options().with_simd(simd);
+            options.seeds = options.seeds.in_round(round);
+            let bytes = encode_f32(&x, &spec(text), &options);
+            let mut options = DecodeOptions::default();
+            options.simd = simd;
+            let decoded = fedpress::decode(&bytes, &options).unwrap();
+            assert_eq!(decoded[0].to_f32().unwrap().len(), x.len(), "{text}, {simd:?}");
+        }
+    }
+}
+
+#[test]
+fn a_spec_of_as_many_pipelines_as_fit_is_an_invalid_argument() {
+    let text = ["q=1"; 585].join(" or ");
+    assert_eq!(*text.parse::<Spec>().unwrap_err().kind(), ErrorKind::InvalidArgument);
+}
+
+/// Values of any size lose as much as their multiples of another size do.
+#[test]
+fn the_error_of_coders_that_are_asked_for_a_rate_does_not_depend_on_how_large_values_are() {
+    let x = gaussian(3000, 8);
+    let few = &x[..37];
+    for text in
+        ["trellis=0.25", "trellis=1", "trellis=4,biased", "step=0.05", "step=1", "step=4,biased"]
+    {
+        for values in [&x[..], few] {
+            let error = |exponent: i32| {
+                let scaled: Vec<_> = values.iter().map(|v| v * 2f32.powi(exponent)).collect();
+                let spec = spec(&format!("rotation|{text}"));
+                nmse(&scaled, &decode_f32(&encode_f32(&scaled, &spec, &options())))
+            };
+            let expected = error(0);
+            for exponent in [-120, -70, -60, -30, 20, 31, 40, 50, 55, 61, 62, 63, 70, 100] {
+                let found = error(exponent);
+                assert!(
+                    (found / expected - 1.0).abs() < 0.01,
+                    "{text}, 2^{exponent}: {found}, {expected}"
+                );
+            }
+        }
+    }
 }
