@@ -652,3 +652,41 @@ fn an_open_tensor_of_announced_rows_counts_what_it_holds() {
     let bytes = writer.finish().unwrap();
     assert_eq!(within(64 * MIB, &bytes).unwrap()[0].shape, [0, 1 << 40]);
 }
+
+#[test]
+fn what_is_kept_of_many_small_chunks_stays_within_the_limit() {
+    let _turn = turn();
+    const CHUNKS: u64 = 50_000;
+    let original = RawTensor::new("a", DType::U8, &[CHUNKS << 12]).kept().stages(&[1, 0x31, 1, 1]);
+    let mut raw = Raw::new().tensor(&original);
+    let frame = zstd_run(0x10, 1 << 12);
+    for group in 0..CHUNKS {
+        raw = raw.chunk(group, u8::from(group + 1 == CHUNKS), 1 << 12, &frame);
+    }
+    for name in ["b", "c"] {
+        let tied = RawTensor::new(name, DType::U8, &[CHUNKS << 12]);
+        raw = raw.record(0x04, &[tied.desc(0), varint(PREAMBLE.len() as u64)].concat());
+    }
+    let bytes = raw.end();
+    // Raises the limit to what errors say is needed.
+    let mut memory = 0;
+    for _ in 0..1_000_000 {
+        let options = limited(memory);
+        let (error, peak) = peak_of(|| {
+            let mut decoder = Decoder::new(options);
+            let mut input = &bytes[..];
+            loop {
+                match decoder.next(&mut input) {
+                    Ok(Some(event)) => drop(event),
+                    Ok(None) => return None,
+                    Err(error) => return Some(error),
+                }
+            }
+        });
+        assert!(peak <= memory + MIB, "{peak} bytes with {memory} allowed");
+        let Some(error) = error else { return };
+        let ErrorKind::LimitExceeded { needed, .. } = error.kind() else { panic!("{error}") };
+        memory = (2 * memory).max(*needed as usize).min(memory + (1 << 20)).max(*needed as usize);
+    }
+    panic!("no limit is enough");
+}

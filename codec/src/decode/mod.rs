@@ -243,7 +243,7 @@ impl Decoder {
             return Err(Error::poisoned());
         }
         let between = matches!(self.step, Step::Preamble) && self.buffer.is_empty();
-        if between && self.stream.start > 0 && self.stream.pending.is_empty() {
+        if between && self.stream.start > 0 && !self.stream.is_pending() {
             return Ok(());
         }
         self.poisoned = true;

@@ -11,7 +11,7 @@ use crate::wire::{
     read_metadata,
 };
 use crate::{Error, Result};
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// What one stream has held so far.
@@ -29,8 +29,10 @@ pub(super) struct StreamState {
     /// Whether reading began inside the stream.
     pub(super) joined_late: bool,
     pub(super) open: Option<OpenTensor>,
-    /// Events that one record caused beside its first.
-    pub(super) pending: VecDeque<Event>,
+    /// The chunks of a tied tensor that are still to come.
+    pub(super) repeat: Option<Repeat>,
+    /// The end of a tensor, behind its last chunk.
+    pub(super) tensor_end: Option<Event>,
     /// Tensors that others may be tied to, with their chunks.
     pub(super) kept: Vec<Kept>,
     pub(super) n_tensors: u64,
@@ -51,6 +53,15 @@ pub(super) struct Kept {
     pub(super) n_tied: u32,
 }
 
+/// Chunks of a kept tensor that come once more, one at a time: what is kept stays all the memory they take.
+pub(super) struct Repeat {
+    /// Number of the tensor among those kept, and of the next chunk of it.
+    kept: usize,
+    next: usize,
+    /// The tensor that they come under.
+    meta: Arc<TensorMeta>,
+}
+
 pub(super) struct OpenTensor {
     pub(super) meta: Arc<TensorMeta>,
     pub(super) next_group: u64,
@@ -59,6 +70,22 @@ pub(super) struct OpenTensor {
 }
 
 impl StreamState {
+    /// Whether events are left that records before caused.
+    pub(super) fn is_pending(&self) -> bool {
+        self.repeat.is_some() || self.tensor_end.is_some()
+    }
+
+    /// The next chunk of a tied tensor.
+    fn repeated(&mut self) -> Option<EncodedChunk> {
+        let Repeat { kept, next, meta } = self.repeat.as_mut()?;
+        let chunk = self.kept.get(*kept)?.chunks.get(*next).map(|chunk| chunk.under(meta));
+        *next += 1;
+        if chunk.is_none() {
+            self.repeat = None;
+        }
+        chunk
+    }
+
     pub(super) fn check_not_after_index(&self) -> Result<()> {
         match self.index_at {
             Some(_) => Err(Error::corrupt("a record between the index and the end record")),
@@ -115,31 +142,34 @@ impl Decoder {
     pub(super) fn tied(&mut self, body: &[u8]) -> Result<Event> {
         let tied = Tied::read_from(body)?;
         let in_tensor = |e: Error| e.in_tensor(&tied.desc.name);
-        let kept = self.stream.kept.iter_mut().find(|kept| kept.at == tied.original);
-        let kept = kept.ok_or_else(|| Error::corrupt("tied to no tensor that is kept"));
-        let kept = kept.map_err(in_tensor)?;
+        let all = &mut self.stream.kept;
+        let number = all.iter().position(|kept| kept.at == tied.original);
+        let number = number.ok_or_else(|| Error::corrupt("tied to no tensor that is kept"));
+        let number = number.map_err(in_tensor)?;
+        let kept = &mut all[number];
         kept.n_tied += 1;
         if kept.n_tied > MOST_TIED {
             let message = format!("a tensor more than {MOST_TIED} that are tied to one");
             return Err(in_tensor(Error::corrupt(message)));
         }
         let meta = Arc::new(tied.meta(&kept.meta).map_err(in_tensor)?);
-        let chunks: Vec<_> = kept.chunks.iter().map(|chunk| chunk.under(&meta)).collect();
         // What decoding the chunks takes is charged as it was for the original.
         let open = self.open_tensor(&meta).map_err(in_tensor)?;
         self.stream.open = Some(open);
-        self.stream.pending.extend(chunks.into_iter().map(Event::Chunk));
-        self.stream.pending.push_back(Event::TensorEnd { n_values: meta.n_values().unwrap_or(0) });
+        self.stream.repeat = Some(Repeat { kept: number, next: 0, meta: meta.clone() });
+        let n_values = meta.n_values().unwrap_or(0);
+        self.stream.tensor_end = Some(Event::TensorEnd { n_values });
         Ok(Event::Tensor(meta))
     }
 
     /// What a tied tensor was charged for goes when its last event does.
     pub(super) fn next_pending(&mut self) -> Option<Event> {
-        let event = self.stream.pending.pop_front()?;
-        if matches!(event, Event::TensorEnd { .. }) {
-            if let Some(open) = self.stream.open.take() {
-                self.allowance.release(open.reserved);
-            }
+        if let Some(chunk) = self.stream.repeated() {
+            return Some(Event::Chunk(chunk));
+        }
+        let event = self.stream.tensor_end.take()?;
+        if let Some(open) = self.stream.open.take() {
+            self.allowance.release(open.reserved);
         }
         Some(event)
     }
@@ -176,7 +206,7 @@ impl Decoder {
     fn close_tensor(&mut self) {
         if let Some(open) = self.stream.open.take() {
             self.allowance.release(open.reserved);
-            self.stream.pending.push_back(Event::TensorEnd { n_values: open.n_values });
+            self.stream.tensor_end = Some(Event::TensorEnd { n_values: open.n_values });
         }
     }
 
