@@ -260,7 +260,7 @@ def trellis_values(codes, w, r, coded):
         if token == 255:
             length = bits.take(5)
             h = unfold((1 << length - 1) + bits.take(length - 1) if length else 0)
-            held = any(token == h + 112 for token, _, _ in tables[g])
+            held = h < 112 and any(token == h + 112 for token, _, _ in tables[g])
             require(not held and abs(h) <= 1 << 22 >> r, f"The escape {h} is none or too large.")
         k = (h << r) + int(low[i])
         walk[i % width] = walk.get(i % width, 0) >> 1 ^ 5 * g ^ 2 * (k & 1)
@@ -416,6 +416,7 @@ class Tensor:
     chain: int                       # 8.2: KEY up to the tensor key, absorbed
     dither: int                      # 8.2: DITHER up to the purpose, absorbed
     kept: bool                       # whether tied tensors may refer to it
+    tied: int = 0                    # how many do
     data: bytes | None = None        # little-endian elements in C order; None if unsupported
 
     def sizes(self, pipeline, n):
@@ -625,6 +626,8 @@ class Records:
         originals = [t for t in tensors if t.offset == offset and t.kept and not t.open]
         fits = [t for t in originals if t.dtype == dtype and math.prod(t.shape) == size > 0]
         require(fits and self.offset != 0, f"{name!r} is tied to no tensor at {offset}.")
+        fits[0].tied += 1
+        require(fits[0].tied <= 63, f"A tensor more than 63 is tied to {fits[0].name!r}.")
         return replace(fits[0], name=name, shape=shape, offset=self.offset, kept=False)
 
     def chunks(self, tensor):

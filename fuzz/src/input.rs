@@ -37,7 +37,7 @@ impl<'a> Input<'a> {
         if self.0.is_empty() {
             return None;
         }
-        let kind = self.pick(&[1, 2, 3, 0x81, 0x82, 0x83, 0xC0, 0x11]);
+        let kind = self.pick(&[1, 2, 3, 4, 0x81, 0x82, 0x83, 0xC0, 0x11]);
         let length = self.below(256).min(self.0.len());
         Some((kind, self.0.bytes(length).ok()?.to_vec()))
     }
@@ -104,11 +104,15 @@ impl<'a> Input<'a> {
         Some((tensors, spec, options))
     }
 
-    /// A stream, perhaps with a few bytes changed or its end cut off.
+    /// A stream, perhaps with a few bytes changed or its end cut off, or with records that were, behind
+    /// right checks.
     pub(crate) fn valid_or_mangled_stream(&mut self) -> Vec<u8> {
         let Some((tensors, spec, mut options)) = self.stream() else { return Vec::new() };
         options.non_finite = NonFinite::Lossless;
         let mut stream = small_stream(&spec, options, &tensors);
+        if self.below(2) == 1 {
+            return self.forged(&stream);
+        }
         self.mangle(&mut stream);
         stream
     }

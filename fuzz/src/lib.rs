@@ -47,9 +47,12 @@ fn options(simd: Simd) -> DecodeOptions {
     options
 }
 
-/// Arbitrary bytes: an error or tensors, never a panic; and headers alone must agree.
+/// Arbitrary bytes: an error or tensors, never a panic, at every level; and headers alone must agree.
 pub fn decode(data: &[u8]) {
     let decoded = fedpress::decode(data, &options(Simd::Auto));
+    let said = |e: &fedpress::Error| e.to_string();
+    let scalar = fedpress::decode(data, &options(Simd::Scalar));
+    assert_eq!(decoded.as_ref().map_err(said), scalar.as_ref().map_err(said));
     let summary = fedpress::summarize(&mut std::io::Cursor::new(data), &options(Simd::Auto));
     if let Ok(tensors) = &decoded {
         let names = |t: &Tensor| (t.name.clone(), t.dtype, t.view().desc().shape);

@@ -32,7 +32,11 @@ pub fn of(target: &str) -> Vec<(String, Vec<u8>)> {
                 [(p.name.to_owned(), p.name.into()), (format!("{}_spec", p.name), p.spec.into())]
             })
             .collect(),
-        "decode" => PRESETS.iter().map(|p| (p.name.to_owned(), stream(p.spec))).collect(),
+        "decode" => {
+            let stages = fedpress::stages().flat_map(|s| s.examples).map(|e| (*e, *e));
+            let presets = PRESETS.iter().map(|p| (p.name, p.spec));
+            presets.chain(stages).map(|(name, spec)| (name.to_owned(), stream(spec))).collect()
+        }
         // These read decisions: bytes of any kind are valid, and a few lengths get them going.
         _ => [64usize, 256, 1024]
             .map(|n| (format!("bytes_{n}"), (0..n).map(|i| (i * 37 + n) as u8).collect()))
