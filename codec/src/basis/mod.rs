@@ -119,8 +119,8 @@ pub(crate) struct Work {
     pub(crate) input: crate::aligned::Aligned,
     /// Coefficients.
     unit: crate::aligned::Aligned,
-    /// All coefficients of a group, twice.
-    whole: [crate::aligned::Aligned; 2],
+    /// All coefficients of a group.
+    whole: crate::aligned::Aligned,
     /// What a step needs beside them.
     spare: crate::aligned::Aligned,
     kashin: kashin::Work,

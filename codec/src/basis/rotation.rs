@@ -7,16 +7,20 @@
 //! rotations. A rotation in one level, [`super::Hadamard`], leaves blocks apart, and a few large values
 //! stay a few blocks.
 
+use super::unit::Unit;
 use super::{Peak, Transform, Values, Work};
+use crate::aligned::Aligned;
+use crate::blocks::blocks;
 use crate::flow::{Run, Sink, Source, run_len};
 use crate::group::exponent::LARGEST;
 use crate::group::{Elements, Job, Output};
-use crate::kernel::Kernel;
+use crate::kernel::{Columns, Kernel};
 use crate::random::{INCREMENT, Keys};
 use crate::stage::{Options, Stage};
 use crate::wire::bytes::Cursor;
 use crate::{Error, Result};
 use std::fmt;
+use std::ops::Range;
 
 /// In two or three levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +31,8 @@ pub struct Rotation {
 /// Values of a block, where there are as many.
 const BLOCK: usize = 1 << 12;
 const DEFAULT_LEVELS: u8 = 3;
-/// Neighbours that a stride takes along: a cache line of them.
-const LINE: usize = 16;
+/// How many neighbours the stride puts into a block of the next level.
+const NEIGHBOURS: usize = 16;
 
 impl Rotation {
     /// How often values are mixed, 2 or 3.
@@ -44,13 +48,17 @@ impl Rotation {
     }
 }
 
-/// How a group of n values is mixed.
+/// How a group of n values is mixed: by units of each level, blocks of B, the last of which takes the rest
+/// and is mixed by a window over its end, too. Units of the first and the third level are neighbours,
+/// those of the second lie in columns of a matrix whose rows are W values: they are gathered from there
+/// and go back there, so that all levels share one buffer.
 #[derive(Clone, Copy)]
 struct Mixing {
     kernel: Kernel,
     signs: Keys,
     window_signs: Keys,
     group: u64,
+    n: usize,
     /// B: values of a block.
     block: usize,
     /// W: the stride.
@@ -65,119 +73,73 @@ impl Mixing {
             signs: job.keys.signs,
             window_signs: job.keys.window_signs,
             group: job.group,
+            n,
             block,
-            stride: block.min((LINE * n).div_ceil(block)).max(1),
+            stride: block.min((NEIGHBOURS * n).div_ceil(block)).max(1),
         }
     }
 
-    /// The key of the signs of a block that starts at value `at`: theirs are those of the whole group
-    /// from there on.
-    fn key_at(&self, level: usize, at: usize) -> u64 {
+    /// What rotates the unit of `len` values that starts at value `at` of a level. Its signs are those of the
+    /// whole group from there on.
+    fn unit(&self, level: usize, at: usize, len: usize) -> Unit {
         let key = self.signs.block(self.group, level);
-        key.wrapping_add((at as u64 / 64).wrapping_mul(INCREMENT))
+        let key = key.wrapping_add((at as u64 / 64).wrapping_mul(INCREMENT));
+        let window_key = self.window_signs.block(self.group, level);
+        Unit::with_keys(self.kernel, [key, window_key], self.block.min(len))
     }
 
-    fn window_key(&self, level: usize) -> u64 {
-        self.window_signs.block(self.group, level)
+    /// The units of a level.
+    fn units(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        blocks(self.n, self.block)
     }
 
-    /// One level, from `x` to `y`: whole blocks, then, if they leave a rest, a window over the last
-    /// values. `work` is as long as a block.
-    fn mix(&self, level: usize, x: &[f32], y: &mut [f32], work: &mut [f32]) {
-        let whole = x.len() / self.block * self.block;
-        for at in (0..whole).step_by(self.block) {
-            let ahead = &x[at + self.block..];
-            let (x, y) = (&x[at..at + self.block], &mut y[at..at + self.block]);
-            self.kernel.rotate(x, y, self.key_at(level, at), ahead);
-        }
-        y[whole..].copy_from_slice(&x[whole..]);
-        self.mix_window(level, whole, y, work);
+    /// The columns, or parts of them, that values `at` to `at + len` of the second level are; and where in
+    /// the matrix and among these values each begins.
+    fn columns(
+        &self,
+        at: usize,
+        len: usize,
+    ) -> impl Iterator<Item = (Columns, usize, usize)> + use<> {
+        let (w, end) = (self.stride, at + len);
+        // The first ones have a value more.
+        let (rows, n_longer) = (self.n / w, self.n % w);
+        let longer = n_longer * (rows + 1);
+        let mut next = at;
+        std::iter::from_fn(move || {
+            let (place, first, rows, last) = match next < longer {
+                true => (next, 0, rows + 1, n_longer),
+                false => (next - longer, n_longer, rows, w),
+            };
+            let (column, row, left) = (first + place / rows, place % rows, end - next);
+            let (width, rows) = match row == 0 && left >= rows {
+                true => ((left / rows).min(last - column), rows),
+                false => (1, left.min(rows - row)),
+            };
+            let from = (row * w + column, next - at);
+            next += width * rows;
+            (left > 0).then_some((Columns { stride: w, width, rows }, from.0, from.1))
+        })
     }
 
-    fn mix_window(&self, level: usize, whole: usize, y: &mut [f32], work: &mut [f32]) {
-        if whole == y.len() {
-            return;
-        }
-        let window = y.len() - self.block;
-        work.copy_from_slice(&y[window..]);
-        self.kernel.rotate(work, &mut y[window..], self.window_key(level), &[]);
-    }
-
-    /// The inverse of [`mix`](Self::mix), in place.
-    fn unmix(&self, level: usize, y: &mut [f32]) {
-        let whole = y.len() / self.block * self.block;
-        if whole < y.len() {
-            let window = y.len() - self.block;
-            self.kernel.unrotate_in_place(&mut y[window..], self.window_key(level));
-        }
-        for at in (0..whole).step_by(self.block) {
-            let key = self.key_at(level, at);
-            self.kernel.unrotate_in_place(&mut y[at..at + self.block], key);
-        }
-    }
-
-    /// All values with the stride W, from the first, then from the second, and so on. `lines` has
-    /// room for 16 values of each row.
-    fn scatter(&self, y: &[f32], z: &mut [f32], lines: &mut [f32]) {
-        let (n, w) = (y.len(), self.stride);
-        let mut at = 0;
-        for column in (0..w.min(n)).step_by(LINE) {
-            let width = LINE.min(w - column);
-            // Lines of 16 neighbours first: rows lie apart by what caches take for the same place.
-            let mut n_rows = 0;
-            for (row, line) in (column..n).step_by(w).zip(lines.chunks_exact_mut(LINE)) {
-                copy_line(&y[row..], line, width.min(n - row));
-                n_rows += 1;
-            }
-            for i in 0..width {
-                let rows = n_rows - usize::from((n_rows - 1) * w + column + i >= n);
-                for (z, line) in z[at..at + rows].iter_mut().zip(lines.chunks_exact(LINE)) {
-                    *z = line[i];
-                }
-                at += rows;
-            }
+    /// Values of the second level from `at` on.
+    fn gather(&self, matrix: &[f32], at: usize, out: &mut [f32]) {
+        for (columns, from, to) in self.columns(at, out.len()) {
+            self.kernel.gather_columns(&matrix[from..], columns, &mut out[to..]);
         }
     }
 
-    /// The inverse of [`scatter`](Self::scatter).
-    fn gather(&self, z: &[f32], y: &mut [f32], lines: &mut [f32]) {
-        let (n, w) = (y.len(), self.stride);
-        let mut at = 0;
-        for column in (0..w.min(n)).step_by(LINE) {
-            let width = LINE.min(w - column);
-            let n_rows = (n - column).div_ceil(w);
-            for i in 0..width {
-                let rows = n_rows - usize::from((n_rows - 1) * w + column + i >= n);
-                for (z, line) in z[at..at + rows].iter().zip(lines.chunks_exact_mut(LINE)) {
-                    line[i] = *z;
-                }
-                at += rows;
-            }
-            for (row, line) in (column..n).step_by(w).zip(lines.chunks_exact(LINE)) {
-                copy_line(line, &mut y[row..], width.min(n - row));
-            }
+    /// The inverse of [`gather`](Self::gather).
+    fn scatter(&self, values: &[f32], at: usize, matrix: &mut [f32]) {
+        for (columns, to, from) in self.columns(at, values.len()) {
+            self.kernel.scatter_columns(&values[from..], columns, &mut matrix[to..]);
         }
-    }
-
-    /// Values that the lines of a stride take.
-    fn lines(&self, n: usize) -> usize {
-        n.div_ceil(self.stride) * LINE
-    }
-}
-
-/// Copies up to sixteen values; a call to copy a whole line would take longer than it does.
-#[inline(always)]
-fn copy_line(from: &[f32], to: &mut [f32], width: usize) {
-    match (from.first_chunk::<LINE>(), to.first_chunk_mut::<LINE>()) {
-        (Some(from), Some(to)) if width == LINE => *to = *from,
-        _ => to[..width].copy_from_slice(&from[..width]),
     }
 }
 
 impl Transform for Rotation {
     fn memory(&self, n: usize) -> usize {
-        // Two of the group, lines of it, and what is converted.
-        (2 * n + n.min(2 * BLOCK) * 2 + 64 * LINE * LINE) * size_of::<f32>()
+        // The group, and three units.
+        (n + 3 * n.min(2 * BLOCK) + 64) * size_of::<f32>()
     }
 
     fn mixes(&self) -> bool {
@@ -190,20 +152,19 @@ impl Transform for Rotation {
         values: Elements<'a>,
         work: &'a mut Work,
     ) -> impl Values + 'a {
-        let n = values.len();
-        let mixing = Mixing::new(job, n);
-        let Work { input, whole: [a, b], spare, .. } = work;
-        let (a, b) = (a.take(n), b.take(n));
-        let lines = spare.take(mixing.lines(n).max(mixing.block));
-        let peak = first_level(&mixing, values, input, a, lines);
-        for level in 1..usize::from(self.levels) {
-            match level {
-                1 => mixing.scatter(a, b, lines),
-                _ => mixing.gather(a, b, lines),
+        let mixing = Mixing::new(job, values.len());
+        let Work { input, whole, unit, spare, .. } = work;
+        let matrix = whole.take(mixing.n);
+        let peak = first_level(&mixing, values, matrix, input, spare);
+        if self.levels == 3 {
+            for at in mixing.units() {
+                let (x, y) = (input.take(at.len()), unit.take(at.len()));
+                mixing.gather(matrix, at.start, x);
+                mixing.unit(1, at.start, at.len()).forward(x, y, &[], spare);
+                mixing.scatter(y, at.start, matrix);
             }
-            mixing.mix(level, b, a, &mut lines[..mixing.block]);
         }
-        Forward { coefficients: a, at: 0, peak }
+        Forward { levels: self.levels, mixing, matrix, input, run: unit, spare, at: 0, peak }
     }
 
     fn inverse<'a>(
@@ -212,12 +173,10 @@ impl Transform for Rotation {
         values: Output<'a>,
         work: &'a mut Work,
     ) -> impl Sink + 'a {
-        let n = values.len();
-        let mixing = Mixing::new(job, n);
-        let Work { input, whole: [a, b], spare, .. } = work;
-        let (a, b) = (a.take(n), b.take(n));
-        let lines = spare.take(mixing.lines(n));
-        Inverse { levels: self.levels.into(), mixing, values, input, a, b, lines, at: 0 }
+        let mixing = Mixing::new(job, values.len());
+        let Work { input, whole, unit, spare, .. } = work;
+        let matrix = whole.take(mixing.n);
+        Inverse { levels: self.levels, mixing, values, matrix, input, unit, spare, at: 0 }
     }
 }
 
@@ -225,30 +184,31 @@ impl Transform for Rotation {
 fn first_level(
     mixing: &Mixing,
     values: Elements<'_>,
-    input: &mut crate::aligned::Aligned,
-    a: &mut [f32],
-    work: &mut [f32],
+    matrix: &mut [f32],
+    input: &mut Aligned,
+    spare: &mut Aligned,
 ) -> Peak {
-    let (n, block) = (values.len(), mixing.block);
-    let whole = n / block * block;
     let mut peak = Peak::default();
-    for at in (0..whole).step_by(block) {
-        let (x, ahead) = values.get_and_next(at..at + block, input);
-        let y = &mut a[at..at + block];
-        let range = mixing.kernel.rotate(x, y, mixing.key_at(0, at), ahead);
-        peak = peak.with(Peak::behind(range, block.ilog2()));
+    for at in mixing.units() {
+        let (x, ahead) = values.get_and_next(at.clone(), input);
+        let unit = mixing.unit(0, at.start, at.len());
+        let seen = match unit.forward(x, &mut matrix[at], ahead, spare) {
+            Some(range) => Peak::behind(range, mixing.block.ilog2()),
+            None => Peak::exactly(mixing.kernel.peak_bits(x)),
+        };
+        peak = peak.with(seen);
     }
-    if whole < n {
-        let rest = values.get(whole..n, input);
-        peak = peak.with(Peak::exactly(mixing.kernel.peak_bits(rest)));
-        a[whole..].copy_from_slice(rest);
-    }
-    mixing.mix_window(0, whole, a, &mut work[..block]);
     peak
 }
 
+/// The last level, run by run.
 struct Forward<'a> {
-    coefficients: &'a [f32],
+    levels: u8,
+    mixing: Mixing,
+    matrix: &'a [f32],
+    input: &'a mut Aligned,
+    run: &'a mut Aligned,
+    spare: &'a mut Aligned,
     at: usize,
     peak: Peak,
 }
@@ -259,12 +219,29 @@ impl Source for Forward<'_> {
     }
 
     fn next(&mut self, len: usize) -> Result<Option<Run<'_>>> {
-        let n = run_len(self.coefficients.len() - self.at, len);
+        let Self { mixing, matrix, input, spare, .. } = self;
+        let n = run_len(mixing.n - self.at, len);
         if n == 0 {
             return Ok(None);
         }
+        let run = self.run.take(n);
+        let mut range = None;
+        for within in blocks(n, mixing.block) {
+            let (at, len) = (self.at + within.start, within.len());
+            let unit = mixing.unit(usize::from(self.levels) - 1, at, len);
+            let (x, ahead) = match self.levels {
+                2 => {
+                    let x = input.take(len);
+                    mixing.gather(matrix, at, x);
+                    (&*x, &[][..])
+                }
+                _ => matrix[at..].split_at(len),
+            };
+            let noted = unit.forward(x, &mut run[within], ahead, spare);
+            range = noted.filter(|_| len == n);
+        }
         self.at += n;
-        Ok(Some(Run { values: &self.coefficients[self.at - n..self.at], range: None }))
+        Ok(Some(Run { values: run, range }))
     }
 }
 
@@ -274,15 +251,15 @@ impl Values for Forward<'_> {
     }
 }
 
-/// Collects the coefficients of a group: a value depends on all of them.
+/// Undoes the last level run by run, and the others at the end: a value depends on all coefficients.
 struct Inverse<'a> {
-    levels: usize,
+    levels: u8,
     mixing: Mixing,
     values: Output<'a>,
-    input: &'a mut crate::aligned::Aligned,
-    a: &'a mut [f32],
-    b: &'a mut [f32],
-    lines: &'a mut [f32],
+    matrix: &'a mut [f32],
+    input: &'a mut Aligned,
+    unit: &'a mut Aligned,
+    spare: &'a mut Aligned,
     at: usize,
 }
 
@@ -292,29 +269,42 @@ impl Sink for Inverse<'_> {
     }
 
     fn put(&mut self, run: Run<'_>) -> Result<()> {
+        let Self { mixing, matrix, spare, .. } = self;
         // So that no sum of the levels leaves the range of f32 (FORMAT.md, section 7).
-        if self.mixing.kernel.peak_bits(run.values) > LARGEST.to_bits() {
+        if mixing.kernel.peak_bits(run.values) > LARGEST.to_bits() {
             return Err(Error::corrupt("coefficient out of range"));
         }
-        self.a[self.at..self.at + run.values.len()].copy_from_slice(run.values);
+        for within in blocks(run.values.len(), mixing.block) {
+            let (at, len) = (self.at + within.start, within.len());
+            let unit = mixing.unit(usize::from(self.levels) - 1, at, len);
+            let x = &run.values[within];
+            if self.levels == 3 {
+                unit.inverse(x, &mut matrix[at..at + len], spare);
+            } else {
+                let y = self.unit.take(len);
+                unit.inverse(x, y, spare);
+                mixing.scatter(y, at, matrix);
+            }
+        }
         self.at += run.values.len();
         Ok(())
     }
 
     fn finish(&mut self) -> Result<()> {
-        let Self { mixing, values, a, b, lines, .. } = self;
-        let (mut from, mut to) = (&mut **a, &mut **b);
-        for level in (1..self.levels).rev() {
-            mixing.unmix(level, from);
-            match level {
-                1 => mixing.gather(from, to, lines),
-                _ => mixing.scatter(from, to, lines),
+        let Self { mixing, values, matrix, input, unit: made, spare, .. } = self;
+        if self.levels == 3 {
+            for at in mixing.units() {
+                let (x, y) = (input.take(at.len()), made.take(at.len()));
+                mixing.gather(matrix, at.start, x);
+                mixing.unit(1, at.start, at.len()).inverse(x, y, spare);
+                mixing.scatter(y, at.start, matrix);
             }
-            std::mem::swap(&mut from, &mut to);
         }
-        mixing.unmix(0, from);
-        for (i, strip) in from.chunks(BLOCK).enumerate() {
-            values.put(i * BLOCK, strip, self.input);
+        for at in mixing.units() {
+            let unit = mixing.unit(0, at.start, at.len());
+            values.write(at.start, at.len(), made, input, |values| {
+                unit.inverse(&matrix[at], values, spare);
+            });
         }
         Ok(())
     }
@@ -371,14 +361,17 @@ mod tests {
             };
             let job = Job { kernel: Kernel::new(Simd::Auto), keys: &keys, group: 0 };
             let mixing = Mixing::new(&job, n);
-            let y: Vec<f32> = (0..n).map(|i| i as f32).collect();
-            let (mut z, mut back) = (vec![-1.0; n], vec![-1.0; n]);
-            let mut lines = vec![0.0; mixing.lines(n)];
-            mixing.scatter(&y, &mut z, &mut lines);
+            let matrix: Vec<f32> = (0..n).map(|i| i as f32).collect();
+            let (mut found, mut back) = (Vec::new(), vec![-1.0; n]);
+            for at in mixing.units() {
+                let mut unit = vec![-1.0; at.len()];
+                mixing.gather(&matrix, at.start, &mut unit);
+                mixing.scatter(&unit, at.start, &mut back);
+                found.extend(unit);
+            }
             let expected = (0..mixing.stride).flat_map(|r| (r..n).step_by(mixing.stride));
-            assert!(z.iter().map(|v| *v as usize).eq(expected), "{n}");
-            mixing.gather(&z, &mut back, &mut lines);
-            assert_eq!(back, y, "{n}");
+            assert!(found.iter().map(|v| *v as usize).eq(expected), "{n}");
+            assert_eq!(back, matrix, "{n}");
         }
     }
 }

@@ -27,6 +27,11 @@ impl Unit {
         }
     }
 
+    /// With keys of its own, of its signs and of those of its window.
+    pub(super) fn with_keys(kernel: Kernel, [key, window_key]: [u64; 2], b: usize) -> Self {
+        Self { kernel, key, window_key, b }
+    }
+
     /// Rotates `x` to `y`, bringing `ahead` into the cache meanwhile; tells the range of `y` where
     /// there is no window.
     pub(super) fn forward(

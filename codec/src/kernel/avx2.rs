@@ -1,6 +1,7 @@
 //! [`Lanes`] on AVX2: two registers of eight.
 
 use super::Operation;
+use super::columns::TILE;
 use super::lanes::{LANES, Lanes, byte_of, shift_of};
 use super::masks::{PLACES, RANKS};
 use super::shuffle::QUADS;
@@ -212,6 +213,10 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn join_quads(self, planes: [&[u8; QUADS]; 4]) -> [[u8; 4]; QUADS] {
         join_quads(planes)
+    }
+    #[inline(always)]
+    fn transpose(self, from: (&[f32], usize), to: (&mut [f32], usize)) {
+        transpose(from, to);
     }
     #[inline(always)]
     fn compress(self, v: Self::F, mask: u16, out: &mut [f32]) {
@@ -527,6 +532,55 @@ pub(super) fn join_quads(planes: [&[u8; QUADS]; 4]) -> [[u8; 4]; QUADS] {
         }
     }
     elements
+}
+
+/// The first pairs of both, in each half, and the second ones.
+#[inline(always)]
+fn quads(low: __m256, high: __m256) -> [__m256; 2] {
+    // SAFETY: AVX; called from below only.
+    unsafe { [_mm256_shuffle_ps::<0x44>(low, high), _mm256_shuffle_ps::<0xEE>(low, high)] }
+}
+
+/// Transposes eight rows of eight values. For processors with AVX2.
+#[inline(always)]
+pub(super) fn transpose((from, apart): (&[f32], usize), (to, to_apart): (&mut [f32], usize)) {
+    // SAFETY: AVX2, called by operations of processors that have it only; each load and store is one of a
+    // slice of eight values.
+    unsafe {
+        let mut rows = [_mm256_setzero_ps(); TILE];
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = _mm256_loadu_ps(from[i * apart..][..TILE].as_ptr());
+        }
+        let [a, b, c, d, e, f, g, h] = rows;
+        // Pairs of neighbours, then quads of them, then halves.
+        let pairs = [
+            _mm256_unpacklo_ps(a, b),
+            _mm256_unpackhi_ps(a, b),
+            _mm256_unpacklo_ps(c, d),
+            _mm256_unpackhi_ps(c, d),
+            _mm256_unpacklo_ps(e, f),
+            _mm256_unpackhi_ps(e, f),
+            _mm256_unpacklo_ps(g, h),
+            _mm256_unpackhi_ps(g, h),
+        ];
+        let [a, b] = quads(pairs[0], pairs[2]);
+        let [c, d] = quads(pairs[1], pairs[3]);
+        let [e, f] = quads(pairs[4], pairs[6]);
+        let [g, h] = quads(pairs[5], pairs[7]);
+        let columns = [
+            _mm256_permute2f128_ps::<0x20>(a, e),
+            _mm256_permute2f128_ps::<0x20>(b, f),
+            _mm256_permute2f128_ps::<0x20>(c, g),
+            _mm256_permute2f128_ps::<0x20>(d, h),
+            _mm256_permute2f128_ps::<0x31>(a, e),
+            _mm256_permute2f128_ps::<0x31>(b, f),
+            _mm256_permute2f128_ps::<0x31>(c, g),
+            _mm256_permute2f128_ps::<0x31>(d, h),
+        ];
+        for (i, column) in columns.into_iter().enumerate() {
+            _mm256_storeu_ps(to[i * to_apart..][..TILE].as_mut_ptr(), column);
+        }
+    }
 }
 
 /// For each of eight lanes the places of the four bytes that its code begins in.

@@ -2,7 +2,9 @@
 #![expect(clippy::incompatible_msrv, reason = "build.rs leaves this module out before Rust 1.89")]
 
 use super::Operation;
-use super::avx2::{bytes_of_codes, join_quads, pack_bytes, shifts_of_codes, split_quads};
+use super::avx2::{
+    bytes_of_codes, join_quads, pack_bytes, shifts_of_codes, split_quads, transpose,
+};
 use super::lanes::{LANES, Lanes};
 use super::shuffle::QUADS;
 use crate::random::{INCREMENT32, MIX32};
@@ -158,6 +160,10 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn join_quads(self, planes: [&[u8; QUADS]; 4]) -> [[u8; 4]; QUADS] {
         join_quads(planes)
+    }
+    #[inline(always)]
+    fn transpose(self, from: (&[f32], usize), to: (&mut [f32], usize)) {
+        transpose(from, to);
     }
     #[inline(always)]
     fn compress(self, v: Self::F, mask: u16, out: &mut [f32]) {

@@ -1,5 +1,6 @@
 //! Sixteen lanes of f32 and u32: the operations an instruction set has to offer.
 
+use super::columns::TILE;
 use super::shuffle::QUADS;
 use crate::random::word32;
 
@@ -50,6 +51,15 @@ pub(super) trait Lanes: Copy {
     /// The inverse.
     fn join_quads(self, planes: [&[u8; QUADS]; 4]) -> [[u8; 4]; QUADS] {
         std::array::from_fn(|i| planes.map(|plane| plane[i]))
+    }
+    /// Transposes eight rows of eight values; each side says how far apart its rows are.
+    fn transpose(self, (from, apart): (&[f32], usize), (to, to_apart): (&mut [f32], usize)) {
+        for row in 0..TILE {
+            let values = &from[row * apart..][..TILE];
+            for (i, value) in values.iter().enumerate() {
+                to[i * to_apart + row] = *value;
+            }
+        }
     }
     /// The values of the lanes whose bits are set, to the head of `out`; the 16 values from there on may be
     /// overwritten.

@@ -12,6 +12,7 @@
 mod avx2;
 #[cfg(all(target_arch = "x86_64", fedpress_avx512))]
 mod avx512;
+mod columns;
 mod hadamard;
 mod lanes;
 mod levels;
@@ -25,6 +26,7 @@ mod uniform;
 
 use lanes::{Lanes, Portable};
 
+pub(crate) use columns::Columns;
 pub(crate) use hadamard::Range;
 pub(crate) use levels::Thresholds;
 #[cfg(test)]
@@ -107,6 +109,16 @@ impl Kernel {
     /// The same in place.
     pub(crate) fn unrotate_in_place(self, y: &mut [f32], key: u64) {
         self.run(hadamard::UnrotateInPlace { y, key });
+    }
+
+    /// Columns of a matrix, one behind the other.
+    pub(crate) fn gather_columns(self, matrix: &[f32], columns: Columns, out: &mut [f32]) {
+        self.run(columns::Gather { matrix, columns, out });
+    }
+
+    /// The inverse.
+    pub(crate) fn scatter_columns(self, from: &[f32], columns: Columns, matrix: &mut [f32]) {
+        self.run(columns::Scatter { from, columns, matrix });
     }
 
     /// Smallest and largest value, with -0 counted as +0. `x` is not empty.
@@ -349,6 +361,28 @@ mod tests {
                     kernel.unshuffle(&planes, size, &mut back);
                     assert_eq!(back, bytes, "{n} of {size}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn every_level_moves_columns_alike_and_back() {
+        for (stride, width, rows) in
+            [(1, 1, 5), (7, 7, 9), (8, 8, 8), (40, 16, 24), (41, 15, 23), (16, 9, 7), (19, 19, 17)]
+        {
+            let columns = Columns { stride, width, rows };
+            let matrix: Vec<f32> = (0..(rows - 1) * stride + width).map(|i| i as f32).collect();
+            let places = (0..width).flat_map(|i| (0..rows).map(move |row| row * stride + i));
+            let expected: Vec<f32> = places.map(|place| place as f32).collect();
+            for kernel in levels() {
+                let (mut found, mut back) = (vec![-1.0; width * rows], vec![-1.0; matrix.len()]);
+                kernel.gather_columns(&matrix, columns, &mut found);
+                assert_eq!(found, expected, "{columns:?}");
+                kernel.scatter_columns(&found, columns, &mut back);
+                let is_moved = |i: usize| i % stride < width;
+                let kept = |(i, v): (usize, &f32)| if is_moved(i) { *v } else { -1.0 };
+                let expected: Vec<f32> = matrix.iter().enumerate().map(kept).collect();
+                assert_eq!(back, expected, "{columns:?}");
             }
         }
     }
