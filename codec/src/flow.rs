@@ -12,6 +12,7 @@
 //! a pair compiles to one loop.
 
 use crate::Result;
+use crate::kernel::Kernel;
 
 /// Consecutive numbers.
 pub(crate) struct Run<'a> {
@@ -59,33 +60,39 @@ pub(crate) fn run_len(left: usize, len: usize) -> usize {
     if left < 2 * len { left } else { len }
 }
 
-/// Collects all numbers of a group, for coders that need them all before they begin.
+/// Collects all numbers of a group, for coders that need them all before they begin, and what their scale
+/// depends on: the sum of their squares.
 pub(crate) struct Gather<'a, F> {
+    kernel: Kernel,
     numbers: &'a mut [f32],
+    /// Sums of squares, by places modulo 16.
+    squares: [f64; 16],
     at: usize,
     then: F,
 }
 
-impl<'a, F: FnMut(&mut [f32]) -> Result<()>> Gather<'a, F> {
-    /// As many as `numbers` has room for; `then` takes them.
-    pub(crate) fn new(numbers: &'a mut [f32], then: F) -> Self {
-        Self { numbers, at: 0, then }
+impl<'a, F: FnMut(&mut [f32], f64) -> Result<()>> Gather<'a, F> {
+    /// As many as `numbers` has room for; `then` takes them and the sum of their squares.
+    pub(crate) fn new(kernel: Kernel, numbers: &'a mut [f32], then: F) -> Self {
+        Self { kernel, numbers, squares: [0.0; 16], at: 0, then }
     }
 }
 
-impl<F: FnMut(&mut [f32]) -> Result<()>> Sink for Gather<'_, F> {
+impl<F: FnMut(&mut [f32], f64) -> Result<()>> Sink for Gather<'_, F> {
     fn unit(&self) -> usize {
         RUN
     }
 
     fn put(&mut self, run: Run<'_>) -> Result<()> {
+        // A run starts at a multiple of 4,096 numbers.
+        self.kernel.add_products(&mut self.squares, run.values, run.values);
         self.numbers[self.at..self.at + run.values.len()].copy_from_slice(run.values);
         self.at += run.values.len();
         Ok(())
     }
 
     fn finish(&mut self) -> Result<()> {
-        (self.then)(self.numbers)
+        (self.then)(self.numbers, self.squares.iter().sum())
     }
 }
 

@@ -7,9 +7,9 @@
 //! anywhere, so the expectation is the original; behind a basis that does not, it is not.
 
 use super::{Coder, Numbers, check_len, packed_len};
-use crate::flow::{Run, Sink, Source, run_len};
+use crate::flow::{Gather, Run, Sink, Source, run_len};
 use crate::group::{Job, Work};
-use crate::kernel::Thresholds;
+use crate::kernel::{Kernel, Thresholds};
 use crate::stage::{Options, Stage};
 use crate::wire::bytes::Cursor;
 use crate::{Error, Result};
@@ -84,6 +84,30 @@ impl LloydMax {
         Thresholds::new(middles.collect())
     }
 
+    /// Appends the codes of all numbers of a group, of this energy.
+    fn encode(&self, kernel: Kernel, numbers: &[f32], energy: f64, out: &mut Vec<u8>) {
+        let (n, q) = (numbers.len(), u32::from(self.q));
+        let rms = (energy / n as f64).sqrt() as f32;
+        let inverse = if rms > 0.0 { 1.0 / rms } else { 0.0 };
+        let at = out.len();
+        out.resize(at + self.bound(n) + SLACK, 0);
+        let codes = at + SCALE_BYTES;
+        let (levels, thresholds) = (self.table(1.0), self.thresholds());
+        let mut decoded = [0.0; STRIP];
+        let mut product = 0.0;
+        for (i, numbers) in numbers.chunks(STRIP).enumerate() {
+            // A strip starts at a whole byte.
+            let packed = &mut out[codes + i * STRIP / 8 * q as usize..];
+            kernel.count_below(numbers, inverse, &thresholds, q, packed);
+            let decoded = &mut decoded[..numbers.len()];
+            kernel.look_up(packed, q, &levels, decoded);
+            product += kernel.sum_of_products(numbers, decoded);
+        }
+        let scale = if product > 0.0 { (energy / product) as f32 } else { 0.0 };
+        out[at..codes].copy_from_slice(&scale.to_le_bytes());
+        out.truncate(at + self.bound(n));
+    }
+
     fn scale(codes: &[u8]) -> Result<(f32, &[u8])> {
         let mut cursor = Cursor::new(codes);
         let scale = cursor.f32("scale of a group")?;
@@ -127,8 +151,10 @@ impl Coder for LloydMax {
         work: &'a mut Work,
         out: &'a mut Vec<u8>,
     ) -> impl Sink + 'a {
-        let numbers = work.whole.take(n);
-        Encoder { stage: *self, job, numbers, squares: [0.0; 16], at: 0, out }
+        Gather::new(job.kernel, work.whole.take(n), move |numbers, energy| {
+            self.encode(job.kernel, numbers, energy, out);
+            Ok(())
+        })
     }
 
     fn check(&self, n: usize, codes: &[u8]) -> Result<()> {
@@ -147,57 +173,6 @@ impl Coder for LloydMax {
         let (scale, codes) = Self::scale(codes)?;
         let q = u32::from(self.q);
         Ok(Decoder { q, job, table: self.table(scale), codes, n, at: 0, work })
-    }
-}
-
-/// Collects the numbers of a group: their RMS is known when the last one is there.
-struct Encoder<'a> {
-    stage: LloydMax,
-    job: &'a Job<'a>,
-    numbers: &'a mut [f32],
-    /// Sums of their squares, by their places modulo 16.
-    squares: [f64; 16],
-    at: usize,
-    out: &'a mut Vec<u8>,
-}
-
-impl Sink for Encoder<'_> {
-    fn unit(&self) -> usize {
-        RUN
-    }
-
-    fn put(&mut self, run: Run<'_>) -> Result<()> {
-        // A run starts at a multiple of 4,096 numbers.
-        self.job.kernel.add_products(&mut self.squares, run.values, run.values);
-        self.numbers[self.at..self.at + run.values.len()].copy_from_slice(run.values);
-        self.at += run.values.len();
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<()> {
-        let Self { stage, job, numbers, squares, out, .. } = self;
-        let (n, q) = (numbers.len(), u32::from(stage.q));
-        let energy: f64 = squares.iter().sum();
-        let rms = (energy / n as f64).sqrt() as f32;
-        let inverse = if rms > 0.0 { 1.0 / rms } else { 0.0 };
-        let at = out.len();
-        out.resize(at + stage.bound(n) + SLACK, 0);
-        let codes = at + SCALE_BYTES;
-        let (levels, thresholds) = (stage.table(1.0), stage.thresholds());
-        let mut decoded = [0.0; STRIP];
-        let mut product = 0.0;
-        for (i, numbers) in numbers.chunks(STRIP).enumerate() {
-            // A strip starts at a whole byte.
-            let packed = &mut out[codes + i * STRIP / 8 * q as usize..];
-            job.kernel.count_below(numbers, inverse, &thresholds, q, packed);
-            let decoded = &mut decoded[..numbers.len()];
-            job.kernel.look_up(packed, q, &levels, decoded);
-            product += job.kernel.sum_of_products(numbers, decoded);
-        }
-        let scale = if product > 0.0 { (energy / product) as f32 } else { 0.0 };
-        out[at..codes].copy_from_slice(&scale.to_le_bytes());
-        out.truncate(at + stage.bound(n));
-        Ok(())
     }
 }
 

@@ -256,7 +256,7 @@ impl Coder for Step {
     ) -> impl Sink + 'a {
         let Work { whole, run, bytes } = work;
         let k = run.take(n);
-        Gather::new(whole.take(n), move |numbers| {
+        Gather::new(job.kernel, whole.take(n), move |numbers, _| {
             self.encode(job, numbers, k, bytes, out);
             Ok(())
         })

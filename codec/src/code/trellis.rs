@@ -55,9 +55,15 @@ impl Trellis {
         self.rate.biased
     }
 
-    /// Appends the codes of all numbers of a group, whose place their values take.
-    fn encode(&self, kernel: Kernel, numbers: &mut [f32], words: &mut Vec<u8>, out: &mut Vec<u8>) {
-        let energy = kernel.sum_of_products(numbers, numbers);
+    /// Appends the codes of all numbers of a group, of this energy, whose place their values take.
+    fn encode(
+        &self,
+        kernel: Kernel,
+        numbers: &mut [f32],
+        energy: f64,
+        words: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) {
         let rms = (energy / numbers.len() as f64).sqrt();
         // Written so that NaN, of a group that will be refused, has no path, too.
         let path = match rms > 0.0 && rms.is_finite() {
@@ -268,8 +274,8 @@ impl Coder for Trellis {
         out: &'a mut Vec<u8>,
     ) -> impl Sink + 'a {
         let Work { whole, bytes, .. } = work;
-        Gather::new(whole.take(n), move |numbers| {
-            self.encode(job.kernel, numbers, bytes, out);
+        Gather::new(job.kernel, whole.take(n), move |numbers, energy| {
+            self.encode(job.kernel, numbers, energy, bytes, out);
             Ok(())
         })
     }
