@@ -46,6 +46,12 @@ struct Base {
 /// result, nor does the way clients are spread over aggregators whose [`save`](Self::save)d states
 /// are [`merge`](Self::merge)d.
 ///
+/// Sums are of values, and not of coefficients ([`fedpress::BasisSum`]), though that would undo one rotation
+/// where this undoes one for each client: the client enters the seeds of an update, so that no two
+/// rotate alike and their errors are independent even where their updates are not; what a client sends is
+/// refused by its values; and clients of submodels hold other coordinates each, which no rotation of the
+/// whole has.
+///
 /// ```
 /// use fedpress_fl::{Aggregator, AggregatorOptions, Broadcast, Choice, Download, Layout, Parameter, Received};
 /// use std::sync::Arc;
