@@ -31,7 +31,8 @@ pub fn run<R: Serialize>(
             Ok(report) if console.json => files.push(serde_json::to_value(report)?),
             Ok(_) => {}
             Err(error) => {
-                let error = error.context(input.display().to_string());
+                let (name, said) = (input.display().to_string(), format!("{error:#}"));
+                let error = if said.starts_with(&name) { error } else { error.context(name) };
                 match first {
                     None => first = Some(error),
                     Some(_) => console.error(&error),

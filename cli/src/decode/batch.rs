@@ -11,6 +11,8 @@ use crate::table::printable;
 
 /// Bytes of elements for each thread: what a group of f32 takes.
 const BYTES_PER_THREAD: u64 = 1 << 22;
+/// And for all of them.
+const MOST_BYTES: u64 = 1 << 26;
 
 impl Job<'_> {
     /// The next tensors of a stream, which are these, into a sink: those that are small several at a time.
@@ -38,7 +40,7 @@ impl Job<'_> {
     /// How many of these fit into the memory that is taken for them.
     fn n_together(&self, infos: &[TensorInfo]) -> usize {
         let threads = self.options.threads as u64;
-        let mut left = (threads * BYTES_PER_THREAD).min(self.options.memory / 4);
+        let mut left = (threads * BYTES_PER_THREAD).min(MOST_BYTES).min(self.options.memory / 4);
         let fits = |info: &&TensorInfo| {
             let rest = byte_len(info.dtype, &info.shape).and_then(|n| left.checked_sub(n));
             left = rest.unwrap_or(0);

@@ -323,7 +323,13 @@ fn open_info_of(meta: &TensorMeta) -> TensorInfo {
 fn default_destination(input: &Input, asked: Option<Format>) -> Result<Destination> {
     let Input::Path(path) = input else { return Ok(Destination::Stdout) };
     if path.extension().is_none_or(|e| e != "fp") {
-        let message = format!("{} does not end in .fp; give -o FILE", path.display());
+        let place = path.display();
+        let message = match Format::from_path(path) {
+            Some(format) => {
+                format!("{place} is {format} by its name; decode reads streams, which encode makes")
+            }
+            None => format!("{place} does not end in .fp; give -o FILE"),
+        };
         Err(Usage::new(message))?;
     }
     let stem = path.with_extension("");

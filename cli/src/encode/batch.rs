@@ -22,8 +22,9 @@ impl Batch {
     pub fn new(options: &EncodeOptions) -> Self {
         let threads = options.threads;
         let group = size_of::<f32>() << options.group_log2;
-        let enough = if threads > 1 { threads * group } else { 0 };
-        Self { enough, data: Vec::new(), waiting: Vec::new() }
+        let enough = if threads > 1 { (threads * group).min(MOST_BYTES) } else { 0 };
+        // The last one that is added is smaller than all that is enough.
+        Self { enough, data: Vec::with_capacity(2 * enough), waiting: Vec::new() }
     }
 
     /// Whether a tensor is so small that it waits: one that has a group for each thread does not.
@@ -57,5 +58,7 @@ impl Batch {
     }
 }
 
+/// Bytes that are enough for any number of threads.
+const MOST_BYTES: usize = 1 << 26;
 /// Tensors that are enough whatever their sizes: what they are called takes memory, too.
 const MOST: usize = 1 << 14;

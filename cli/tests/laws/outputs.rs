@@ -227,6 +227,10 @@ fn several_files_are_encoded_and_decoded_each_to_its_own_name() {
         room.files(),
         [&["b.safetensors"], &streams[..1], &["model.safetensors"], &streams[1..]].concat()
     );
+    let refused = room.run("decode model.safetensors b.safetensors");
+    assert_eq!(code(&refused), 2);
+    let line = "model.safetensors is safetensors by its name; decode reads streams";
+    assert_eq!(said(&refused).matches(line).count(), 1, "{}", said(&refused));
     let report = room.json("encode model.safetensors b.safetensors -f -s careful");
     assert_eq!(report["files"].as_array().unwrap().len(), 2);
     assert_eq!(report["files"][1]["output"], "b.safetensors.fp");
