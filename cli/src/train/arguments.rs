@@ -104,10 +104,12 @@ struct Settings {
     /// Seed of everything random, in place of those of CONFIG
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// How the model, or the logits, are encoded for the clients; none sends raw f32
+    /// How the model, or the logits, are encoded for the clients; none sends raw f32 [default without
+    /// CONFIG: hadamard|q=4|zstd, or identity|q=16,nearest for logits]
     #[arg(long, value_name = "SPEC")]
     down: Option<String>,
-    /// How updates, or features, are encoded for the server
+    /// How updates, or features, are encoded for the server [default without CONFIG: hadamard|q=2|zstd,
+    /// or identity|q=4,nearest|zstd for features]
     #[arg(long, value_name = "SPEC")]
     up: Option<String>,
     /// Fraction of the units of each layer that a client gets (Federated Dropout); 1 is the full
@@ -119,7 +121,31 @@ struct Settings {
     learning_rate: Option<f64>,
 }
 
+/// What a training gets of which neither a file nor the command line says how it is encoded.
+fn compressed(algorithm: Algorithm) -> TrainConfig {
+    let settings = TrainConfig::of(algorithm);
+    match algorithm {
+        Algorithm::FedAvg => {
+            let (down, up) = ("hadamard|q=4|zstd".into(), "hadamard|q=2|zstd".into());
+            TrainConfig { down, up, ..settings }
+        }
+        // Features and logits are compressed as it is.
+        Algorithm::FedGkt => settings,
+    }
+}
+
 impl Arguments {
+    /// How to compare, where the command line left open how messages are encoded.
+    pub fn remark(&self, grid: &Grid) -> Option<String> {
+        let left_open = self.settings.down.is_none() && self.settings.up.is_none();
+        let run = grid.runs.first().filter(|_| left_open && self.config.is_none() && !self.demo)?;
+        let (down, up) = (&run.config.down, &run.config.up);
+        Some(format!(
+            "compressed both ways: --down '{down}' --up '{up}'; to compare, run it again with \
+             --down none --up none and another --out"
+        ))
+    }
+
     /// The trainings asked for.
     pub fn grid(&self) -> Result<Grid> {
         let algorithm = self.algorithm.unwrap_or_default().into();
@@ -131,7 +157,7 @@ impl Arguments {
             }
             (None, true) if algorithm == Algorithm::FedGkt => Grid::from_toml(DEMO_GKT)?,
             (None, true) => Grid::from_toml(DEMO)?,
-            (None, false) => Grid::single("run", TrainConfig::of(algorithm)),
+            (None, false) => Grid::single("run", compressed(algorithm)),
         };
         if let Some(seed) = self.settings.seed {
             grid = grid.with_seed(seed);

@@ -30,6 +30,9 @@ const SAVE_EVERY: Duration = Duration::from_secs(30);
 /// Runs the command.
 pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
     let grid = args.grid()?;
+    if let Some(remark) = args.remark(&grid) {
+        console.note(&remark);
+    }
     let device = device(&args.device).map_err(|e| Usage::new(e.to_string()))?;
     let out = args.folder()?;
     let stop = interrupt::finish_first();

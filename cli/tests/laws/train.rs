@@ -285,3 +285,21 @@ fn an_interrupt_saves() {
     room.ok(&format!("train small.toml --out out --resume --rounds {}", rounds + 1));
     assert_eq!(log(&room, "out").len(), rounds + 1);
 }
+
+#[test]
+fn train_compresses_unless_told_otherwise_and_says_how_to_compare() {
+    let room = Room::new();
+    let line = "train --dataset demo --clients 4 --clients-per-round 2 --rounds 1";
+    let output = room.run(&format!("{line} --out a"));
+    assert_eq!(code(&output), 0, "{}", said(&output));
+    assert!(said(&output).contains("--down none --up none"), "{}", said(&output));
+    let raw = room.run(&format!("{line} --down none --up none --out b"));
+    assert!(!said(&raw).contains("to compare"), "{}", said(&raw));
+    let bytes = |folder: &str| {
+        let log = String::from_utf8(room.read(&format!("{folder}/run/log.jsonl"))).unwrap();
+        let record: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+        [&record["bytes_down"], &record["bytes_up"]].map(|n| n.as_u64().unwrap())
+    };
+    let ([down, up], [raw_down, raw_up]) = (bytes("a"), bytes("b"));
+    assert!(4 * down < raw_down && 6 * up < raw_up, "{down} {up} {raw_down} {raw_up}");
+}
