@@ -81,9 +81,8 @@ impl Report {
             }
             None => "nothing was lossy".to_owned(),
         };
-        let smaller = PRESETS.iter().find(|preset| preset.name == "small");
         let next = PRESETS.iter().skip_while(|preset| preset.name != DEFAULT).nth(1);
-        let smaller = smaller.or(next).map_or(DEFAULT, |preset| preset.name);
+        let smaller = next.map_or(DEFAULT, |preset| preset.name);
         format!(
             "no --spec: preset {DEFAULT} ({}), {cost}; smaller: --spec {smaller}; estimate compares",
             self.spec
