@@ -152,7 +152,10 @@ more exact for one client and BIASED: in the average of many clients its errors 
 cancelling, so it is for what is sent once (features, a model), not for updates
   lm=Q                         Q bits per value, 1 to 8, for use behind rotation
   step=R[,biased]              R bits per value, 0.05 to 12, for values as they are (identity); \
-biased: zeros stay zeros, the least error for one client
+biased: zeros stay zeros, the least error for one client. Of feature maps and fields, whose shape \
+says which values stand side by side, each is coded in the light of those before it
+  max-error=E                  no value is further than E from the original, as in max-error=0.001, \
+for measurements and simulations; what floats cannot meet, NaN and infinity come back bit by bit
   trellis=R[,biased]           R bits per value, 0.1 to 12, for use behind rotation; biased: the \
 least error for one client, but not right in the average of many
   shuffle                      order bytes by significance, for lossless pipelines

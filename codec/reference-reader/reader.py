@@ -37,10 +37,12 @@ BITS = dict(DTYPES.values())
 LARGEST = {"F32": np.float32(float.fromhex("0x1.fffffep127")), "F16": np.float32(65504),
            "BF16": np.float32(float.fromhex("0x1.fep127"))}    # finite ones of the lossy types
 HADAMARD, KASHIN, ROTATION, SUBSAMPLE = 0x01, 0x02, 0x03, 0x10
-UNIFORM, LLOYD_MAX, STEP, TRELLIS, SHUFFLE, ZSTD = 0x20, 0x21, 0x22, 0x23, 0x30, 0x31
+UNIFORM, LLOYD_MAX, STEP, TRELLIS, MAX_ERROR = 0x20, 0x21, 0x22, 0x23, 0x24
+SHUFFLE, ZSTD = 0x30, 0x31
 STAGES = {HADAMARD: [("B", 8, 15)],                            # 5; parameters: code, least, most
           KASHIN: [("B", 8, 15), ("B", 0, 1), ("f", 1, 2)],
           ROTATION: [("B", 2, 3)], LLOYD_MAX: [("B", 1, 8)],
+          MAX_ERROR: [("d", 1e-45, 1e38)],
           STEP: [("H", 50, 12000), ("B", 0, 1)], TRELLIS: [("H", 100, 12000), ("B", 0, 1)],
           SUBSAMPLE: [("f", 2.0 ** -149, 1)],                  # from the least f32 above 0
           UNIFORM: [("B", 1, 16), ("B", 0, 1), ("B", 8, 21)], SHUFFLE: [], ZSTD: [("b", -7, 22)]}
@@ -221,9 +223,9 @@ def lanes_for(coded):
     return 1 << min(6, max(1, coded // 4096).bit_length() - 1)
 
 
-def symbols(codes, coded, bits, table_of, slots, then):
+def symbols(codes, coded, bits, table_of, slots, then, lanes=None):
     """7.5: for each integer its table and its token, to `then`; x is what that returns."""
-    lanes = lanes_for(coded)
+    lanes = lanes or lanes_for(coded)
     require(len(codes) >= 4 * lanes, "States of rANS are missing.")
     states, at = list(struct.unpack_from(f"<{lanes}I", codes)), 4 * lanes
     require(min(states) >= 1 << 16, "A state of rANS is below 2^16.")
@@ -299,14 +301,78 @@ def multiples(codes, classes, coded):
     require(max(of) < classes, "A block is of no class.")
 
     def then(i, table, token):
-        if token < 31:
-            return token - 15
-        require(token < 175, "A token that may not occur.")
-        o, q = 4 + (token - 31) // 8, (token - 31) // 2 % 4
-        m = (4 + q << o - 2) + bits.take(o - 2)
-        return -m if token % 2 == 0 else m
+        return integer(token, bits)
 
     return symbols(codes, coded, bits, lambda i: of[i // 256], tables, then)
+
+
+def integer(token, bits):
+    """7.6: the integer of a token and its rest."""
+    if token < 31:
+        return token - 15
+    require(token < 175, "A token that may not occur.")
+    o, q = 4 + (token - 31) // 8, (token - 31) // 2 % 4
+    m = (4 + q << o - 2) + bits.take(o - 2)
+    return -m if token % 2 == 0 else m
+
+
+def varint_at(codes, at):
+    """2: a varint in the middle of codes, and where it ends."""
+    value = shift = 0
+    while True:
+        require(at < len(codes) and shift < 64, "A varint of the neighbours does not end.")
+        byte, at = codes[at], at + 1
+        value, shift = value | (byte & 0x7F) << shift, shift + 7
+        if byte < 0x80:
+            require((byte or shift == 7) and value <= M64, "A varint is too long.")
+            return value, at
+
+
+def among_neighbours(codes, coded):
+    """7.7, behind C: the k of K coefficients."""
+    require(len(codes) >= 1 and 1 << codes[0] <= lanes_for(coded), "Too many lanes.")
+    lanes = 1 << codes[0]
+    across, at = varint_at(codes, 1)
+    down, at = varint_at(codes, at)
+    require(1 <= across < down <= 1 << 20, "A distance is out of range.")
+    require(len(codes) >= at + 6, "Weights or parts are missing.")
+    weights = [np.float32(weight) for weight in struct.unpack_from("4b", codes, at)]
+    halvings, count = codes[at + 4:at + 6]
+    edges, codes = list(codes[at + 6:at + 6 + count]), codes[at + 6 + count:]
+    valid = halvings <= 3 and count <= 7 and len(edges) == count
+    valid = valid and edges == sorted(set(edges)) and all(1 <= edge <= 48 for edge in edges)
+    tables = (8 >> halvings) * (count + 1)
+    require(valid and tables <= 32, "Parts or edges are reserved.")
+    bits, whole, zero = Bits(codes), coded // lanes * lanes, np.float32(0)
+    slots = [travelled(bits) for _ in range(tables)]
+    k, state = np.zeros(coded, np.float32), {}
+
+    def table_of(i):
+        def at(distance):
+            return k[i - distance * lanes] if distance * lanes <= i < whole else zero
+        left, up, corner, other = at(across), at(down), at(down + across), at(down - across)
+        terms = [w * n for w, n in zip(weights, (left, up, corner, other))]
+        total = ((terms[0] + terms[1]) + terms[2]) + terms[3]
+        total = max(total, np.float32(32) * min(left, up, other))
+        total = min(total, np.float32(32) * max(left, up, other))
+        size = abs(total)
+        m = np.rint(size / np.float32(32))
+        part = sum(edge <= size for edge in (1, 10, 16, 32, 48, 80))
+        part += int(size >= 80 and np.float32(32) * m < size)
+        differ = (abs(left - corner) + abs(up - corner)) + abs(up - other)
+        octave = int(math.frexp(differ)[1]) - 1 if differ else 0
+        level = 1 + 2 * octave + int(differ >= 1.5 * 2 ** octave) if differ else 0
+        state["m"], state["sign"] = m, -1 if total < 0 else 1
+        return (part >> halvings) * (count + 1) + sum(edge <= level for edge in edges)
+
+    def then(i, table, token):
+        k[i] = state["sign"] * (state["m"] + np.float32(integer(token, bits))) + zero
+        return k[i]
+
+    symbols(codes, coded, bits, table_of, slots, then, lanes)
+    require(np.max(np.abs(k)) < 1 << 21, "A multiple beside its neighbours is 2^21 or more.")
+    k[:whole] = k[:whole].reshape(-1, lanes).T.reshape(-1)
+    return k
 
 
 def step_coefficients(p, nearest, coded, key):
@@ -322,7 +388,7 @@ def step_coefficients(p, nearest, coded, key):
     else:
         require(len(p) >= 7, "Shifts or classes are missing.")
         one, more = (np.float32(shift / 256) for shift in struct.unpack_from("bb", p, 4))
-        k = multiples(p[7:], p[6], coded)
+        k = multiples(p[7:], p[6], coded) if p[6] else among_neighbours(p[7:], coded)
         largest = np.max(np.abs(k))
         valid = largest < 1 << 22 and (largest + np.float32(1)) * np.float32(size) <= 2.0 ** 80
         require(valid, "A coefficient is above 2^80.")
@@ -371,8 +437,9 @@ def code_numbers(packed, coded, q):
 
 def coded_coefficients(pipeline, p, coded, dither):
     """7, from what stands behind the exponent."""
-    if STEP in pipeline:
-        return step_coefficients(p, pipeline[STEP][1], coded, dither)
+    if STEP in pipeline or MAX_ERROR in pipeline:
+        nearest = MAX_ERROR in pipeline or pipeline[STEP][1]
+        return step_coefficients(p, nearest, coded, dither)
     bound = np.float32(2.0 ** 80)
     if LLOYD_MAX in pipeline:
         q, scale = pipeline[LLOYD_MAX][0], np.frombuffer(p, "<f4", 1)
@@ -431,7 +498,7 @@ class Tensor:
             return total, some, coded, 5 + (coded * pipeline[LLOYD_MAX][0] + 7) // 8
         if TRELLIS in pipeline:
             return total, some, coded, range(5, 7 + 4 * lanes_for(coded) + 4 * coded + 1)
-        if STEP in pipeline:
+        if STEP in pipeline or MAX_ERROR in pipeline:
             most = 8 + 4 * lanes_for(coded) + 3600 + (coded + 255) // 256 + 5 * coded
             return total, some, coded, range(5, most + 1)
         if UNIFORM not in pipeline:
@@ -592,6 +659,8 @@ class Records:
             require(dtype in LARGEST or dtype not in BITS, f"A lossy pipeline on {dtype}.")
             require(SHUFFLE not in stages, "A lossy pipeline has a shuffle.")
             require(not stages.keys() >= {ROTATION, SUBSAMPLE}, "A rotation is subsampled.")
+            alone = MAX_ERROR not in stages or min(stages) == MAX_ERROR
+            require(alone, "A bound of the error behind a transform or subsampling.")
         return stages
 
     def tensor(self, taken, listed):

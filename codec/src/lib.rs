@@ -122,7 +122,7 @@ mod write;
 
 pub use as_tensor::{AsTensor, Element, NamedTensor};
 pub use basis::{Hadamard, Kashin, Rotation as GroupRotation};
-pub use code::{LloydMax, Uniform};
+pub use code::{LloydMax, MaxError, Uniform};
 pub use compare::Comparison;
 pub use decode::{ChunkDecoder, DecodeOptions, Decoder, EncodedChunk, Event};
 pub use device::Device;

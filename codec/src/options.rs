@@ -12,7 +12,8 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum NonFinite {
-    /// An error that names tensor and index.
+    /// An error that names tensor and index; but `max-error` sends such groups losslessly, which is within
+    /// any bound.
     #[default]
     Refuse,
     /// Send the groups that hold them losslessly.
@@ -137,7 +138,9 @@ impl EncodeOptions {
         name_hash: u64,
         key: Option<u64>,
     ) -> TensorMeta {
-        let falls_back = self.smaller || self.non_finite == NonFinite::Lossless;
+        // What no lossy pipeline may code, or none should, has somewhere to go.
+        let must = self.non_finite == NonFinite::Lossless || spec.max_error().is_some();
+        let falls_back = self.smaller || must;
         let is_seeded = spec.is_seeded();
         let fallback = (spec.is_lossy() && falls_back).then(Spec::lossless);
         TensorMeta {

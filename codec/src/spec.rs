@@ -1,7 +1,7 @@
 //! The pipeline as the user writes it: stages joined by `|`.
 
 use crate::basis::{Basis, Hadamard, Identity, Kashin, Rotation};
-use crate::code::{LloydMax, Quantizer, Raw, Step, Trellis, Uniform};
+use crate::code::{LloydMax, MaxError, Quantizer, Raw, Step, Trellis, Uniform};
 use crate::entropy::Lossless;
 use crate::select::Subsample;
 use crate::stage::{Entry, Options, Stage, get, put};
@@ -24,7 +24,8 @@ use std::str::FromStr;
 /// | `subsample=S` | keep the fraction S of the coefficients, chosen by the seed |
 /// | `q=Q[,nearest,block=4096]` | Q bits a coefficient, 1 to 16: 2^Q levels between the smallest and the largest of a block; stochastic rounding, or to the nearest level |
 /// | `lm=Q` | Q bits a coefficient, 1 to 8: the 2^Q levels that suit Gaussian numbers, one scale a group; unbiased behind `rotation` |
-/// | `step=R[,biased]` | R bits a coefficient, .05 to 12 in steps of .001: multiples of one step with subtractive dither and entropy coding, for values with heavy tails or many zeros, as they are; `biased`: to the nearest, zeros stay zeros |
+/// | `step=R[,biased]` | R bits a coefficient, .05 to 12 in steps of .001: multiples of one step with subtractive dither and entropy coding, for values with heavy tails or many zeros, as they are, and for feature maps, of which each value tells of those beside it; `biased`: to the nearest, zeros stay zeros |
+/// | `max-error=E` | every value within E of the original, a decimal number such as .001; of values as they are. Groups in which floats are too far apart for that go without loss, as do those that hold NaN or infinity |
 /// | `trellis=R[,biased]` | R bits a coefficient, .1 to 12 in steps of .001: trellis-coded quantization with entropy coding, for Gaussian numbers, one scale a group; unbiased behind `rotation`, unless `biased` asks for the least error |
 /// | `shuffle` | transpose the bytes of elements (only without `q`) |
 /// | `zstd[=1]` | zstd level -7 to 22, for each chunk that gets smaller by it |
@@ -133,6 +134,12 @@ impl Spec {
                 "a rotation of whole groups takes no subsampling: fewer bits lose less",
             ));
         }
+        let as_they_are = self.basis == Basis::default() && self.subsample.is_none();
+        if self.max_error().is_some() && !as_they_are {
+            return Err(Error::invalid(
+                "max-error bounds the error of values as they are: it takes no transform and no subsampling",
+            ));
+        }
         Ok(self)
     }
 
@@ -155,6 +162,17 @@ impl Spec {
         mixed && !self.basis.is_biased() && !self.quantizer.is_biased() && other
     }
 
+    /// The most that a decoded value may be away from the original, where the pipeline promises that.
+    ///
+    /// ```
+    /// let spec: fedpress::Spec = "max-error=0.001".parse()?;
+    /// assert_eq!(spec.max_error(), Some(0.001));
+    /// # Ok::<(), fedpress::Error>(())
+    /// ```
+    pub fn max_error(&self) -> Option<f64> {
+        self.quantizer.max_error()
+    }
+
     /// The same, and another pipeline that groups may take instead, where they are expected to have the
     /// smaller error by it. Both are lossy, and there are no more than two.
     ///
@@ -170,6 +188,11 @@ impl Spec {
         let single = self.or.is_none() && other.or.is_none();
         if !(single && self.is_lossy() && other.is_lossy()) {
             return Err(Error::invalid(format!("{self} or {other}: expected two lossy pipelines")));
+        }
+        if self.max_error().is_some() || other.max_error().is_some() {
+            return Err(Error::invalid(format!(
+                "{self} or {other}: a bound of the error holds for all groups or for none"
+            )));
         }
         Ok(Self { or: Some(Box::new(other)), ..self })
     }
@@ -197,6 +220,7 @@ impl Spec {
             Quantizer::LloydMax(stage) => stages.lloyd_max = Some(*stage),
             Quantizer::Step(stage) => stages.step = Some(*stage),
             Quantizer::Trellis(stage) => stages.trellis = Some(*stage),
+            Quantizer::MaxError(stage) => stages.max_error = Some(*stage),
         }
         stages
     }
@@ -345,6 +369,8 @@ pub struct Stages {
     pub step: Option<Step>,
     /// The trellis-coded quantizer.
     pub trellis: Option<Trellis>,
+    /// A bound of every error.
+    pub max_error: Option<MaxError>,
     /// Whether bytes of elements are sorted by significance.
     pub shuffle: bool,
     /// The level of zstd.

@@ -97,6 +97,37 @@ fn heavy_tail(name: &'static str, spec: &'static str) -> Case {
     case
 }
 
+/// Triangular waves across a grid, cut off below zero, and a little noise: neighbours tell of each other. The
+/// last two dimensions are the sides.
+fn grid(name: &'static str, dtype: DType, shape: &[u64], spec: &'static str) -> Case {
+    let n = shape.iter().product::<u64>();
+    let noise = values(8, n as usize);
+    let (width, height) = (shape[shape.len() - 1], shape[shape.len() - 2]);
+    let value = |i: u64| {
+        let (x, y, plane) = (i % width, i / width % height, i / width / height);
+        let wave = |at: u64, period: u64| (at % period).abs_diff(period / 2) as f32;
+        let sum = wave(3 * x + 2 * y + 11 * plane, 64) - wave(5 * y + x + plane, 90) + 4.0;
+        (sum / 8.0 + 0.25 * noise[i as usize]).max(0.0)
+    };
+    let x: Vec<f32> = (0..n).map(value).collect();
+    let data = match dtype {
+        DType::BF16 => x.iter().flat_map(|v| ((v.to_bits() >> 16) as u16).to_le_bytes()).collect(),
+        _ => f32_bytes(&x),
+    };
+    let tensors = vec![(TensorDesc::new("grid", dtype, shape), spec, data)];
+    Case { group_log2: 17, ..Case::new(name, tensors) }
+}
+
+/// Groups that are met, that hold NaN, and whose floats are further apart than the bound.
+fn bounded() -> Case {
+    let mut case = f32_case("max_error_fallback", "max-error=0.03125", 3 * 4096 + 50);
+    let mut x = values(9, 3 * 4096 + 50);
+    x[4096 + 77] = f32::NAN;
+    x[2 * 4096 + 5] = 3e9;
+    case.tensors[0].2 = f32_bytes(&x);
+    case
+}
+
 /// Values whose magnitude or range leaves what f32 sums can hold.
 fn extreme_case(name: &'static str, spec: &'static str, scale: f32) -> Case {
     let mut case = f32_case(name, spec, 1500);
@@ -252,6 +283,14 @@ fn cases() -> Vec<Case> {
         heavy_tail("step_large_multiples", "identity|step=8"),
         heavy_tail("step_large_multiples_nearest", "identity|step=5,biased"),
         extreme_case("step_zeros", "identity|step=2", 0.0),
+        grid("step_neighbours", DType::F32, &[5, 40, 48], "identity|step=1,biased"),
+        grid("step_neighbours_dithered", DType::F32, &[2, 31, 37], "identity|step=2"),
+        grid("step_neighbours_lanes", DType::BF16, &[9, 80, 96], "identity|step=0.5,biased"),
+        grid("max_error", DType::F32, &[2, 40, 48], "max-error=0.01"),
+        grid("max_error_bf16", DType::BF16, &[60, 32], "max-error=0.125"),
+        f32_case("max_error_plain", "max-error=0.001", 2000),
+        extreme_case("max_error_zeros", "max-error=0.001", 1e-6),
+        bounded(),
         extreme_case("step_huge", "identity|step=2", 1.7e38),
         halves("step_f16", DType::F16, "identity|step=3"),
         f32_case("trellis_one_lane", "rotation|trellis=2", 5000),

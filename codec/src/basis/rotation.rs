@@ -359,7 +359,13 @@ mod tests {
                 window_signs: keys,
                 ..crate::group::TensorKeys::none()
             };
-            let job = Job { kernel: Kernel::new(Simd::Auto), keys: &keys, group: 0 };
+            let job = Job {
+                kernel: Kernel::new(Simd::Auto),
+                keys: &keys,
+                group: 0,
+                shape: &[],
+                dtype: crate::DType::F32,
+            };
             let mixing = Mixing::new(&job, n);
             let matrix: Vec<f32> = (0..n).map(|i| i as f32).collect();
             let (mut found, mut back) = (Vec::new(), vec![-1.0; n]);

@@ -4,6 +4,9 @@ mod bits;
 mod classes;
 mod frequencies;
 mod lloyd_max;
+mod max_error;
+mod neighbours;
+mod neighbours_setting;
 mod pack;
 mod rate;
 mod raw;
@@ -14,6 +17,8 @@ mod trellis_setting;
 mod uniform;
 
 pub use lloyd_max::LloydMax;
+pub use max_error::MaxError;
+pub(crate) use neighbours_setting::Work as Compared;
 pub(crate) use pack::packed_len;
 pub use raw::Raw;
 pub use step::Step;
@@ -29,7 +34,7 @@ use std::ops::RangeInclusive;
 
 registry! {
     /// How coefficients become codes.
-    code::Quantizer by with_coder { Raw, Uniform, LloydMax, Step, Trellis } $
+    code::Quantizer by with_coder { Raw, Uniform, LloydMax, Step, Trellis, MaxError } $
 }
 
 /// A quantizer as something that numbers flow through.
@@ -62,6 +67,12 @@ pub(crate) trait Coder: Stage {
 
     /// Asks for another of its [rates](Self::rates).
     fn set_rate(&mut self, _: u16) {}
+
+    /// The most that a decoded value may be away from the original, where that is promised. The encoder of
+    /// groups holds what comes out against it.
+    fn max_error(&self) -> Option<f64> {
+        None
+    }
 
     /// Appends the codes of `n` coefficients.
     fn encoder<'a>(
@@ -124,6 +135,11 @@ impl Quantizer {
     /// See [`Coder::is_unbiased_if_mixed`].
     pub(crate) fn is_unbiased_if_mixed(&self) -> bool {
         with_coder!(self, coder => coder.is_unbiased_if_mixed())
+    }
+
+    /// See [`Coder::max_error`].
+    pub(crate) fn max_error(&self) -> Option<f64> {
+        with_coder!(self, coder => coder.max_error())
     }
 
     /// See [`Coder::bits`].

@@ -12,9 +12,10 @@
 use super::bits::{Reader, Rests, Writer};
 use super::classes::{Counts, TOKENS, Weights};
 use super::frequencies::{put_slots, put_starts};
+use super::neighbours_setting::{Found, Search};
 use super::rate::Rate;
-use super::step_setting::{self, Plan};
-use super::{Coder, Numbers, check_most, lanes};
+use super::step_setting::{self, Plan, most_bits};
+use super::{Coder, Numbers, check_most, lanes, neighbours};
 use crate::flow::{Gather, Held, Sink, Source};
 use crate::group::exponent::LARGEST;
 use crate::group::{Job, Work};
@@ -34,7 +35,7 @@ pub struct Step {
 }
 
 /// Bytes of the size of a step; codes of zeros are no more than that.
-const SIZE_BYTES: usize = 4;
+pub(super) const SIZE_BYTES: usize = 4;
 /// Bytes before the states: the size, two shifts, the number of classes.
 const HEAD: usize = SIZE_BYTES + 3;
 /// Most classes.
@@ -49,8 +50,15 @@ const TABLE_BYTES: usize = 300;
 const ROOM: usize = 32;
 /// In thousandths of a bit.
 const RATES: RangeInclusive<u16> = 50..=12_000;
-/// Parts of a step that shifts are counted in.
-const SHIFT: f32 = 1.0 / 256.0;
+
+impl Rounding {
+    /// To the nearest multiple, or the one below where that is hardly further away; decoded nearer to zero by
+    /// shifts in 256 parts of a step.
+    pub(super) fn nearest(shifts: [i8; 2]) -> Self {
+        let shifts = shifts.map(|shift| f32::from(shift) / 256.0);
+        Self::Nearest { dead: step_setting::DEAD, shifts }
+    }
+}
 
 impl Step {
     /// Bits a value, but for the headers of the stream and of a group and for one table: 20 to 50 bytes.
@@ -63,40 +71,92 @@ impl Step {
         self.rate.biased
     }
 
-    /// Appends the codes of all numbers of a group; `k` has room for as many.
-    fn encode(
-        &self,
-        job: &Job<'_>,
-        numbers: &[f32],
-        k: &mut [f32],
-        words: &mut Vec<u8>,
-        out: &mut Vec<u8>,
-    ) {
-        let rounding = self.rounding(job, [0; 2]);
-        let plan = Plan::of(job.kernel, numbers, rounding, self.rate.thousandths);
-        let Some(plan) = plan else { return out.extend([0; SIZE_BYTES]) };
-        job.kernel.divide(numbers, 0, 1.0 / plan.size, rounding, k);
-        let mut counts = vec![[0; TOKENS]; plan.n_classes];
-        for (block, class) in k.chunks(CLASS_BLOCK).zip(&plan.classes) {
-            step_setting::count(block, &mut counts[usize::from(*class)]);
-        }
-        let (classes, counts) = step_setting::fewer(plan.classes, counts);
-        let shifts = match self.rate.biased {
-            true => step_setting::shifts(numbers, plan.size, k),
-            false => [0; 2],
-        };
-        let head = Head { size: plan.size, shifts, classes: counts.len() as u8 };
-        put_multiples(job.kernel, k, head, (&classes, &counts), words, out);
-    }
-
     /// How it rounds the numbers of a group.
     fn rounding(&self, job: &Job<'_>, shifts: [i8; 2]) -> Rounding {
         match self.rate.biased {
-            true => Rounding::Nearest {
-                dead: step_setting::DEAD,
-                shifts: shifts.map(|shift| f32::from(shift) * SHIFT),
-            },
+            true => Rounding::nearest(shifts),
             false => Rounding::Dithered(job.keys.dither.block(job.group, 0)),
+        }
+    }
+}
+
+/// The numbers of a group, where multiples of them go, and other buffers.
+pub(super) struct Group<'a> {
+    pub(super) numbers: &'a [f32],
+    pub(super) k: &'a mut [f32],
+    pub(super) bytes: &'a mut Vec<u8>,
+    pub(super) compared: &'a mut super::neighbours_setting::Work,
+}
+
+/// How the multiples of a group are coded: the step, and the tables.
+pub(super) enum Way<'a> {
+    Classes(Plan),
+    Neighbours(Box<Search<'a>>, Found),
+}
+
+impl<'a> Way<'a> {
+    /// The one that is expected to take fewer bits at the step of `plan`; with `most` bits, the one that has
+    /// the smaller step.
+    pub(super) fn of(
+        job: &Job<'_>,
+        numbers: &'a [f32],
+        rounding: Rounding,
+        plan: Plan,
+        most: Option<i64>,
+    ) -> Self {
+        let tells = (job.kernel, job.shape);
+        match Search::find(tells, numbers, rounding, (plan.size, plan.bits), most) {
+            Some((search, found)) => Self::Neighbours(Box::new(search), found),
+            None => Self::Classes(plan),
+        }
+    }
+
+    pub(super) fn size(&self) -> f32 {
+        match self {
+            Self::Classes(plan) => plan.size,
+            Self::Neighbours(_, found) => found.size,
+        }
+    }
+}
+
+/// Appends the codes of the multiples of all numbers of a group, decoded nearer to zero where `shifted`.
+pub(super) fn put_group(
+    kernel: Kernel,
+    group: Group<'_>,
+    (rounding, shifted): (Rounding, bool),
+    way: Way<'_>,
+    out: &mut Vec<u8>,
+) {
+    let Group { numbers, k, bytes, compared } = group;
+    let shifts = |size: f32, k: &[f32]| match shifted {
+        true => step_setting::shifts(numbers, size, k),
+        false => [0; 2],
+    };
+    let mut size = way.size();
+    kernel.divide(numbers, 0, 1.0 / size, rounding, k);
+    match way {
+        Way::Classes(plan) => {
+            let mut counts = vec![[0; TOKENS]; plan.n_classes];
+            for (block, class) in k.chunks(CLASS_BLOCK).zip(&plan.classes) {
+                step_setting::count(block, &mut counts[usize::from(*class)]);
+            }
+            let (classes, counts) = step_setting::fewer(plan.classes, counts);
+            let head = Head { size, shifts: shifts(size, k), classes: counts.len() as u8 };
+            put_multiples(kernel, k, head, (&classes, &counts), bytes, out);
+        }
+        Way::Neighbours(mut search, Found { neighbours, .. }) => {
+            let mut head = Head { size, shifts: shifts(size, k), classes: 0 };
+            let mut shared = compared.compare(kernel, k, neighbours);
+            // A sample that was off is a better one the second time.
+            for _ in 0..2 {
+                let Some(corrected) = search.corrected(size, shared.bits) else { break };
+                size = corrected;
+                kernel.divide(numbers, 0, 1.0 / size, rounding, k);
+                head = Head { size, shifts: shifts(size, k), classes: 0 };
+                shared = compared.compare(kernel, k, neighbours);
+            }
+            head.write_to(out);
+            compared.put(kernel, k, (neighbours, shared), bytes, out);
         }
     }
 }
@@ -106,6 +166,7 @@ impl Step {
 struct Head {
     size: f32,
     shifts: [i8; 2],
+    /// None where tables follow from neighbours.
     classes: u8,
 }
 
@@ -130,9 +191,9 @@ impl Head {
         }
         let shifts = [cursor.u8("shift")? as i8, cursor.u8("shift")? as i8];
         let classes = cursor.u8("number of classes")?;
-        if !(1..=CLASSES as u8).contains(&classes) {
+        if classes > CLASSES as u8 {
             return Err(Error::corrupt(format!(
-                "number of classes: expected 1 to {CLASSES}, found {classes}"
+                "number of classes: expected up to {CLASSES}, found {classes}"
             )));
         }
         Ok((Some(Self { size, shifts, classes }), cursor.rest()))
@@ -175,8 +236,8 @@ fn put_multiples(
     bits.finish(out);
 }
 
-/// The multiples that codes stand for.
-fn get_multiples(
+/// The multiples that codes stand for, by the classes of blocks.
+fn get_by_classes(
     kernel: Kernel,
     head: Head,
     codes: &[u8],
@@ -205,19 +266,49 @@ fn get_multiples(
     let mut rests = Rests { bits };
     let lanes = lanes(out.len());
     let end = kernel.decode_multiples(&slots, &classes, lanes, bytes, &mut rests, out);
-    rests.bits.finish(end.ok_or_else(corrupt)?)?;
+    rests.bits.finish(end.ok_or_else(corrupt)?)
+}
+
+/// The multiples that codes of a group stand for, to `out`; `rows` has room for as many. Their step, and its
+/// shifts.
+pub(super) fn get_group(
+    kernel: Kernel,
+    codes: &[u8],
+    (bytes, rows): (&mut Vec<u8>, &mut [f32]),
+    out: &mut [f32],
+) -> Result<(f32, [i8; 2])> {
+    check_most(bound(out.len()), codes)?;
+    let (head, codes) = Head::read(codes)?;
+    let Some(head) = head else {
+        out.fill(0.0);
+        return Ok((0.0, [0; 2]));
+    };
+    match head.classes {
+        0 => neighbours::get(kernel, codes, bytes, rows, out)?,
+        _ => get_by_classes(kernel, head, codes, bytes, out)?,
+    }
     let largest = f32::from_bits(kernel.peak_bits(out));
     // Draws and shifts add up to one.
     if largest > LARGEST_MULTIPLE || (largest + 1.0) * head.size > LARGEST {
         return Err(Error::corrupt("coefficient out of range"));
     }
-    Ok(())
+    Ok((head.size, head.shifts))
+}
+
+/// Most bytes of the codes of `n` multiples.
+pub(super) fn bound(n: usize) -> usize {
+    let tables = CLASSES * TABLE_BYTES + n.div_ceil(CLASS_BLOCK);
+    HEAD + size_of::<u32>() * lanes(n) + tables + BYTES_PER_VALUE * n
+}
+
+/// Bytes of buffers for `n` multiples: numbers, multiples, what they are compared with; words, tables.
+pub(super) fn memory(n: usize) -> usize {
+    5 * n * size_of::<f32>() + bound(n) + SLACK + (1 << 20)
 }
 
 impl Coder for Step {
     fn bound(&self, n: usize) -> usize {
-        let tables = CLASSES * TABLE_BYTES + n.div_ceil(CLASS_BLOCK);
-        HEAD + size_of::<u32>() * lanes(n) + tables + BYTES_PER_VALUE * n
+        bound(n)
     }
 
     fn bits(&self) -> f64 {
@@ -225,18 +316,20 @@ impl Coder for Step {
     }
 
     fn memory(&self, n: usize) -> usize {
-        // Numbers and multiples of a group, its words, tables.
-        2 * n * size_of::<f32>() + self.bound(n) + SLACK + (1 << 19)
+        memory(n)
     }
 
     fn error(&self, job: &Job<'_>, numbers: &[f32], meets: Numbers) -> f64 {
-        let rounding = self.rounding(job, [0; 2]);
-        match meets {
-            Numbers::AsTheyAre => {
-                step_setting::error(job.kernel, numbers, rounding, self.rate.thousandths)
-            }
-            Numbers::Mixed => f64::INFINITY,
+        let (rounding, rate) = (self.rounding(job, [0; 2]), self.rate.thousandths);
+        if meets == Numbers::Mixed {
+            return f64::INFINITY;
         }
+        let Some(plan) = Plan::of(job.kernel, numbers, rounding, rate) else { return 0.0 };
+        let most = most_bits(numbers.len(), rate);
+        let found = (plan.size, plan.bits);
+        let found = Search::find((job.kernel, job.shape), numbers, rounding, found, Some(most));
+        let size = found.map_or(plan.size, |(_, found)| found.size);
+        plan.error(job.kernel, numbers, rounding, size)
     }
 
     fn rates(&self) -> Option<RangeInclusive<u16>> {
@@ -254,19 +347,26 @@ impl Coder for Step {
         work: &'a mut Work,
         out: &'a mut Vec<u8>,
     ) -> impl Sink + 'a {
-        let Work { whole, run, bytes } = work;
+        let Work { whole, run, bytes, compared } = work;
         let k = run.take(n);
         Gather::new(job.kernel, whole.take(n), move |numbers, _| {
-            self.encode(job, numbers, k, bytes, out);
+            let (rounding, rate) = (self.rounding(job, [0; 2]), self.rate.thousandths);
+            let Some(plan) = Plan::of(job.kernel, numbers, rounding, rate) else {
+                out.extend([0; SIZE_BYTES]);
+                return Ok(());
+            };
+            let most = most_bits(numbers.len(), rate);
+            let way = Way::of(job, numbers, rounding, plan, Some(most));
+            let group = Group { numbers, k: &mut *k, bytes: &mut *bytes, compared: &mut *compared };
+            put_group(job.kernel, group, (rounding, self.rate.biased), way, out);
             Ok(())
         })
     }
 
     fn check(&self, n: usize, codes: &[u8]) -> Result<()> {
-        check_most(self.bound(n), codes)?;
-        let (head, codes) = Head::read(codes)?;
-        let Some(head) = head else { return Ok(()) };
-        get_multiples(Kernel::new(Simd::Auto), head, codes, &mut Vec::new(), &mut vec![0.0; n])
+        let (mut k, mut rows) = (vec![0.0; n], vec![0.0; n]);
+        let buffers = (&mut Vec::new(), &mut rows[..]);
+        get_group(Kernel::new(Simd::Auto), codes, buffers, &mut k).map(drop)
     }
 
     fn decoder<'a>(
@@ -276,15 +376,9 @@ impl Coder for Step {
         codes: &'a [u8],
         work: &'a mut Work,
     ) -> Result<impl Source + 'a> {
-        let Work { whole, bytes, .. } = work;
+        let Work { whole, run, bytes, .. } = work;
         let k = whole.take(n);
-        check_most(self.bound(n), codes)?;
-        let (head, codes) = Head::read(codes)?;
-        match head {
-            Some(head) => get_multiples(job.kernel, head, codes, bytes, k)?,
-            None => k.fill(0.0),
-        }
-        let (size, shifts) = head.map_or((0.0, [0; 2]), |head| (head.size, head.shifts));
+        let (size, shifts) = get_group(job.kernel, codes, (bytes, run.take(n)), k)?;
         let (kernel, rounding) = (job.kernel, self.rounding(job, shifts));
         Ok(Held::new(k, move |at, k| kernel.multiply(k, size, rounding, at)))
     }

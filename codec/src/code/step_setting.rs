@@ -24,6 +24,8 @@ const RATIO: f64 = 1.005_429_901_112_803;
 /// The step of a group, and the class of each block.
 pub(super) struct Plan {
     pub(super) size: f32,
+    /// Bits that codes are expected to take, times 2^16.
+    pub(super) bits: i64,
     order: Vec<usize>,
     pub(super) classes: Vec<u8>,
     pub(super) n_classes: usize,
@@ -38,6 +40,36 @@ impl Plan {
         rounding: Rounding,
         rate: u16,
     ) -> Option<Self> {
+        let (rms, mut plan) = Self::of_blocks(kernel, numbers)?;
+        let most = most_bits(numbers.len(), rate);
+        // Larger steps take fewer bits, up to the noise of dither.
+        let (mut too_small, mut enough) =
+            (OCTAVES.start * PER_OCTAVE - 1, OCTAVES.end * PER_OCTAVE);
+        while enough - too_small > 1 {
+            let place = too_small + (enough - too_small) / 2;
+            match plan.cost(kernel, numbers, rounding, size(rms, place)) <= most {
+                true => enough = place,
+                false => too_small = place,
+            }
+        }
+        plan.size = size(rms, enough);
+        plan.bits = plan.cost(kernel, numbers, rounding, plan.size);
+        Some(plan)
+    }
+
+    /// The same for a step that is given.
+    pub(super) fn at(
+        kernel: Kernel,
+        numbers: &[f32],
+        rounding: Rounding,
+        size: f32,
+    ) -> Option<Self> {
+        let (_, plan) = Self::of_blocks(kernel, numbers)?;
+        Some(Self { size, bits: plan.cost(kernel, numbers, rounding, size), ..plan })
+    }
+
+    /// The classes of blocks, and the root mean square.
+    fn of_blocks(kernel: Kernel, numbers: &[f32]) -> Option<(f64, Self)> {
         let energy = |block| kernel.sum_of_products(block, block);
         let energies: Vec<f64> = numbers.chunks(CLASS_BLOCK).map(energy).collect();
         let rms = (energies.iter().sum::<f64>() / numbers.len() as f64).sqrt();
@@ -47,51 +79,48 @@ impl Plan {
         let order = order(&energies);
         let classes = quantiles(&order);
         let n_classes = CLASSES.min(order.len());
-        let most = numbers.len() as i64 * i64::from(rate) * 65_536 / 1000;
-        let cost = |place| {
-            let size = size(rms, place);
-            bits_of_sample(kernel, numbers, (&order, &classes, n_classes), rounding, size)
-        };
-        // Larger steps take fewer bits, up to the noise of dither.
-        let (mut too_small, mut enough) =
-            (OCTAVES.start * PER_OCTAVE - 1, OCTAVES.end * PER_OCTAVE);
-        while enough - too_small > 1 {
-            let place = too_small + (enough - too_small) / 2;
-            match cost(place) <= most {
-                true => enough = place,
-                false => too_small = place,
+        Some((rms, Self { size: 0.0, bits: 0, order, classes, n_classes }))
+    }
+
+    fn cost(&self, kernel: Kernel, numbers: &[f32], rounding: Rounding, size: f32) -> i64 {
+        let classes = (&self.order[..], &self.classes[..], self.n_classes);
+        bits_of_sample(kernel, numbers, classes, rounding, size)
+    }
+
+    /// The NMSE that is expected at a step: a twelfth of its square with dither, else that of a sample.
+    pub(super) fn error(
+        &self,
+        kernel: Kernel,
+        numbers: &[f32],
+        rounding: Rounding,
+        size: f32,
+    ) -> f64 {
+        let size_square = f64::from(size) * f64::from(size);
+        if let Rounding::Dithered(_) = rounding {
+            let mean_square = kernel.sum_of_products(numbers, numbers) / numbers.len() as f64;
+            return size_square / 12.0 / mean_square;
+        }
+        let (mut k, mut error, mut energy) = ([0.0; CLASS_BLOCK], 0.0, 0.0);
+        for number in sample(&self.order) {
+            let block = block(numbers, number);
+            let k = &mut k[..block.len()];
+            kernel.divide(block, 0, 1.0 / size, rounding, k);
+            for (number, k) in block.iter().zip(k) {
+                error += (f64::from(*number) - f64::from(*k) * f64::from(size)).powi(2);
+                energy += f64::from(*number).powi(2);
             }
         }
-        Some(Self { size: size(rms, enough), order, classes, n_classes })
+        if energy > 0.0 { error / energy } else { 0.0 }
     }
 }
 
-/// The NMSE that is expected at a rate: a twelfth of the square of a step with dither, else that of a
-/// sample.
-pub(super) fn error(kernel: Kernel, numbers: &[f32], rounding: Rounding, rate: u16) -> f64 {
-    let Some(Plan { size, order, .. }) = Plan::of(kernel, numbers, rounding, rate) else {
-        return 0.0;
-    };
-    let size_square = f64::from(size) * f64::from(size);
-    if let Rounding::Dithered(_) = rounding {
-        let mean_square = kernel.sum_of_products(numbers, numbers) / numbers.len() as f64;
-        return size_square / 12.0 / mean_square;
-    }
-    let (mut k, mut error, mut energy) = ([0.0; CLASS_BLOCK], 0.0, 0.0);
-    for number in sample(&order) {
-        let block = block(numbers, number);
-        let k = &mut k[..block.len()];
-        kernel.divide(block, 0, 1.0 / size, rounding, k);
-        for (number, k) in block.iter().zip(k) {
-            error += (f64::from(*number) - f64::from(*k) * f64::from(size)).powi(2);
-            energy += f64::from(*number).powi(2);
-        }
-    }
-    if energy > 0.0 { error / energy } else { 0.0 }
+/// Bits, times 2^16, that `n` numbers may take at `rate` thousandths of a bit each.
+pub(super) fn most_bits(n: usize, rate: u16) -> i64 {
+    n as i64 * i64::from(rate) * 65_536 / 1000
 }
 
 /// The step at a place.
-fn size(rms: f64, place: i32) -> f32 {
+pub(super) fn size(rms: f64, place: i32) -> f32 {
     let octave = f64::from_bits(((1023 + place.div_euclid(PER_OCTAVE)) as u64) << 52);
     let within = (0..place.rem_euclid(PER_OCTAVE)).fold(1.0, |power, _| power * RATIO);
     (rms * octave * within) as f32
@@ -155,7 +184,7 @@ fn bits_of_sample(
 }
 
 /// Bits, times 2^16, of what tokens leave open.
-fn rests(counts: &[Counts]) -> i64 {
+pub(super) fn rests(counts: &[Counts]) -> i64 {
     let bits = |token: usize| (token.saturating_sub(31) / 8 + 2) as i64;
     let wide = |counts: &Counts| -> i64 {
         counts

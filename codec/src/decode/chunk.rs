@@ -107,7 +107,13 @@ impl EncodedChunk {
         let result = self.meta.supported().and_then(|()| {
             decoder.prepare(&self.meta);
             let ChunkDecoder { kernel, keys, worker, .. } = decoder;
-            let job = Job { kernel: *kernel, keys, group: self.header.group };
+            let job = Job {
+                kernel: *kernel,
+                keys,
+                group: self.header.group,
+                shape: &[],
+                dtype: self.meta.dtype(),
+            };
             let (spec, dtype, n) = (self.spec(), self.meta.dtype(), self.header.n_values);
             let coded = Coded { spec, dtype, n, payload: self.payload()? };
             group::add_coefficients(&job, basis, (coded, &self.header), worker, sums, weight)
@@ -144,6 +150,8 @@ impl EncodedChunk {
                         kernel: decoder.kernel,
                         keys: &decoder.keys,
                         group: self.header.group,
+                        shape: &[],
+                        dtype: self.meta.dtype(),
                     };
                     let (header, dtype) = (&self.header, self.meta.dtype());
                     let worker = &mut decoder.worker;
@@ -246,7 +254,8 @@ impl ChunkDecoder {
         out: &mut [f32],
     ) -> Result<()> {
         self.prepare(meta);
-        let job = Job { kernel: self.kernel, keys: &self.keys, group };
+        let job =
+            Job { kernel: self.kernel, keys: &self.keys, group, shape: &[], dtype: meta.dtype() };
         group::values_of(&job, &meta.spec().basis, coefficients, &mut self.worker, out)
     }
 

@@ -63,7 +63,8 @@ pub fn max_tensor_len(desc: &TensorDesc, spec: &Spec, options: &EncodeOptions) -
 /// Most bytes of the record of a group of `n` values.
 fn chunk_bound(meta: &TensorMeta, options: &EncodeOptions, n: usize) -> u64 {
     // A group falls back on the lossless pipeline where that is not longer, or where it must.
-    let must = options.non_finite == NonFinite::Lossless;
+    let bounded = meta.spec().max_error().is_some();
+    let must = options.non_finite == NonFinite::Lossless || bounded;
     let n_lossy = meta.lossy().len();
     let may_take = meta.pipelines.iter().take(if must { n_lossy + 1 } else { n_lossy.max(1) });
     let payload = may_take.map(|spec| payload_bound(spec, meta.dtype(), n)).max();

@@ -44,7 +44,8 @@ impl Group<'_> {
                 group::put_coded(meta, choice, self.header, coded, self.elements, worker, out)
             }
             None => {
-                let job = Job { kernel, keys, group: self.header.group };
+                let (group, shape) = (self.header.group, &meta.desc.shape);
+                let job = Job { kernel, keys, group, shape, dtype: meta.dtype() };
                 group::encode(&job, meta, choice, self.header, self.elements, worker, out)
             }
         })

@@ -2,7 +2,8 @@
 
 use super::redundancy::is_redundant;
 use super::{
-    Buffers, Coded, Elements, Job, Worker, coefficients, exponent, first_non_finite, lossless,
+    Buffers, Coded, Elements, Job, Target, Worker, coefficients, exponent, first_non_finite,
+    lossless,
 };
 use crate::basis::{self, Basis, Peak, Transform, Values, with_basis};
 use crate::code::{Coder, Numbers, with_coder};
@@ -42,6 +43,9 @@ pub(crate) fn encode(
     }
     header.pipeline = choose(job, meta, elements, &mut worker.flow);
     let spec = &meta.pipelines[usize::from(header.pipeline)];
+    if let Some(bound) = spec.max_error() {
+        return put_bounded(job, (meta, bound), choice, header, elements, worker, out);
+    }
     let Worker { flow, payload, zstandard, .. } = &mut *worker;
     let peak = if spec.lossless.zstd.is_none() {
         header.write_to(out);
@@ -57,6 +61,63 @@ pub(crate) fn encode(
         return put_non_finite(meta, choice, header, elements, worker, out);
     }
     replace_if_smaller(meta, choice, header, elements, worker, (at, out))
+}
+
+/// A chunk in which no value is further than `bound` from the original: where the codes do not keep to that,
+/// without loss.
+fn put_bounded(
+    job: &Job<'_>,
+    (meta, bound): (&TensorMeta, f64),
+    choice: Choice,
+    mut header: ChunkHeader,
+    elements: &[u8],
+    worker: &mut Worker,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let (at, spec) = (out.len(), &meta.pipelines[usize::from(header.pipeline)]);
+    let mut payload = std::mem::take(&mut worker.payload);
+    payload.clear();
+    let peak = encode_values(job, spec, meta, elements, &mut worker.flow, &mut payload)?;
+    let plain = ChunkHeader { stored: true, ..header };
+    let kept = peak < f32::INFINITY.to_bits()
+        && is_within(job, (spec, bound), &plain, &payload, elements, worker)?;
+    let put = match kept {
+        true => put_payload(spec, &mut header, &payload, &mut worker.zstandard, out),
+        false => {
+            header.pipeline = meta.fallback().unwrap_or_default();
+            put_lossless(meta, header, elements, worker, out)
+        }
+    };
+    worker.payload = payload;
+    put?;
+    match kept {
+        true => replace_if_smaller(meta, choice, header, elements, worker, (at, out)),
+        false => Ok(()),
+    }
+}
+
+/// Whether no decoded value is further than `bound` from its element.
+fn is_within(
+    job: &Job<'_>,
+    (spec, bound): (&Spec, f64),
+    header: &ChunkHeader,
+    payload: &[u8],
+    elements: &[u8],
+    worker: &mut Worker,
+) -> Result<bool> {
+    let mut decoded = vec![0.0; header.n_values];
+    let target = Target::F32(&mut decoded);
+    if super::decode(job, spec, job.dtype, header, payload, worker, target).is_err() {
+        // Coefficients out of range.
+        return Ok(false);
+    }
+    let values = Elements::new(job.dtype, elements, 0);
+    let work = &mut worker.flow.basis.input;
+    let mut strips = decoded.chunks(STRIP).zip((0..).step_by(STRIP));
+    Ok(strips.all(|(decoded, at)| {
+        let mut pairs = decoded.iter().zip(values.get(at..at + decoded.len(), work));
+        pairs.all(|(y, x)| (f64::from(*y) - f64::from(*x)).abs() <= bound)
+    }))
 }
 
 /// Number of the lossy pipeline by which a group is expected to have the least error; the first where nothing
@@ -95,7 +156,14 @@ pub(crate) fn expected_error(job: &Job<'_>, spec: &Spec, numbers: &[f32]) -> f64
         basis => basis.mixes().then_some(Numbers::Mixed),
     };
     let meets = meets.filter(|_| spec.subsample.is_none());
+    let job = &seen_by(spec, job);
     meets.map_or(f64::INFINITY, |meets| spec.quantizer.error(job, numbers, meets))
+}
+
+/// The job as the coder of a pipeline sees it: only values as they are stand as the shape says.
+fn seen_by<'a>(spec: &Spec, job: &Job<'a>) -> Job<'a> {
+    let as_they_are = matches!(spec.basis, Basis::Identity(_)) && spec.subsample.is_none();
+    Job { shape: if as_they_are { job.shape } else { &[] }, ..*job }
 }
 
 /// Appends the body of the chunk from P, which was made elsewhere of a group whose largest magnitude
@@ -261,7 +329,9 @@ fn encode_values(
     // Values beyond 2^64 or all below 2^-64 are so rare that a group of them may begin again, where
     // the others would pay for a look at each value in advance.
     let peak = peak_of(job.kernel, values, &mut buffers.basis);
-    let exponent = if peak < f32::INFINITY.to_bits() { exponent::exponent(peak) } else { 0 };
+    // A bound is one of values, not of parts of the largest.
+    let scales = peak < f32::INFINITY.to_bits() && spec.max_error().is_none();
+    let exponent = if scales { exponent::exponent(peak) } else { 0 };
     if exponent != 0 {
         out.truncate(at);
         out.push(exponent as u8);
@@ -290,6 +360,7 @@ fn encode_coefficients(
 ) -> Result<Peak> {
     let Buffers { basis, code, kept } = buffers;
     let (n, n_coded) = coefficients(spec, values.len());
+    let job = &seen_by(spec, job);
     with_basis!(&spec.basis, stage => {
         let mut from = stage.forward(job, values, basis);
         with_coder!(&spec.quantizer, coder => {

@@ -17,6 +17,7 @@ pub(crate) use encode::{Choice, encode, expected_error, numbers_of, put_coded, p
 
 use crate::aligned::Aligned;
 use crate::basis::{self, Transform, with_basis};
+use crate::code::Compared;
 use crate::entropy::Zstandard;
 use crate::kernel::Kernel;
 use crate::random::{Keys, Purpose, Seeds};
@@ -31,6 +32,10 @@ pub(crate) struct Job<'a> {
     pub(crate) keys: &'a TensorKeys,
     /// Number of the group in its tensor.
     pub(crate) group: u64,
+    /// Dimensions of the tensor, for a coder that encodes its values as they are; else none.
+    pub(crate) shape: &'a [u64],
+    /// What decoded values are rounded to.
+    pub(crate) dtype: DType,
 }
 
 /// The keys of one tensor, the block not yet absorbed.
@@ -104,6 +109,8 @@ pub(crate) struct Work {
     pub(crate) whole: Aligned,
     /// What is coded of them.
     pub(crate) bytes: Vec<u8>,
+    /// What is coded of them beside their neighbours.
+    pub(crate) compared: Compared,
 }
 
 impl Worker {

@@ -17,6 +17,7 @@ mod hadamard;
 mod lanes;
 mod levels;
 mod masks;
+pub(crate) mod neighbours;
 pub(crate) mod rans;
 mod scan;
 mod shuffle;
@@ -32,6 +33,7 @@ pub(crate) use levels::Thresholds;
 #[cfg(test)]
 pub(crate) use levels::sum_of_products;
 pub(crate) use masks::{SLACK as MASK_SLACK, translated};
+pub(crate) use neighbours::{Neighbours, Order, PLACES};
 pub(crate) use step::Step;
 pub(crate) use trellis::{Found, Penalty};
 pub(crate) use uniform::{Grid, Rounding};
@@ -235,6 +237,47 @@ impl Kernel {
     ) -> Option<usize> {
         let walk = rans::Multiples { classes };
         self.run(rans::Decode { tables, walk, lanes, words, elsewhere, out })
+    }
+
+    /// How far multiples, in rows of lanes, are from what their neighbours let expect, and their places; those
+    /// before the place `from` are left out.
+    pub(crate) fn compare(
+        self,
+        (k, from): (&[f32], usize),
+        neighbours: Neighbours,
+        rests: &mut [f32],
+        places: &mut [u32],
+    ) {
+        self.run(neighbours::Compare { k, from, neighbours, rests, places });
+    }
+
+    /// Encodes what that gives, each by the table of its place; where in `out` that starts.
+    pub(crate) fn encode_placed(
+        self,
+        rests: &[f32],
+        starts: &[u32],
+        (places, tables): (&[u32], &[u32; PLACES]),
+        lanes: usize,
+        out: &mut [u8],
+    ) -> usize {
+        let contexts = neighbours::Placed { places, tables };
+        // Every token occurs in its table.
+        let (x, escaped) = (rests, &mut Vec::new());
+        self.run(rans::Encode { x, contexts, tables: starts, lanes, out, escaped })
+    }
+
+    /// Decodes multiples, in rows of lanes; where the words end, or `None` if they are not valid.
+    pub(crate) fn decode_placed(
+        self,
+        slots: &[u32],
+        neighbours: Neighbours,
+        tables: &[u32; PLACES],
+        words: &[u8],
+        elsewhere: &mut impl rans::Elsewhere,
+        out: &mut [f32],
+    ) -> Option<usize> {
+        let (walk, lanes) = (neighbours::Followed { neighbours, tables }, neighbours.lanes);
+        self.run(rans::Decode { tables: slots, walk, lanes, words, elsewhere, out })
     }
 
     /// The multiples of a step that numbers become; `inverse` is one over the step. The first of them is

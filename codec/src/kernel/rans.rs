@@ -88,21 +88,26 @@ pub(crate) fn token(k: i32) -> u32 {
     FIRST_WIDE_MULTIPLE + 2 * (4 * (octave - 4) + quarter) + u32::from(k < 0)
 }
 
+/// The tokens of sixteen.
+#[inline(always)]
+pub(super) fn tokens<L: Lanes>(l: L, x: L::U) -> L::U {
+    let small = l.add_u(x, l.splat_u(MIDDLE_MULTIPLE as u32));
+    let tokens = l.min_u(small, l.splat_u(FIRST_WIDE_MULTIPLE));
+    if l.zeros(l.xor_u(tokens, l.splat_u(FIRST_WIDE_MULTIPLE))) == 0 {
+        return tokens;
+    }
+    let mut row = [0; LANES];
+    l.store_u(x, &mut row);
+    for k in &mut row {
+        *k = token(*k as i32);
+    }
+    l.load_u(&row)
+}
+
 impl Contexts for Multiples<'_> {
     #[inline(always)]
     fn of<L: Lanes>(self, l: L, at: usize, x: L::U) -> (L::U, L::U) {
-        let small = l.add_u(x, l.splat_u(MIDDLE_MULTIPLE as u32));
-        let tokens = l.min_u(small, l.splat_u(FIRST_WIDE_MULTIPLE));
-        let tables = l.splat_u(self.class(at));
-        if l.zeros(l.xor_u(tokens, l.splat_u(FIRST_WIDE_MULTIPLE))) == 0 {
-            return (tables, tokens);
-        }
-        let mut row = [0; LANES];
-        l.store_u(x, &mut row);
-        for k in &mut row {
-            *k = token(*k as i32);
-        }
-        (tables, l.load_u(&row))
+        (l.splat_u(self.class(at)), tokens(l, x))
     }
     fn of_one(self, at: usize, x: i32) -> (u32, u32) {
         (self.class(at), token(x))
@@ -240,12 +245,12 @@ pub(super) trait Walk: Copy {
     const MIDDLE: i32;
     /// First token whose integer follows elsewhere.
     const FIRST_WIDE: u32;
-    /// The table for integers from `at` on.
-    fn table<L: Lanes>(self, l: L, at: usize, lane: L::U) -> L::U;
-    fn table_of_one(self, at: usize, lane: u32) -> u32;
+    /// The table for integers from `at` on, and what is expected of them, from what was decoded `before`.
+    fn table<L: Lanes>(self, l: L, at: usize, lane: L::U, before: &[f32]) -> (L::U, L::F);
+    fn table_of_one(self, at: usize, lane: u32, before: &[f32]) -> (u32, f32);
     /// What is decoded from the integer k, plus [`BIAS`], and the state of the lane behind it.
-    fn step<L: Lanes>(self, l: L, lane: L::U, k: L::U) -> (L::F, L::U);
-    fn step_one(self, lane: u32, k: i32) -> (f32, u32);
+    fn step<L: Lanes>(self, l: L, lane: L::U, k: L::U, expected: L::F) -> (L::F, L::U);
+    fn step_one(self, lane: u32, k: i32, expected: f32) -> (f32, u32);
     /// Low bits of an integer that stand elsewhere.
     fn low(self) -> u32;
     /// Integers of a lane after which it starts anew.
@@ -257,14 +262,14 @@ impl Walk for Values {
     const FIRST_WIDE: u32 = FIRST_WIDE;
 
     #[inline(always)]
-    fn table<L: Lanes>(self, l: L, _: usize, lane: L::U) -> L::U {
-        l.and_u(lane, l.splat_u(1))
+    fn table<L: Lanes>(self, l: L, _: usize, lane: L::U, _: &[f32]) -> (L::U, L::F) {
+        (l.and_u(lane, l.splat_u(1)), l.splat(0.0))
     }
-    fn table_of_one(self, _: usize, lane: u32) -> u32 {
-        lane & 1
+    fn table_of_one(self, _: usize, lane: u32, _: &[f32]) -> (u32, f32) {
+        (lane & 1, 0.0)
     }
     #[inline(always)]
-    fn step<L: Lanes>(self, l: L, lane: L::U, k: L::U) -> (L::F, L::U) {
+    fn step<L: Lanes>(self, l: L, lane: L::U, k: L::U, _: L::F) -> (L::F, L::U) {
         let odd = l.and_u(lane, l.splat_u(1));
         let value = l.sub_u(l.add_u(l.shift_left::<1>(k), odd), l.splat_u(2 * BIAS));
         let branch = l.shift_left::<1>(l.and_u(k, l.splat_u(1)));
@@ -272,7 +277,7 @@ impl Walk for Values {
         let next = l.xor_u(l.xor_u(l.shift_right::<1>(lane), five), branch);
         (l.to_float(value), next)
     }
-    fn step_one(self, lane: u32, k: i32) -> (f32, u32) {
+    fn step_one(self, lane: u32, k: i32, _: f32) -> (f32, u32) {
         let odd = lane & 1;
         ((2 * k + odd as i32) as f32, (lane >> 1) ^ (5 * odd) ^ (((k & 1) as u32) << 1))
     }
@@ -289,17 +294,17 @@ impl Walk for Multiples<'_> {
     const FIRST_WIDE: u32 = FIRST_WIDE_MULTIPLE;
 
     #[inline(always)]
-    fn table<L: Lanes>(self, l: L, at: usize, _: L::U) -> L::U {
-        l.splat_u(self.class(at))
+    fn table<L: Lanes>(self, l: L, at: usize, _: L::U, _: &[f32]) -> (L::U, L::F) {
+        (l.splat_u(self.class(at)), l.splat(0.0))
     }
-    fn table_of_one(self, at: usize, _: u32) -> u32 {
-        self.class(at)
+    fn table_of_one(self, at: usize, _: u32, _: &[f32]) -> (u32, f32) {
+        (self.class(at), 0.0)
     }
     #[inline(always)]
-    fn step<L: Lanes>(self, l: L, lane: L::U, k: L::U) -> (L::F, L::U) {
-        (l.to_float(l.sub_u(k, l.splat_u(BIAS))), lane)
+    fn step<L: Lanes>(self, l: L, lane: L::U, k: L::U, _: L::F) -> (L::F, L::U) {
+        (integer(l, k), lane)
     }
-    fn step_one(self, lane: u32, k: i32) -> (f32, u32) {
+    fn step_one(self, lane: u32, k: i32, _: f32) -> (f32, u32) {
         (k as f32, lane)
     }
     fn low(self) -> u32 {
@@ -308,6 +313,12 @@ impl Walk for Multiples<'_> {
     fn restart(self) -> usize {
         usize::MAX
     }
+}
+
+/// An integer less [`BIAS`].
+#[inline(always)]
+pub(super) fn integer<L: Lanes>(l: L, k: L::U) -> L::F {
+    l.to_float(l.sub_u(k, l.splat_u(BIAS)))
 }
 
 /// Integers that follow elsewhere, in their order.
@@ -383,7 +394,7 @@ impl<W: Walk, E: Elsewhere> Decode<'_, W, E> {
     fn one(&mut self, state: &mut State, from: usize, at: usize) -> Option<()> {
         let lane = &mut state.walk[(at - from) % self.lanes.max(LANES)];
         let rans = &mut state.rans[at % self.lanes];
-        let table = self.walk.table_of_one(at, *lane);
+        let (table, expected) = self.walk.table_of_one(at, *lane, self.out);
         let entry = *self.tables.get((table << PROBABILITY_BITS | *rans & 0xfff) as usize)?;
         *rans = (entry >> 12 & 0xfff) * (*rans >> PROBABILITY_BITS) + (entry & 0xfff);
         if *rans < LOWEST_STATE {
@@ -397,7 +408,8 @@ impl<W: Walk, E: Elsewhere> Decode<'_, W, E> {
             false => self.elsewhere.next(table, token)?,
         };
         let low = if self.walk.low() > 0 { self.out[at] as i32 } else { 0 };
-        (self.out[at], *lane) = self.walk.step_one(*lane, (upper << self.walk.low()) + low);
+        (self.out[at], *lane) =
+            self.walk.step_one(*lane, (upper << self.walk.low()) + low, expected);
         Some(())
     }
 
@@ -422,7 +434,7 @@ impl<W: Walk, E: Elsewhere> Decode<'_, W, E> {
         for row in 0..rows {
             for v in 0..V {
                 let at = from + (row * V + v) * LANES;
-                let table = self.walk.table(l, at, lane[v]);
+                let (table, expected) = self.walk.table(l, at, lane[v], self.out);
                 let slot = l.and_u(rans[v], l.splat_u(0xfff));
                 let place = l.or_u(l.shift_left::<PROBABILITY_BITS>(table), slot);
                 let entry = l.gather(self.tables, place);
@@ -445,7 +457,7 @@ impl<W: Walk, E: Elsewhere> Decode<'_, W, E> {
                     k = l.add_u(l.add_u(l.mul_u(token, one), low), bias);
                 }
                 let value;
-                (value, lane[v]) = self.walk.step(l, lane[v], k);
+                (value, lane[v]) = self.walk.step(l, lane[v], k, expected);
                 l.store(value, out);
             }
         }

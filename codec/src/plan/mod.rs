@@ -111,7 +111,7 @@ impl Planner {
             return Err(Error::invalid(format!("a plan for {} bytes of {dtype}", elements.len())));
         };
         let keys = TensorKeys::none();
-        let job = Job { kernel: self.kernel, keys: &keys, group: 0 };
+        let job = Job { kernel: self.kernel, keys: &keys, group: 0, shape: &[], dtype };
         for group in elements.chunks(dtype.byte_len(self.group)) {
             let numbers = numbers_of(Elements::new(dtype, group, 0), &mut self.buffers);
             if self.kernel.peak_bits(numbers) >= f32::INFINITY.to_bits() {
