@@ -339,7 +339,8 @@ fn classes_are_one_to_twelve_and_blocks_have_one_of_them() {
     assert_eq!(values(&with(12, [11, 5])), expected([11, 5]));
     assert_corrupt(&with(3, [3, 0]), "class");
     assert_corrupt(&with(12, [0, 15]), "class");
-    assert_corrupt(&with(0, [0, 0]), "classes");
+    // None at all says that neighbours follow.
+    assert_corrupt(&with(0, [0, 0]), "neighbours");
     assert_corrupt(&with(13, [0, 0]), "classes");
 }
 
