@@ -206,7 +206,7 @@ fn a_report_has_class_counts_formula_and_frontier() {
     ));
     assert!(told.contains("leaves out part of the model"), "{told}");
     // By the name of a preset, too; and not up, where others bring what one leaves out.
-    let (down, up) = ("--down uplink", "--down lossless --up uplink");
+    let (down, up) = ("--down paper-hadamard", "--down lossless --up paper-hadamard");
     for (spec, is_told) in [(down, true), (up, false)] {
         let line = format!("train --dataset demo --clients 10 --rounds 1 -f --out s {spec}");
         assert_eq!(said(&room.run(&line)).contains("leaves out"), is_told, "{spec}");
