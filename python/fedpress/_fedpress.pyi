@@ -174,6 +174,7 @@ def encode(
     options: EncodeOptions,
     metadata: Mapping[str, str] | None = None,
     manifest: bool = False,
+    target: tuple[str, float] | None = None,
 ) -> bytes: ...
 def decode(blob: Any, memory_limit: int, threads: int) -> list[_Made]: ...
 def decode_into(

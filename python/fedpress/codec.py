@@ -115,6 +115,10 @@ def encode(
     metadata: Mapping[str, str] | None = None,
     manifest: bool = False,
     encode_options: EncodeOptions | None = None,
+    target_bytes: int | None = None,
+    target_ratio: float | None = None,
+    target_bits: float | None = None,
+    target_nmse: float | None = None,
     **keywords: Any,
 ) -> bytes:
     """Encode named arrays into one stream.
@@ -127,6 +131,8 @@ def encode(
     >>> back = fedpress.decode(blob)
     >>> back["fc.weight"].shape, back["fc.weight"].dtype, int(back["step"])
     ((100, 1000), dtype('float32'), 7)
+    >>> len(fedpress.encode({"fc.weight": w}, "auto", target_bytes=20_000)) <= 20_000
+    True
 
     Args:
         tensors: arrays by name: NumPy arrays, CPU tensors of PyTorch and other libraries. Memory of
@@ -139,6 +145,12 @@ def encode(
         metadata: text to travel with the stream.
         manifest: whether the stream begins with the names and shapes of what follows.
         encode_options: what :func:`options` makes of ``keywords``, made before.
+        target_bytes: the most bytes of the stream. With this or another target each tensor whose pipeline
+            has a rate (``auto``, ``small``, ``step``, ``trellis``) gets one of its own, so that the whole errs
+            least; it is encoded several times for that. One target at most.
+        target_ratio: how many times smaller than the arrays the stream has to be.
+        target_bits: the most bits of the stream for each value.
+        target_nmse: the squared error over the squared length that is expected of all that is lossy.
         keywords: those of :func:`options`.
 
     Returns:
@@ -146,15 +158,20 @@ def encode(
 
     Raises:
         InvalidArgumentError: a spec that is none, NaN or infinity in a lossy tensor, a tensor on
-            another device.
-        TypeError: what is no array, or has elements that streams do not have.
+            another device; a target that the lowest rates do not meet.
+        TypeError: what is no array, or has elements that streams do not have; several targets.
     """
+    targets = {"bytes": target_bytes, "ratio": target_ratio, "bits": target_bits, "nmse": target_nmse}
+    asked = [(kind, float(number)) for kind, number in targets.items() if number is not None]
+    if len(asked) > 1:
+        raise TypeError("one target at most")
     if encode_options is not None and keywords:
         raise TypeError("either encode_options or its keywords")
     choose = chooser(spec, rules)
     given = [taken(name, value, choose) for name, value in tensors.items()]
     made = encode_options or options(**keywords)
-    return _fedpress.encode(given, made, dict(metadata) if metadata else None, manifest)
+    target = asked[0] if asked else None
+    return _fedpress.encode(given, made, dict(metadata) if metadata else None, manifest, target)
 
 
 def decode(

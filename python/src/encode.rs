@@ -4,7 +4,8 @@ use crate::errors::OrRaise;
 use crate::memory::Input;
 use crate::options::EncodeOptions;
 use crate::spec::{Spec, dtype};
-use fedpress::{DType, TensorDesc, TensorView, Writer};
+use fedpress::{DType, Planner, Target, TensorDesc, TensorView, Writer, effective_spec};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::collections::BTreeMap;
@@ -37,20 +38,73 @@ impl Taken {
     }
 }
 
-/// Encodes tensors into one stream.
+/// Encodes tensors into one stream, which meets a target where there is one: its kind and number.
 #[pyfunction]
-#[pyo3(signature = (tensors, options, metadata=None, manifest=false))]
+#[pyo3(signature = (tensors, options, metadata=None, manifest=false, target=None))]
 pub fn encode<'py>(
     py: Python<'py>,
     tensors: Vec<Given<'py>>,
     options: &EncodeOptions,
     metadata: Option<BTreeMap<String, String>>,
     manifest: bool,
+    target: Option<(String, f64)>,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    let taken = tensors.iter().map(Taken::new).collect::<PyResult<Vec<_>>>()?;
-    let work = || write(&taken, options.options.clone(), metadata.as_ref(), manifest);
+    let mut taken = tensors.iter().map(Taken::new).collect::<PyResult<Vec<_>>>()?;
+    let target = target.map(target_of).transpose()?;
+    let write =
+        |taken: &[Taken]| write(taken, options.options.clone(), metadata.as_ref(), manifest);
+    let work = || {
+        if let Some(target) = target {
+            meet(&mut taken, &options.options, target, write)?;
+        }
+        write(&taken)
+    };
     let bytes = py.detach(work).or_raise(py)?;
     Ok(PyBytes::new(py, &bytes))
+}
+
+fn target_of((kind, number): (String, f64)) -> PyResult<Target> {
+    match &kind[..] {
+        "bytes" => Ok(Target::Bytes(number as u64)),
+        "bits" => Ok(Target::BitsPerValue(number)),
+        "ratio" => Ok(Target::Ratio(number)),
+        "nmse" => Ok(Target::Nmse(number)),
+        _ => Err(PyValueError::new_err(format!("no kind of target: {kind:?}"))),
+    }
+}
+
+/// Gives each tensor whose pipeline has a rate the one by which the stream meets the target.
+fn meet(
+    tensors: &mut [Taken],
+    options: &fedpress::EncodeOptions,
+    target: Target,
+    write: impl Fn(&[Taken]) -> fedpress::Result<Vec<u8>>,
+) -> fedpress::Result<()> {
+    let options = options.clone().with_several(options.several || tensors.len() > 1);
+    let mut planner = Planner::new(&options);
+    let (mut rated, mut n_values, mut n_bytes) = (Vec::new(), 0, 0);
+    for (i, tensor) in tensors.iter().enumerate() {
+        let view = tensor.view();
+        n_values += (8 * view.data.len() / view.dtype.bits().max(1)) as u64;
+        n_bytes += view.data.len() as u64;
+        let spec = effective_spec(&view.desc(), &tensor.spec, &options);
+        if spec.is_lossy() && spec.rates().is_some() {
+            planner.begin(&spec, 1.0)?;
+            planner.push(view.dtype, view.data)?;
+            rated.push(i);
+        }
+    }
+    let set = |specs: &[fedpress::Spec], tensors: &mut [Taken]| {
+        for (i, spec) in rated.iter().zip(specs) {
+            tensors[*i].spec = spec.clone();
+        }
+    };
+    let specs = planner.specs::<fedpress::Error>(target, (n_values, n_bytes), |specs| {
+        set(specs, tensors);
+        write(tensors).map(|stream| stream.len() as u64)
+    })?;
+    set(&specs, tensors);
+    Ok(())
 }
 
 fn write(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import hypothesis
 import hypothesis.extra.numpy as arrays
@@ -333,3 +334,25 @@ def test_a_rotation_is_shared_where_errors_average_out_all_the_same() -> None:
     one, of_mean = np.mean([np.square(e).mean() for e in errors]), np.square(np.mean(errors, axis=0)).mean()
     # A fortieth: of 4096 squared Gaussians, to 3 % or so.
     assert 0.85 < 40 * of_mean / one < 1.15
+
+
+def test_a_target_is_met_by_rates_of_the_tensors(generator: np.random.Generator) -> None:
+    loud, quiet = (generator.normal(size=(64, 512)).astype("f") * size for size in (1, 0.01))
+    model, values = {"loud": loud, "quiet": quiet, "bias": np.ones(9, "f")}, 2 * 64 * 512 + 9
+
+    def encode(**target: Any) -> bytes:
+        return fedpress.encode(model, "auto", seed=7, private_seed=1, **target)
+
+    for bits in (1, 3):
+        found = len(encode(target_bits=bits))
+        assert 0.99 * values * bits / 8 < found <= values * bits / 8
+    blob = encode(target_bytes=20_000)
+    assert 19_800 <= len(blob) <= 20_000
+    assert blob == encode(target_ratio=4 * values / 20_000.5)
+    back = fedpress.decode(encode(target_nmse=0.01))
+    error = sum(float(((model[n] - back[n]) ** 2).sum()) for n in ("loud", "quiet"))
+    assert abs(error / float((loud**2).sum() + (quiet**2).sum()) - 0.01) < 0.001
+    with pytest.raises(fedpress.InvalidArgumentError, match="500 bytes"):
+        encode(target_bytes=500)
+    with pytest.raises(TypeError, match="one target"):
+        encode(target_bytes=500, target_bits=1)
