@@ -4,12 +4,12 @@
 //! Each group is decoded again as it is encoded. Where a value ends up further away than was asked, as where
 //! floats are further apart than that, the group goes without loss.
 
-use super::step::{Group, SIZE_BYTES, Way, bound, get_group, memory, put_group};
+use super::Coder;
+use super::step::{Group, SIZE_BYTES, Way, bound, check_group, held_group, memory, put_group};
 use super::step_setting::Plan;
-use super::{Coder, Numbers};
-use crate::flow::{Gather, Held, Sink, Source};
+use crate::flow::{Gather, Sink, Source};
 use crate::group::{Job, Work};
-use crate::kernel::{Kernel, Simd, Step as Rounding};
+use crate::kernel::Step as Rounding;
 use crate::stage::{Options, Stage};
 use crate::wire::bytes::Cursor;
 use crate::{DType, Error, Result};
@@ -79,10 +79,6 @@ impl Coder for MaxError {
         memory(n)
     }
 
-    fn error(&self, _: &Job<'_>, _: &[f32], _: Numbers) -> f64 {
-        f64::INFINITY
-    }
-
     fn max_error(&self) -> Option<f64> {
         Some(self.bound)
     }
@@ -115,9 +111,7 @@ impl Coder for MaxError {
     }
 
     fn check(&self, n: usize, codes: &[u8]) -> Result<()> {
-        let (mut k, mut rows) = (vec![0.0; n], vec![0.0; n]);
-        let buffers = (&mut Vec::new(), &mut rows[..]);
-        get_group(Kernel::new(Simd::Auto), codes, buffers, &mut k).map(drop)
+        check_group(n, codes)
     }
 
     fn decoder<'a>(
@@ -127,11 +121,7 @@ impl Coder for MaxError {
         codes: &'a [u8],
         work: &'a mut Work,
     ) -> Result<impl Source + 'a> {
-        let Work { whole, run, bytes, .. } = work;
-        let k = whole.take(n);
-        let (size, shifts) = get_group(job.kernel, codes, (bytes, run.take(n)), k)?;
-        let (kernel, rounding) = (job.kernel, Rounding::nearest(shifts));
-        Ok(Held::new(k, move |at, k| kernel.multiply(k, size, rounding, at)))
+        held_group(job, n, codes, work, Rounding::nearest)
     }
 }
 

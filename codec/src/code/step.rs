@@ -271,7 +271,7 @@ fn get_by_classes(
 
 /// The multiples that codes of a group stand for, to `out`; `rows` has room for as many. Their step, and its
 /// shifts.
-pub(super) fn get_group(
+fn get_group(
     kernel: Kernel,
     codes: &[u8],
     (bytes, rows): (&mut Vec<u8>, &mut [f32]),
@@ -304,6 +304,28 @@ pub(super) fn bound(n: usize) -> usize {
 /// Bytes of buffers for `n` multiples: numbers, multiples, what they are compared with; words, tables.
 pub(super) fn memory(n: usize) -> usize {
     5 * n * size_of::<f32>() + bound(n) + SLACK + (1 << 20)
+}
+
+/// Whether codes of a group decode.
+pub(super) fn check_group(n: usize, codes: &[u8]) -> Result<()> {
+    let (mut k, mut rows) = (vec![0.0; n], vec![0.0; n]);
+    let buffers = (&mut Vec::new(), &mut rows[..]);
+    get_group(Kernel::new(Simd::Auto), codes, buffers, &mut k).map(drop)
+}
+
+/// The coefficients of a group whose multiples are what `rounding` makes of them by the shifts that travel.
+pub(super) fn held_group<'a>(
+    job: &'a Job<'a>,
+    n: usize,
+    codes: &[u8],
+    work: &'a mut Work,
+    rounding: impl FnOnce([i8; 2]) -> Rounding,
+) -> Result<impl Source + 'a> {
+    let Work { whole, run, bytes, .. } = work;
+    let k = whole.take(n);
+    let (size, shifts) = get_group(job.kernel, codes, (bytes, run.take(n)), k)?;
+    let (kernel, rounding) = (job.kernel, rounding(shifts));
+    Ok(Held::new(k, move |at, k| kernel.multiply(k, size, rounding, at)))
 }
 
 impl Coder for Step {
@@ -364,9 +386,7 @@ impl Coder for Step {
     }
 
     fn check(&self, n: usize, codes: &[u8]) -> Result<()> {
-        let (mut k, mut rows) = (vec![0.0; n], vec![0.0; n]);
-        let buffers = (&mut Vec::new(), &mut rows[..]);
-        get_group(Kernel::new(Simd::Auto), codes, buffers, &mut k).map(drop)
+        check_group(n, codes)
     }
 
     fn decoder<'a>(
@@ -376,11 +396,7 @@ impl Coder for Step {
         codes: &'a [u8],
         work: &'a mut Work,
     ) -> Result<impl Source + 'a> {
-        let Work { whole, run, bytes, .. } = work;
-        let k = whole.take(n);
-        let (size, shifts) = get_group(job.kernel, codes, (bytes, run.take(n)), k)?;
-        let (kernel, rounding) = (job.kernel, self.rounding(job, shifts));
-        Ok(Held::new(k, move |at, k| kernel.multiply(k, size, rounding, at)))
+        held_group(job, n, codes, work, |shifts| self.rounding(job, shifts))
     }
 }
 

@@ -75,25 +75,19 @@ fn put_bounded(
     out: &mut Vec<u8>,
 ) -> Result<()> {
     let (at, spec) = (out.len(), &meta.pipelines[usize::from(header.pipeline)]);
-    let mut payload = std::mem::take(&mut worker.payload);
-    payload.clear();
-    let peak = encode_values(job, spec, meta, elements, &mut worker.flow, &mut payload)?;
+    let peak = encode_values(job, spec, meta, elements, &mut worker.flow, out)?;
     let plain = ChunkHeader { stored: true, ..header };
     let kept = peak < f32::INFINITY.to_bits()
-        && is_within(job, (spec, bound), &plain, &payload, elements, worker)?;
-    let put = match kept {
-        true => put_payload(spec, &mut header, &payload, &mut worker.zstandard, out),
-        false => {
-            header.pipeline = meta.fallback().unwrap_or_default();
-            put_lossless(meta, header, elements, worker, out)
-        }
-    };
-    worker.payload = payload;
-    put?;
-    match kept {
-        true => replace_if_smaller(meta, choice, header, elements, worker, (at, out)),
-        false => Ok(()),
+        && is_within(job, (spec, bound), &plain, &out[at..], elements, worker)?;
+    let Worker { payload, zstandard, .. } = &mut *worker;
+    payload.clear();
+    payload.extend(out.drain(at..));
+    if !kept {
+        header.pipeline = meta.fallback().unwrap_or_default();
+        return put_lossless(meta, header, elements, worker, out);
     }
+    put_payload(spec, &mut header, payload, zstandard, out)?;
+    replace_if_smaller(meta, choice, header, elements, worker, (at, out))
 }
 
 /// Whether no decoded value is further than `bound` from its element.
