@@ -132,7 +132,7 @@ pub use group::first_non_finite;
 pub use kernel::Simd;
 pub use numbers::numbers;
 pub use options::{EncodeOptions, NonFinite, effective_spec};
-pub use plan::{Planner, Target, encode_to};
+pub use plan::{Planner, Target, encode_to, plan};
 pub use presets::{PRESETS, Preset};
 pub use random::{Rotation, Seeds, derive_key};
 pub use read::{Reader, TensorReader};

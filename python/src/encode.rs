@@ -4,7 +4,7 @@ use crate::errors::OrRaise;
 use crate::memory::Input;
 use crate::options::EncodeOptions;
 use crate::spec::{Spec, dtype};
-use fedpress::{DType, Planner, Target, TensorDesc, TensorView, Writer, effective_spec};
+use fedpress::{DType, Target, TensorView, Writer, plan};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -49,15 +49,20 @@ pub fn encode<'py>(
     manifest: bool,
     target: Option<(String, f64)>,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    let mut taken = tensors.iter().map(Taken::new).collect::<PyResult<Vec<_>>>()?;
+    let taken = tensors.iter().map(Taken::new).collect::<PyResult<Vec<_>>>()?;
     let target = target.map(target_of).transpose()?;
-    let write =
-        |taken: &[Taken]| write(taken, options.options.clone(), metadata.as_ref(), manifest);
     let work = || {
-        if let Some(target) = target {
-            meet(&mut taken, &options.options, target, write)?;
-        }
-        write(&taken)
+        let put = |tensors: &[(TensorView<'_>, &fedpress::Spec)]| {
+            write(tensors, &options.options, metadata.as_ref(), manifest)
+        };
+        let views: Vec<_> = taken.iter().map(|t| (t.view(), &t.spec)).collect();
+        let Some(target) = target else { return put(&views) };
+        let at = |specs: &[fedpress::Spec]| {
+            let views = taken.iter().map(Taken::view).zip(specs);
+            put(&views.collect::<Vec<_>>())
+        };
+        let length = |specs: &[fedpress::Spec]| at(specs).map(|stream| stream.len() as u64);
+        at(&plan::<fedpress::Error>(&views, target, &options.options, length)?)
     };
     let bytes = py.detach(work).or_raise(py)?;
     Ok(PyBytes::new(py, &bytes))
@@ -73,57 +78,21 @@ fn target_of((kind, number): (String, f64)) -> PyResult<Target> {
     }
 }
 
-/// Gives each tensor whose pipeline has a rate the one by which the stream meets the target.
-fn meet(
-    tensors: &mut [Taken],
-    options: &fedpress::EncodeOptions,
-    target: Target,
-    write: impl Fn(&[Taken]) -> fedpress::Result<Vec<u8>>,
-) -> fedpress::Result<()> {
-    let options = options.clone().with_several(options.several || tensors.len() > 1);
-    let mut planner = Planner::new(&options);
-    let (mut rated, mut n_values, mut n_bytes) = (Vec::new(), 0, 0);
-    for (i, tensor) in tensors.iter().enumerate() {
-        let view = tensor.view();
-        n_values += (8 * view.data.len() / view.dtype.bits().max(1)) as u64;
-        n_bytes += view.data.len() as u64;
-        let spec = effective_spec(&view.desc(), &tensor.spec, &options);
-        if spec.is_lossy() && spec.rates().is_some() {
-            planner.begin(&spec, 1.0)?;
-            planner.push(view.dtype, view.data)?;
-            rated.push(i);
-        }
-    }
-    let set = |specs: &[fedpress::Spec], tensors: &mut [Taken]| {
-        for (i, spec) in rated.iter().zip(specs) {
-            tensors[*i].spec = spec.clone();
-        }
-    };
-    let specs = planner.specs::<fedpress::Error>(target, (n_values, n_bytes), |specs| {
-        set(specs, tensors);
-        write(tensors).map(|stream| stream.len() as u64)
-    })?;
-    set(&specs, tensors);
-    Ok(())
-}
-
 fn write(
-    tensors: &[Taken],
-    options: fedpress::EncodeOptions,
+    tensors: &[(TensorView<'_>, &fedpress::Spec)],
+    options: &fedpress::EncodeOptions,
     metadata: Option<&BTreeMap<String, String>>,
     manifest: bool,
 ) -> fedpress::Result<Vec<u8>> {
     let several = options.several || tensors.len() > 1;
-    let mut writer = Writer::new(Vec::new(), options.with_several(several))?;
+    let mut writer = Writer::new(Vec::new(), options.clone().with_several(several))?;
     if let Some(metadata) = metadata {
         writer.metadata(metadata)?;
     }
     if manifest {
-        let desc = |t: &Taken| TensorDesc::new(t.name.clone(), t.dtype, &dims(&t.shape));
-        writer.manifest(&tensors.iter().map(desc).collect::<Vec<_>>())?;
+        writer.manifest(&tensors.iter().map(|(view, _)| view.desc()).collect::<Vec<_>>())?;
     }
-    let views: Vec<_> = tensors.iter().map(|t| (t.view(), &t.spec)).collect();
-    writer.tensors(&views)?;
+    writer.tensors(tensors)?;
     writer.finish()
 }
 

@@ -11,7 +11,8 @@ mod curve;
 use crate::group::{Buffers, Elements, Job, TensorKeys, expected_error, numbers_of};
 use crate::kernel::Kernel;
 use crate::{
-    DType, EncodeOptions, Error, NamedTensor, Result, Spec, as_tensor, effective_spec, encode_views,
+    DType, EncodeOptions, Error, NamedTensor, Result, Spec, TensorView, as_tensor, effective_spec,
+    encode_views,
 };
 use curve::Curve;
 
@@ -258,34 +259,61 @@ pub fn encode_to<T: NamedTensor>(
     options: &EncodeOptions,
 ) -> Result<Vec<u8>> {
     let parts: Vec<_> = tensors.iter().map(as_tensor::Parts::of).collect();
+    let views: Vec<_> = parts.iter().map(|tensor| (tensor.view(), spec)).collect();
+    let put = |specs: &[Spec], out: &mut Vec<u8>| {
+        out.clear();
+        let views = views.iter().map(|(view, _)| *view).zip(specs);
+        encode_views(&views.collect::<Vec<_>>(), options, out)
+    };
+    let mut out = Vec::new();
+    let specs = plan::<Error>(&views, target, options, |specs| {
+        put(specs, &mut out).map(|()| out.len() as u64)
+    })?;
+    put(&specs, &mut out)?;
+    Ok(out)
+}
+
+/// Pipelines of tensors in memory by which their stream meets a target: those that stand beside them, at rates
+/// of their own where they have one. `encode` says how many bytes the stream takes by pipelines of all tensors;
+/// it is called several times.
+///
+/// # Errors
+/// `InvalidArgument` if what is lossy has no [rate](Spec::rates), or the lowest rates take more bytes; whatever
+/// `encode` returns.
+pub fn plan<E: From<Error>>(
+    tensors: &[(TensorView<'_>, &Spec)],
+    target: Target,
+    options: &EncodeOptions,
+    mut encode: impl FnMut(&[Spec]) -> std::result::Result<u64, E>,
+) -> std::result::Result<Vec<Spec>, E> {
     let options = options.clone().with_several(options.several || tensors.len() > 1);
     options.check()?;
     let mut planner = Planner::new(&options);
-    let (mut specs, mut planned, mut n_values, mut n_bytes) = (Vec::new(), Vec::new(), 0, 0);
-    for (i, view) in parts.iter().map(as_tensor::Parts::view).enumerate() {
-        let effective = effective_spec(&view.desc(), spec, &options);
-        if effective.is_lossy() {
-            planner.begin(&effective, 1.0)?;
+    let (mut specs, mut rated, mut n_values, mut n_bytes) = (Vec::new(), Vec::new(), 0, 0);
+    for (i, (view, spec)) in tensors.iter().enumerate() {
+        let spec = effective_spec(&view.desc(), spec, &options);
+        if spec.is_lossy() && spec.rates().is_some() {
+            planner.begin(&spec, 1.0)?;
             planner.push(view.dtype, view.data)?;
-            planned.push(i);
+            rated.push(i);
         }
-        specs.push(effective);
+        specs.push(spec);
         n_values += (8 * view.data.len() / view.dtype.bits().max(1)) as u64;
         n_bytes += view.data.len() as u64;
     }
-    let mut put = |chosen: &[Spec], out: &mut Vec<u8>| {
-        for (i, spec) in planned.iter().zip(chosen) {
+    if let (true, Some(spec)) = (rated.is_empty(), specs.iter().find(|spec| spec.is_lossy())) {
+        // Says what is expected.
+        spec.at_rate(0.0)?;
+    }
+    let set = |chosen: &[Spec], specs: &mut [Spec]| {
+        for (i, spec) in rated.iter().zip(chosen) {
             specs[*i] = spec.clone();
         }
-        let views = parts.iter().map(as_tensor::Parts::view).zip(&specs);
-        encode_views(&views.collect::<Vec<_>>(), &options, out)
     };
-    let mut out = Vec::new();
-    let chosen = planner.specs::<Error>(target, (n_values, n_bytes), |chosen| {
-        out.clear();
-        put(chosen, &mut out).map(|()| out.len() as u64)
+    let chosen = planner.specs(target, (n_values, n_bytes), |chosen| {
+        set(chosen, &mut specs);
+        encode(&specs)
     })?;
-    out.clear();
-    put(&chosen, &mut out)?;
-    Ok(out)
+    set(&chosen, &mut specs);
+    Ok(specs)
 }
