@@ -20,8 +20,10 @@ struct Detail {
     is_divergence: bool,
 }
 
+/// Constructors are for crates that build on this one, so that they need no error type of their own.
 impl Error {
-    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+    /// Of any kind.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let message = message.into();
         Self(Box::new(Detail {
             kind,
@@ -33,12 +35,12 @@ impl Error {
     }
 
     /// The caller's mistake.
-    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+    pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::InvalidArgument, message)
     }
 
     /// Bytes that contradict what they should be.
-    pub(crate) fn corrupt(message: impl Into<String>) -> Self {
+    pub fn corrupt(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Corrupt, message)
     }
 
@@ -49,7 +51,8 @@ impl Error {
     }
 
     /// The parameter it is about.
-    pub(crate) fn in_parameter(mut self, name: &str) -> Self {
+    #[must_use]
+    pub fn in_parameter(mut self, name: &str) -> Self {
         self.0.parameter.get_or_insert_with(|| name.to_owned());
         self
     }
@@ -76,8 +79,7 @@ impl Error {
 
     /// Training that left the numbers there are: the caller's mistake, as a rule too high a learning
     /// rate.
-    #[cfg(feature = "train")]
-    pub(crate) fn divergence(message: String) -> Self {
+    pub fn divergence(message: String) -> Self {
         let mut error = Self::invalid(message);
         error.0.is_divergence = true;
         error

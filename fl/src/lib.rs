@@ -12,8 +12,8 @@
 //!    full model, and a [`ServerOptimizer`] moves the server's full-precision weights.
 //!
 //! Nothing of this does I/O, reads a clock or starts a thread: bytes and time come in, bytes and
-//! decisions go out. With the feature `train`, the module `train` has models, data and local
-//! training that use all of it in one process.
+//! decisions go out. The crate `fedpress-train` has models, data and local training that use all of
+//! it in one process.
 //!
 //! For group knowledge transfer (FedGKT, He et al. 2020) there is [`exchange`]: features, logits and
 //! labels by sample, and a server's store of them, which has files.
@@ -54,8 +54,6 @@ mod parameter;
 mod round;
 mod select;
 mod submodel;
-#[cfg(feature = "train")]
-pub mod train;
 
 pub use aggregate::{Aggregator, AggregatorOptions, Averaging, Received, Weighting};
 pub use error::{Error, Result};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use fedpress_fl::train::{Algorithm, Grid, TrainConfig};
+use fedpress_train::{Algorithm, Grid, TrainConfig};
 
 use crate::args::{all_cores, parse_threads};
 use crate::destination::free_name;

@@ -1,6 +1,6 @@
 //! Pictures of trainings: how they went, and where they ended.
 
-use fedpress_fl::train::RoundRecord;
+use fedpress_train::RoundRecord;
 
 use super::chart::{Chart, Line};
 use super::report::Finished;

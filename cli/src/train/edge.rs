@@ -1,6 +1,6 @@
 //! What FedGKT saves the edge, against FedAvg and split learning of the same model and data.
 
-use fedpress_fl::train::{EdgeCost, RoundRecord, TrainConfig};
+use fedpress_train::{EdgeCost, RoundRecord, TrainConfig};
 use serde::Serialize;
 
 use super::report::Finished;

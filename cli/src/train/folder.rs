@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use fedpress::{EncodeOptions, Seeds, Spec};
-use fedpress_fl::train::{RoundRecord, Training};
+use fedpress_train::{RoundRecord, Training};
 use serde::Serialize;
 
 use crate::destination::temporary;

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use fedpress_fl::train::{Algorithm, Device, RoundRecord, Run, Training, device};
+use fedpress_train::{Algorithm, Device, RoundRecord, Run, Training, device};
 
 pub use arguments::Arguments;
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use fedpress_fl::train::{EdgeCost, Grid, RoundRecord, Run, TrainConfig, Training};
+use fedpress_train::{EdgeCost, Grid, RoundRecord, Run, TrainConfig, Training};
 use serde::Serialize;
 
 use super::chart::escaped;
@@ -60,7 +60,7 @@ impl Finished {
         let records = training.records();
         let cost = training.edge_cost()?;
         let sum = |part: fn(&RoundRecord) -> u64| records.iter().map(part).sum();
-        let mut seconds = fedpress_fl::train::Seconds::default();
+        let mut seconds = fedpress_train::Seconds::default();
         records.iter().for_each(|record| seconds += record.seconds);
         let bytes_up = sum(|r| r.bytes_up);
         let (formula_down, formula_up) = training.formula_ratios()?;

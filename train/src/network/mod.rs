@@ -1,0 +1,281 @@
+//! [`Network`]: an [`Architecture`] with weights, on a device.
+
+mod architecture;
+mod distill;
+mod flow;
+mod initial;
+mod layer;
+mod layout;
+mod models;
+mod split;
+mod stage;
+#[cfg(test)]
+mod tests;
+
+pub use architecture::Architecture;
+pub use layer::LayerSpec;
+pub use split::SplitModel;
+
+pub(crate) use distill::distillation;
+
+use burn::module::{Module, Param, RunningState};
+use burn::nn::conv::Conv2d;
+use burn::nn::loss::CrossEntropyLossConfig;
+use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
+use burn::nn::{BatchNorm, Linear, PaddingConfig2d, Relu};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use fedpress::ErrorKind;
+use fedpress_fl::{Error, Parameter, Result};
+
+/// An [`Architecture`] with weights, on a device: what computes.
+///
+/// A network belongs to one thread while it trains. Its weights come from and go to lists of
+/// [`Parameter`] in the order of [`Architecture::parameter_shapes`].
+#[derive(Module, Debug)]
+pub struct Network {
+    layers: Vec<Layer>,
+}
+
+/// One layer as burn has it; each variant is a module, as its derive wants.
+#[derive(Module, Debug)]
+enum Layer {
+    Conv(Conv2d),
+    Dense(Linear),
+    BatchNorm(BatchNorm),
+    Relu(Relu),
+    MaxPool(MaxPool2d),
+    GlobalMean(GlobalMean),
+    Flatten(Flatten),
+    Residual(Residual),
+}
+
+/// The sum of two paths.
+#[derive(Module, Debug)]
+struct Residual {
+    body: Vec<Layer>,
+    shortcut: Vec<Layer>,
+}
+
+#[derive(Module, Debug, Default)]
+struct GlobalMean;
+
+#[derive(Module, Debug, Default)]
+struct Flatten;
+
+/// What flows between layers.
+enum Signal {
+    /// `[examples, channels, height, width]`
+    Image(Tensor<4>),
+    /// `[examples, features]`
+    Vector(Tensor<2>),
+}
+
+impl Network {
+    /// With the given weights. It can be trained if `device` has autodiff
+    /// (`device.clone().autodiff()`).
+    ///
+    /// # Errors
+    /// `InvalidArgument` where the parameters are not the architecture's.
+    pub fn new(
+        architecture: &Architecture,
+        parameters: &[Parameter],
+        device: &Device,
+    ) -> Result<Self> {
+        architecture.check(parameters)?;
+        let mut rest = parameters;
+        Ok(Self { layers: Layer::list(architecture.layers(), &mut rest, device) })
+    }
+
+    /// The weights, named by `architecture`, which has to be the one it was made with. Call it on
+    /// the thread that trained: running statistics belong to it.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for another architecture, `Io` if the device fails.
+    pub fn parameters(&self, architecture: &Architecture) -> Result<Vec<Parameter>> {
+        let mut values = Vec::new();
+        self.layers.iter().try_for_each(|layer| layer.read(&mut values))?;
+        let shapes = architecture.parameter_shapes().into_iter();
+        let named = shapes.zip(values);
+        let parameters: Vec<Parameter> =
+            named.map(|((name, shape), values)| Parameter { name, shape, values }).collect();
+        architecture.check(&parameters)?;
+        Ok(parameters)
+    }
+
+    /// Images `[examples, channels, height, width]` to logits `[examples, classes]`.
+    ///
+    /// # Panics
+    /// In burn, where images are not of the architecture's size or on another device.
+    pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        forward(&self.layers, Signal::Image(images)).vector()
+    }
+
+    /// The same up to layer `cut`, where images come out: what an extractor of features does.
+    ///
+    /// # Panics
+    /// In burn as [`forward`](Self::forward).
+    pub fn features(&self, images: Tensor<4>, cut: usize) -> Tensor<4> {
+        forward(&self.layers[..cut], Signal::Image(images)).image()
+    }
+
+    /// The rest: what the layers behind `cut` make of features.
+    ///
+    /// # Panics
+    /// In burn as [`forward`](Self::forward).
+    pub fn forward_from(&self, features: Tensor<4>, cut: usize) -> Tensor<2> {
+        forward(&self.layers[cut..], Signal::Image(features)).vector()
+    }
+}
+
+fn forward(layers: &[Layer], input: Signal) -> Signal {
+    layers.iter().fold(input, |signal, layer| layer.forward(signal))
+}
+
+/// Mean cross-entropy of logits `[examples, classes]` against classes `[examples]`.
+pub(crate) fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1> {
+    let device = logits.device();
+    CrossEntropyLossConfig::new().init(&device).forward(logits, labels)
+}
+
+/// A failure of the device, which is the world's and not the caller's.
+pub(crate) fn device_failed(error: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Io(std::io::ErrorKind::Other), format!("device: {error}"))
+}
+
+fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
+    tensor.try_into_vec_as::<f32>().map_err(device_failed)
+}
+
+fn write<const D: usize>(parameters: &mut &[Parameter], device: &Device) -> Param<Tensor<D>> {
+    Param::from_tensor(take(parameters, device))
+}
+
+/// Takes the next of the checked parameters; as data, so that burn draws nothing.
+fn take<const D: usize>(parameters: &mut &[Parameter], device: &Device) -> Tensor<D> {
+    let (shape, values) = match parameters.split_first() {
+        Some((first, rest)) => {
+            *parameters = rest;
+            (first.shape.clone(), first.values.clone())
+        }
+        None => (vec![0; D], Vec::new()),
+    };
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+impl Layer {
+    fn list(specs: &[LayerSpec], parameters: &mut &[Parameter], device: &Device) -> Vec<Self> {
+        specs.iter().map(|spec| Self::new(spec, parameters, device)).collect()
+    }
+
+    fn new(spec: &LayerSpec, parameters: &mut &[Parameter], device: &Device) -> Self {
+        match spec {
+            LayerSpec::Conv { kernel, stride, padding, bias, .. } => Self::Conv(Conv2d {
+                weight: write(parameters, device),
+                bias: bias.then(|| write(parameters, device)),
+                stride: [*stride; 2],
+                kernel_size: [*kernel; 2],
+                dilation: [1; 2],
+                groups: 1,
+                padding: PaddingConfig2d::Explicit(*padding, *padding, *padding, *padding),
+            }),
+            LayerSpec::Dense { .. } => Self::Dense(Linear {
+                weight: write(parameters, device),
+                bias: Some(write(parameters, device)),
+            }),
+            LayerSpec::BatchNorm { .. } => Self::BatchNorm(BatchNorm {
+                gamma: write(parameters, device),
+                beta: write(parameters, device),
+                training: Param::from_bool(true),
+                running_mean: RunningState::new(take(parameters, device)),
+                running_var: RunningState::new(take(parameters, device)),
+                momentum: 0.1,
+                epsilon: 1e-5,
+            }),
+            LayerSpec::Residual { body, shortcut } => {
+                let body = Self::list(body, parameters, device);
+                let shortcut = Self::list(shortcut, parameters, device);
+                Self::Residual(Residual { body, shortcut })
+            }
+            LayerSpec::Relu => Self::Relu(Relu),
+            LayerSpec::MaxPool { size } => {
+                let config = MaxPool2dConfig::new([*size; 2]).with_strides([*size; 2]);
+                Self::MaxPool(config.init())
+            }
+            LayerSpec::GlobalMean => Self::GlobalMean(GlobalMean),
+            LayerSpec::Flatten => Self::Flatten(Flatten),
+        }
+    }
+
+    /// Appends its parameters, in order.
+    fn read(&self, out: &mut Vec<Vec<f32>>) -> Result<()> {
+        match self {
+            Self::Conv(conv) => {
+                out.push(read(conv.weight.val())?);
+                out.extend(conv.bias.as_ref().map(|bias| read(bias.val())).transpose()?);
+            }
+            Self::Dense(dense) => {
+                out.push(read(dense.weight.val())?);
+                out.extend(dense.bias.as_ref().map(|bias| read(bias.val())).transpose()?);
+            }
+            Self::BatchNorm(norm) => {
+                let statistics = [norm.running_mean.value_sync(), norm.running_var.value_sync()];
+                for tensor in [norm.gamma.val(), norm.beta.val()].into_iter().chain(statistics) {
+                    out.push(read(tensor)?);
+                }
+            }
+            Self::Residual(Residual { body, shortcut }) => {
+                body.iter().chain(shortcut).try_for_each(|layer| layer.read(out))?;
+            }
+            Self::Relu(_) | Self::MaxPool(_) | Self::GlobalMean(_) | Self::Flatten(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The architecture has checked which layers meet an image and which a vector; where it says a
+    /// vector, [`Signal::vector`] is the identity.
+    fn forward(&self, signal: Signal) -> Signal {
+        match (self, signal) {
+            (Self::Conv(conv), Signal::Image(x)) => Signal::Image(conv.forward(x)),
+            (Self::BatchNorm(norm), Signal::Image(x)) => Signal::Image(norm.forward(x)),
+            (Self::MaxPool(pool), Signal::Image(x)) => Signal::Image(pool.forward(x)),
+            (Self::Residual(sum), Signal::Image(x)) => {
+                let body = forward(&sum.body, Signal::Image(x.clone())).image();
+                Signal::Image(body + forward(&sum.shortcut, Signal::Image(x)).image())
+            }
+            (Self::Relu(relu), Signal::Image(x)) => Signal::Image(relu.forward(x)),
+            (Self::Relu(relu), Signal::Vector(x)) => Signal::Vector(relu.forward(x)),
+            (Self::GlobalMean(_), Signal::Image(x)) => Signal::Vector(global_mean(x)),
+            (Self::Dense(dense), signal) => Signal::Vector(dense.forward(signal.vector())),
+            (_, signal) => Signal::Vector(signal.vector()),
+        }
+    }
+}
+
+fn global_mean(images: Tensor<4>) -> Tensor<2> {
+    let [examples, channels, height, width] = images.dims();
+    let pixels = images.reshape([examples, channels, height * width]);
+    pixels.mean_dim(2).reshape([examples, channels])
+}
+
+impl Signal {
+    /// What the architecture says is an image; a vector would be one of 1 x 1.
+    fn image(self) -> Tensor<4> {
+        match self {
+            Self::Image(x) => x,
+            Self::Vector(x) => {
+                let [examples, features] = x.dims();
+                x.reshape([examples, features, 1, 1])
+            }
+        }
+    }
+
+    fn vector(self) -> Tensor<2> {
+        match self {
+            Self::Vector(x) => x,
+            Self::Image(x) => {
+                let [examples, channels, height, width] = x.dims();
+                x.reshape([examples, channels * height * width])
+            }
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Federated training in one process: server, clients and the bytes between them.
+
+pub(super) mod config;
+mod record;
+pub(super) mod saved;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use config::{Algorithm, Tier, TrainConfig};
+pub use record::{RoundRecord, Seconds};
+
+use super::{Architecture, Dataset, Device, cpu, evaluate, in_parallel, on_threads, train};
+use fedpress::{DecodeOptions, derive_key};
+use fedpress_fl::{
+    Action, Coordinator, Download, Error, Feedback, Gather, Layout, Parameter, Policy, Reason,
+    Result, RoundOptions,
+};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// What a key derived from the seed of a training is for.
+pub(super) mod purpose {
+    pub(crate) const PARTITION: u64 = 1;
+    pub(crate) const WEIGHTS: u64 = 2;
+    pub(crate) const SHUFFLE: u64 = 3;
+    pub(crate) const ROUNDING: u64 = 4;
+    pub(crate) const SERVER: u64 = 5;
+    pub(crate) const ROUNDS: u64 = 6;
+}
+
+/// A training: each [`round`](Self::round) does the six steps of Caldas et al. 2018, figure 1.
+///
+/// Everything between server and clients is the bytes of real messages. Results depend on the
+/// configuration alone: private seeds, too, derive from its seed here, where nobody is to be kept
+/// from knowing them.
+pub struct Simulation {
+    config: TrainConfig,
+    architecture: Architecture,
+    coordinator: Coordinator,
+    train: Dataset,
+    test: Dataset,
+    shards: Vec<Vec<u32>>,
+    feedback: BTreeMap<u64, Feedback>,
+    records: Vec<RoundRecord>,
+    device: Device,
+}
+
+/// What comes out of a client's part of a round.
+struct Trip {
+    client: u64,
+    message: Vec<u8>,
+    feedback: Option<Feedback>,
+    loss: f64,
+    multiply_adds: u64,
+    seconds: Seconds,
+}
+
+impl Simulation {
+    /// Reads the data, deals it out and makes the first model.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a configuration that contradicts itself; what reading data refuses.
+    pub fn new(config: TrainConfig) -> Result<Self> {
+        config.check()?;
+        let (train, test) = config.datasets()?;
+        let architecture = config.architecture(&train)?;
+        let layout = Layout::from_toml(&architecture.layout_toml())?;
+        let key = |purpose| derive_key(&[config.seed, purpose]);
+        // First, as it refuses more clients than there are examples for.
+        let shards =
+            config.partition.split(train.labels(), config.clients, key(purpose::PARTITION))?;
+        let model = architecture.initial_parameters(key(purpose::WEIGHTS));
+        let coordinator = Coordinator::new(layout, model, round_options(&config)?)?;
+        Ok(Self {
+            architecture,
+            coordinator,
+            train,
+            test,
+            shards,
+            feedback: BTreeMap::new(),
+            records: Vec::new(),
+            device: cpu(),
+            config,
+        })
+    }
+
+    /// The same, trained and evaluated on a [`device`](super::device()) of choice; else the processor.
+    #[must_use]
+    pub fn on(self, device: Device) -> Self {
+        Self { device, ..self }
+    }
+
+    /// What it was made from.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
+    /// The full model's architecture.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// Parameters of the full model over those that a client without a tier gets.
+    pub(crate) fn fewer_parameters(&self) -> Result<f64> {
+        fewer_parameters(self.coordinator.layout(), &self.config)
+    }
+
+    /// Who has which of the training examples.
+    pub(crate) fn shards(&self) -> (&Dataset, &[Vec<u32>]) {
+        (&self.train, &self.shards)
+    }
+
+    /// Training examples of all clients.
+    pub fn n_examples(&self) -> usize {
+        self.train.len()
+    }
+
+    /// The server's model.
+    pub fn model(&self) -> &[Parameter] {
+        self.coordinator.model()
+    }
+
+    /// The rounds so far.
+    pub fn records(&self) -> &[RoundRecord] {
+        &self.records
+    }
+
+    /// Whether all rounds are over.
+    pub fn is_done(&self) -> bool {
+        self.records.len() as u64 >= self.config.rounds
+    }
+
+    /// One round, with up to `threads` clients at the same time. A client whose training diverges, or
+    /// brings weights that are too large for the server, drops out of the round; where nobody is left,
+    /// the model stays as it is.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the training is over, or the server refuses what a client sends.
+    pub fn round(&mut self, threads: usize) -> Result<&RoundRecord> {
+        if self.is_done() {
+            return Err(Error::invalid(format!("all {} rounds are over", self.config.rounds)));
+        }
+        let start = Instant::now();
+        let round = self.coordinator.round();
+        let everyone: Vec<u64> = (0..self.config.clients as u64).collect();
+        let mut seconds = Seconds::default();
+        let mut bytes_down = 0;
+        let mut jobs = Vec::new();
+        let mut broadcasts = Vec::new();
+        for client in self.coordinator.begin(&everyone, round)? {
+            let message = timed(&mut seconds.encode, || self.coordinator.message(client))?;
+            broadcasts.push((client, message));
+        }
+        for (client, message) in broadcasts {
+            bytes_down += message.len() as u64;
+            let feedback = self.config.feedback.then(|| {
+                self.feedback
+                    .get(&client)
+                    .cloned()
+                    .unwrap_or_else(|| Feedback::new(self.coordinator.layout()))
+            });
+            let this = &*self;
+            jobs.push(move || (client, this.client(round, client, &message, feedback)));
+        }
+        let (mut trips, mut lost) = (Vec::new(), Vec::new());
+        for (client, trip) in in_parallel(threads, jobs)? {
+            match trip {
+                Err(why) if why.is_divergence() => lost.push(client),
+                trip => trips.push(trip?),
+            }
+        }
+        let mut record = RoundRecord {
+            round: round + 1,
+            accuracy: None,
+            test_loss: None,
+            train_loss: mean(trips.iter().map(|t| t.loss)),
+            bytes_down,
+            bytes_up: trips.iter().map(|t| t.message.len() as u64).sum(),
+            multiply_adds: trips.iter().map(|t| t.multiply_adds).sum(),
+            updates: 0,
+            clients_missing: lost.len(),
+            seconds,
+            gkt: None,
+        };
+        for trip in trips {
+            record.seconds += trip.seconds;
+            self.deliver(trip, round, &mut record)?;
+        }
+        for client in lost {
+            self.coordinator.gone(client, round)?;
+        }
+        self.evaluate_into(&mut record, threads)?;
+        record.seconds.round = start.elapsed().as_secs_f64();
+        self.records.push(record);
+        Ok(&self.records[self.records.len() - 1])
+    }
+
+    /// What happens on a client: bytes in, bytes out.
+    fn client(
+        &self,
+        round: u64,
+        client: u64,
+        message: &[u8],
+        mut feedback: Option<Feedback>,
+    ) -> Result<Trip> {
+        let mut seconds = Seconds::default();
+        let options = DecodeOptions::default();
+        let download = timed(&mut seconds.decode, || Download::decode(message, &options))?;
+        let architecture = self.architecture.with_widths_of(&download.base)?;
+        let shard = &self.shards[client as usize];
+        let key = |purpose| derive_key(&[self.config.seed, purpose, round, client]);
+        let trained = timed(&mut seconds.train, || {
+            let seed = key(purpose::SHUFFLE);
+            let (base, data) = (&download.base, &self.train);
+            train(&architecture, base, data, shard, &self.config.local, seed, &self.device)
+        })?;
+        let (samples, private) = (shard.len() as u64, key(purpose::ROUNDING));
+        let parameters = &trained.parameters;
+        let message = timed(&mut seconds.encode, || match &mut feedback {
+            None => download.update(client, parameters, samples, private),
+            Some(feedback) => {
+                let layout = self.coordinator.layout();
+                download
+                    .update_with_feedback(client, parameters, samples, private, layout, feedback)
+            }
+        })?;
+        let multiply_adds = architecture.multiply_adds() * trained.used;
+        Ok(Trip { client, message, feedback, loss: trained.loss, multiply_adds, seconds })
+    }
+
+    /// Hands an update to the server.
+    fn deliver(&mut self, trip: Trip, now: u64, record: &mut RoundRecord) -> Result<()> {
+        let seconds = &mut record.seconds.decode;
+        let actions = timed(seconds, || self.coordinator.receive(trip.client, &trip.message, now))?;
+        for action in actions {
+            match action {
+                Action::Taken { .. } => record.updates += 1,
+                Action::Reject(why) if why.reason == Reason::NotFinite => {
+                    record.clients_missing += 1;
+                    self.coordinator.gone(trip.client, now)?;
+                    return Ok(());
+                }
+                Action::Reject(why) => return Err(Error::invalid(why.to_string())),
+                _ => {}
+            }
+        }
+        if let Some(feedback) = trip.feedback {
+            self.feedback.insert(trip.client, feedback);
+        }
+        Ok(())
+    }
+
+    fn evaluate_into(&self, record: &mut RoundRecord, threads: usize) -> Result<()> {
+        let due = record.round.is_multiple_of(self.config.evaluate_every);
+        if !due && record.round < self.config.rounds {
+            return Ok(());
+        }
+        let start = Instant::now();
+        let (architecture, model) = (&self.architecture, self.coordinator.model());
+        let (test, device) = (&self.test, &self.device);
+        let evaluate = || evaluate(architecture, model, test, &test.indices(), device);
+        let result = on_threads(threads, evaluate)??;
+        record.seconds.evaluate = start.elapsed().as_secs_f64();
+        record.accuracy = Some(result.accuracy());
+        record.test_loss = Some(result.loss);
+        Ok(())
+    }
+}
+
+/// None of none.
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> Option<f64> {
+    let n = values.len();
+    (n > 0).then(|| values.sum::<f64>() / n as f64)
+}
+
+pub(super) fn timed<T>(seconds: &mut f64, work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = work();
+    *seconds += start.elapsed().as_secs_f64();
+    result
+}
+
+fn fewer_parameters(layout: &Layout, config: &TrainConfig) -> Result<f64> {
+    let policy = Policy { clients: BTreeMap::new(), ..config.policy() };
+    let selection = policy.choice(config.seed, 0, 0).select(layout)?;
+    let kept = |i| Ok(Gather::new(layout, &selection, i)?.n_packed());
+    let kept: usize = (0..layout.params().len()).map(kept).sum::<Result<usize>>()?;
+    Ok(layout.n_values() as f64 / kept as f64)
+}
+
+fn round_options(config: &TrainConfig) -> Result<RoundOptions> {
+    let (down, up) = config.specs()?;
+    let key = |purpose| derive_key(&[config.seed, purpose]);
+    let mut options = RoundOptions::new(1, key(purpose::ROUNDS), key(purpose::SERVER));
+    options.n_updates = config.clients_per_round;
+    options.min_updates = 1;
+    options.policy = config.policy();
+    (options.down, options.up) = (down, up);
+    options.scaled = config.scaled;
+    options.aggregator.averaging = config.averaging;
+    options.aggregator.weighting = config.weighting;
+    options.rule = config.server;
+    Ok(options)
+}

@@ -1,0 +1,72 @@
+//! Law: training a submodel is training the full model with the dropped units masked.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use fedpress_fl::{Choice, Keep, Layout, Parameter, Rule, merge, pack};
+use fedpress_train::{Architecture, Dataset, LocalTraining, SplitModel, cpu, procedural, train};
+
+/// With weights of dropped units at zero, these units give zero, and no gradient reaches them.
+#[test]
+fn training_a_submodel_is_training_the_full_model_with_dropped_units_masked() {
+    let (data, _) = procedural(3, 60, 1).unwrap();
+    let (shape, classes) = (data.shape(), data.n_classes());
+    masked_is_packed(&data, &Architecture::small_cnn(shape, classes).unwrap());
+    // With batch norm, whose dropped units have gain and shift 0, inside of sums.
+    let pair = SplitModel::gkt_small(shape, classes).unwrap();
+    masked_is_packed(&data, &pair.joined().unwrap());
+}
+
+fn masked_is_packed(data: &Dataset, full: &Architecture) {
+    let layout = Layout::from_toml(&full.layout_toml()).unwrap();
+    let settings = LocalTraining { epochs: 2, learning_rate: 0.05, ..LocalTraining::default() };
+    let fit = |architecture: &Architecture, start: &[Parameter]| {
+        train(architecture, start, data, &data.indices(), &settings, 9, &cpu()).unwrap()
+    };
+    for seed in 0..3 {
+        let choice = Choice { rule: Rule::Random { seed }, keep: Keep::from(0.5) };
+        let selection = choice.select(&layout).unwrap();
+        let packed = pack(&layout, &selection, &full.initial_parameters(seed)).unwrap();
+        let zeros = |(name, shape): (String, Vec<usize>)| Parameter::zeros(name, &shape);
+        let nothing: Vec<Parameter> = full.parameter_shapes().into_iter().map(zeros).collect();
+        let masked = |packed: &[Parameter]| {
+            let mut model = nothing.clone();
+            merge(&layout, &selection, packed, &mut model).unwrap();
+            model
+        };
+
+        let small = fit(&full.with_widths_of(&packed).unwrap(), &packed);
+        let large = fit(full, &masked(&packed));
+        assert!((small.loss - large.loss).abs() < 1e-4, "{} {}", small.loss, large.loss);
+        let mut moved = 0.0f32;
+        for (small, large) in masked(&small.parameters).iter().zip(&large.parameters) {
+            let scale = small.values.iter().fold(1e-3f32, |m, v| m.max(v.abs()));
+            for (small, large) in small.values.iter().zip(&large.values) {
+                // Sums of different lengths round differently, 12 steps long.
+                assert!((small - large).abs() < 1e-3 * scale, "{small} {large}");
+            }
+        }
+        for (before, after) in packed.iter().zip(&small.parameters) {
+            let pairs = before.values.iter().zip(&after.values);
+            moved = pairs.fold(moved, |m, (b, a)| m.max((b - a).abs()));
+        }
+        assert!(moved > 0.01, "training did nothing, which proves nothing");
+    }
+}
+
+#[test]
+fn the_layout_that_an_architecture_trains_by_is_the_one_that_is_inferred() {
+    for full in [
+        Architecture::mnist_cnn(10).unwrap(),
+        Architecture::emnist_cnn().unwrap(),
+        Architecture::all_cnn_c(10, 0.5).unwrap(),
+    ] {
+        let layout = Layout::from_toml(&full.layout_toml()).unwrap();
+        let shapes = full.parameter_shapes();
+        assert_eq!(layout.n_values(), full.n_parameters());
+        let inferred = Layout::infer(&shapes, fedpress_fl::Convention::Burn).unwrap();
+        let axes = |layout: &Layout| {
+            let of = |p: &fedpress_fl::ParamLayout| (p.name.clone(), p.axes.clone());
+            layout.params().iter().map(of).collect::<Vec<_>>()
+        };
+        assert_eq!(axes(&layout), axes(&inferred));
+    }
+}
