@@ -55,7 +55,7 @@ mod round;
 mod select;
 mod submodel;
 
-pub use aggregate::{Aggregator, AggregatorOptions, Averaging, Received, Weighting};
+pub use aggregate::{Aggregator, AggregatorOptions, Averaging, Excess, Limit, Received, Weighting};
 pub use error::{Error, Result};
 pub use exchange::{
     FeatureSpecs, FeatureStore, FeatureWriter, Features, LogitWriter, Logits, SampleLogits,

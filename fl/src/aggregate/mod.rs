@@ -1,10 +1,13 @@
 //! [`Aggregator`]: from updates to their mean, in memory that clients do not determine.
 
+mod bound;
 mod options;
 mod partial;
 mod state;
 mod sums;
 
+pub(crate) use bound::norms;
+pub use bound::{Excess, Limit};
 pub use options::{AggregatorOptions, Averaging, Weighting};
 
 use crate::message::{Digest, Reason, Rejection, Update};
@@ -22,7 +25,7 @@ pub enum Received {
     More,
     /// It was complete and right, and is part of the sums.
     Folded {
-        /// Its examples.
+        /// Its examples, as they were counted.
         samples: u64,
     },
     /// It was not taken; nothing of it is in the sums.
@@ -233,12 +236,8 @@ impl Aggregator {
                 format!("base: expected {base}, found {}", update.base),
             ));
         }
-        let most = u64::from(self.options.max_samples);
-        let samples = update.samples;
-        if samples == 0 || samples > most {
-            return Err((Reason::BadSamples, format!("{samples} examples, 1 to {most} are taken")));
-        }
-        let (before, own) = (self.weight, self.weigh(update));
+        let samples = self.samples(update)?;
+        let (before, own) = (self.weight, self.weigh(samples));
         if before + own > MAX_WEIGHT {
             let detail =
                 format!("a weight of {own} and {before} before, {MAX_WEIGHT} fit in a round");
@@ -247,28 +246,43 @@ impl Aggregator {
         Ok(())
     }
 
-    fn weigh(&self, update: &Update) -> u64 {
+    /// The examples that are counted, of those that a client claims.
+    fn samples(&self, update: &Update) -> std::result::Result<u64, Refusal> {
+        let (claimed, most) = (update.samples, u64::from(self.options.most_samples(update.client)));
+        let is_clipped = self.options.excess_samples == Excess::Clip && most > 0;
+        match claimed {
+            0 => Err((Reason::BadSamples, "no examples".into())),
+            _ if claimed <= most => Ok(claimed),
+            _ if is_clipped => Ok(most),
+            _ => Err((Reason::BadSamples, format!("{claimed} examples, up to {most} are taken"))),
+        }
+    }
+
+    fn weigh(&self, samples: u64) -> u64 {
         match self.options.weighting {
-            Weighting::Samples => update.samples.min(u64::from(u32::MAX)),
+            Weighting::Samples => samples,
             Weighting::Uniform => 1,
         }
     }
 
-    /// Decodes a complete update, checks every value, and only then adds.
+    /// Decodes a complete update, checks every value and holds all of them to the bounds, and only
+    /// then adds.
     fn fold(&mut self, base: Digest, partial: Partial) -> std::result::Result<u64, Refusal> {
         let Some(update) = partial.header else {
             return Err((Reason::Malformed, "no header".into()));
         };
         // Others may have been folded since the header was checked.
         self.check(update.client, base, &update)?;
-        let weight = self.weigh(&update);
-        let decoded = partial.decode(&mut self.worker)?;
+        let samples = self.samples(&update)?;
+        let weight = self.weigh(samples);
+        let mut decoded = partial.decode(&mut self.worker)?;
         for (i, (_, values)) in decoded.iter().enumerate() {
             if let Some(at) = values.iter().position(|v| v.is_nan() || v.abs() >= MAX_VALUE) {
                 let (name, value) = (&self.layout.params()[i].name, values[at]);
                 return Err((Reason::NotFinite, format!("{name:?}, value {at}: {value}")));
             }
         }
+        bound::hold(&self.options, &self.layout, &mut decoded)?;
         for ((gather, values), sums) in decoded.iter().zip(&mut self.sums) {
             let mut taken = 0;
             for (at, n) in gather.runs() {
@@ -277,7 +291,7 @@ impl Aggregator {
             }
         }
         self.weight += weight;
-        Ok(update.samples)
+        Ok(samples)
     }
 
     pub(crate) fn rejection(&self, client: u64, reason: Reason, detail: String) -> Rejection {

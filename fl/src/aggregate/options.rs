@@ -1,7 +1,11 @@
 //! How updates are averaged, and how much is taken from whom.
 
-use crate::{Error, Result};
+use super::bound::{Excess, check_norm};
+use crate::bytes::Fields;
+use crate::{Error, Result, Role};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What becomes of coordinates that not every client trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -41,14 +45,30 @@ pub struct AggregatorOptions {
     /// Most updates on their way at the same time. One keeps its place until it is complete, rejected
     /// or [forgotten](crate::Aggregator::forget).
     pub max_in_flight: usize,
-    /// Most examples that a client may claim, below 2^32.
+    /// Most examples that a client may claim, below 2^32, where `known_samples` does not have it. A
+    /// client says itself how many it has, and weighs as much: set this to what clients have.
     pub max_samples: u32,
+    /// Most examples of single clients, as far as the operator knows them; 0 lets nothing of a client
+    /// in.
+    pub known_samples: Arc<BTreeMap<u64, u32>>,
+    /// What becomes of an update that claims more.
+    pub excess_samples: Excess,
+    /// Largest L2 norm of the change of the weights, all parameters but statistics, in the scale of
+    /// the full model; infinity bounds nothing. So no update moves the model further than this, times
+    /// its share of the weight, whatever it holds. [`RoundOptions::max_norm`](crate::RoundOptions)
+    /// sets it from the model.
+    pub max_norm: f64,
+    /// The same of the change of the statistics, whose units are others.
+    pub max_statistic_norm: f64,
+    /// What becomes of an update beyond `max_norm` or `max_statistic_norm`.
+    pub excess_norm: Excess,
     /// Most memory that decoding one update may take beside its values, in bytes.
     pub decode_memory: u64,
 }
 
 impl Default for AggregatorOptions {
-    /// Counted, by samples; 1 GiB and a million examples a client, 64 on their way, 256 MiB.
+    /// Counted, by samples; 1 GiB and a million examples a client, more refused, 64 on their way, 256
+    /// MiB; no bound on norms.
     fn default() -> Self {
         Self {
             averaging: Averaging::default(),
@@ -56,6 +76,11 @@ impl Default for AggregatorOptions {
             max_update_bytes: 1 << 30,
             max_in_flight: 64,
             max_samples: 1_000_000,
+            known_samples: Arc::default(),
+            excess_samples: Excess::Refuse,
+            max_norm: f64::INFINITY,
+            max_statistic_norm: f64::INFINITY,
+            excess_norm: Excess::Clip,
             decode_memory: 256 << 20,
         }
     }
@@ -65,11 +90,57 @@ impl AggregatorOptions {
     /// Whether anything can be received.
     ///
     /// # Errors
-    /// `InvalidArgument` if `max_in_flight` or `max_samples` is zero.
+    /// `InvalidArgument` if `max_in_flight` or `max_samples` is zero, or a norm is negative or NaN.
     pub fn check(&self) -> Result<()> {
-        match self.max_in_flight == 0 || self.max_samples == 0 {
-            true => Err(Error::invalid("max_in_flight and max_samples: at least 1 each")),
-            false => Ok(()),
+        if self.max_in_flight == 0 || self.max_samples == 0 {
+            return Err(Error::invalid("max_in_flight and max_samples: at least 1 each"));
         }
+        check_norm("max_norm", self.max_norm)?;
+        check_norm("max_statistic_norm", self.max_statistic_norm)
+    }
+
+    /// Most examples that this client may claim.
+    pub fn most_samples(&self, client: u64) -> u32 {
+        self.known_samples.get(&client).copied().unwrap_or(self.max_samples)
+    }
+
+    /// The bound on the change of parameters of this role.
+    pub(super) fn max_norm_of(&self, role: Role) -> f64 {
+        if role == Role::Statistic { self.max_statistic_norm } else { self.max_norm }
+    }
+
+    /// What two aggregators have to agree on for their sums to be those of one.
+    pub(super) fn write_rules(&self, out: &mut Vec<u8>) {
+        let kinds = [self.averaging as u8, self.weighting as u8, self.excess_norm as u8];
+        out.extend_from_slice(&kinds);
+        for norm in [self.max_norm, self.max_statistic_norm] {
+            out.extend_from_slice(&norm.to_le_bytes());
+        }
+    }
+
+    /// Reads what [`write_rules`](Self::write_rules) wrote.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where these options say something else.
+    pub(super) fn read_rules(&self, fields: &mut Fields<'_>) -> Result<()> {
+        for (what, own) in [
+            ("averaging", self.averaging as u8),
+            ("weighting", self.weighting as u8),
+            ("excess_norm", self.excess_norm as u8),
+        ] {
+            let found = fields.u8(what)?;
+            if found != own {
+                return Err(Error::invalid(format!("{what}: expected {own}, found {found}")));
+            }
+        }
+        for (what, own) in
+            [("max_norm", self.max_norm), ("max_statistic_norm", self.max_statistic_norm)]
+        {
+            let found = f64::from_le_bytes(fields.array(what)?);
+            if found != own {
+                return Err(Error::invalid(format!("{what}: expected {own:e}, found {found:e}")));
+            }
+        }
+        Ok(())
     }
 }

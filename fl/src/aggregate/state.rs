@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// The codec record that holds everything but the sums.
 const RECORD: u8 = 0xA1;
 
-/// Bits of the largest magnitude that one unit of weight can add to a sum.
+/// Bits of the largest magnitude that one unit of weight can add to a sum, whatever the bounds.
 const UNIT_BITS: u32 = 91;
 
 impl Aggregator {
@@ -42,8 +42,8 @@ impl Aggregator {
     }
 
     fn head(&self) -> Vec<u8> {
-        let mut out =
-            vec![STATE_VERSION, self.options.averaging as u8, self.options.weighting as u8];
+        let mut out = vec![STATE_VERSION];
+        self.options.write_rules(&mut out);
         for field in [self.run, self.round, self.weight] {
             out.extend_from_slice(&field.to_le_bytes());
         }
@@ -91,22 +91,17 @@ impl Aggregator {
         }
         let most = aggregator.weight;
         for (i, pair) in tensors.chunks_exact(2).enumerate() {
-            let name = &aggregator.layout.params()[i].name;
-            let read = read_sums(pair, name, aggregator.sums[i].values.len(), most);
-            aggregator.sums[i] = read.map_err(|e| e.in_parameter(name))?;
+            let param = &aggregator.layout.params()[i];
+            let unit = largest_unit(aggregator.options.max_norm_of(param.role));
+            let read = read_sums(pair, &param.name, aggregator.sums[i].values.len(), most, unit);
+            aggregator.sums[i] = read.map_err(|e| e.in_parameter(&param.name))?;
         }
         Ok(aggregator)
     }
 
     fn read_head(&mut self, fields: &mut Fields<'_>) -> Result<()> {
         fields.state_version()?;
-        let kinds = [fields.u8("averaging")?, fields.u8("weighting")?];
-        let expected = [self.options.averaging as u8, self.options.weighting as u8];
-        if kinds != expected {
-            return Err(Error::invalid(format!(
-                "averaging and weighting: expected {expected:?}, found {kinds:?}"
-            )));
-        }
+        self.options.read_rules(fields)?;
         self.run = fields.u64("run")?;
         self.round = fields.u64("round")?;
         self.weight = fields.u64("sum of weights")?;
@@ -149,11 +144,13 @@ impl Aggregator {
     /// Whether these clients can weigh this much.
     fn check_weight(&self) -> Result<()> {
         let least = self.n_folded as u64;
-        let each = match self.options.weighting {
-            Weighting::Samples => u64::from(self.options.max_samples),
+        let most_of = |client| match self.options.weighting {
+            Weighting::Samples => u64::from(self.options.most_samples(client)),
             Weighting::Uniform => 1,
         };
-        let most = least.saturating_mul(each).min(MAX_WEIGHT);
+        let folded = self.clients.iter().filter(|(_, (_, folded))| *folded);
+        let most = folded.map(|(client, _)| most_of(*client)).fold(0, u64::saturating_add);
+        let most = most.min(MAX_WEIGHT);
         match (least..=most).contains(&self.weight) {
             true => Ok(()),
             false => Err(Error::corrupt(format!(
@@ -232,7 +229,15 @@ impl Aggregator {
     }
 }
 
-fn read_sums(pair: &[Tensor], name: &str, n: usize, most: u64) -> Result<Sums> {
+/// The largest magnitude that one unit of weight can add to a sum, where no value is beyond this
+/// norm; rounding of the product included.
+fn largest_unit(max_norm: f64) -> u128 {
+    // A cast of what is too large saturates.
+    let bound = (max_norm * (1u64 << 60) as f64).ceil() as u128;
+    bound.saturating_add(1).min(1 << UNIT_BITS)
+}
+
+fn read_sums(pair: &[Tensor], name: &str, n: usize, most: u64, unit: u128) -> Result<Sums> {
     let [values, weights] = pair else { return Err(Error::corrupt("a sum without its weight")) };
     let fits = values.name == format!("sum/{name}")
         && (values.dtype, &values.shape[..]) == (DType::U8, &[n, 16])
@@ -247,7 +252,7 @@ fn read_sums(pair: &[Tensor], name: &str, n: usize, most: u64) -> Result<Sums> {
     let sums = Sums { values: values.collect(), weights: weights.collect() };
     // What could not have come from updates could overflow later.
     let possible = |(value, weight): (&i128, &u64)| {
-        *weight <= most && value.unsigned_abs() <= u128::from(*weight) << UNIT_BITS
+        *weight <= most && value.unsigned_abs() <= u128::from(*weight) * unit
     };
     match sums.values.iter().zip(&sums.weights).position(|pair| !possible(pair)) {
         Some(at) => Err(Error::corrupt(format!("sum {at} is larger than its weight allows"))),

@@ -155,7 +155,7 @@ fn read_update(fields: &mut Fields<'_>, run: u64, round: u64, client: u64) -> Re
 
 fn read_rejection(fields: &mut Fields<'_>, run: u64, round: u64, client: u64) -> Result<Rejection> {
     let reason = fields.u8("reason")?;
-    let unknown = || Error::unsupported(PLACE, format!("reason {reason}"), "reasons 1 to 18");
+    let unknown = || Error::unsupported(PLACE, format!("reason {reason}"), "reasons 1 to 19");
     let reason = Reason::from_u8(reason).ok_or_else(unknown)?;
     Ok(Rejection { run, round, client, reason, detail: fields.text("detail")? })
 }

@@ -46,12 +46,14 @@ pub enum Reason {
     MissingLabel = 17,
     /// A label that is no class.
     BadLabel = 18,
+    /// A change of a larger norm than one client's may have.
+    TooFar = 19,
 }
 
 impl Reason {
     /// From its number in a message.
     pub(crate) fn from_u8(number: u8) -> Option<Self> {
-        const ALL: [Reason; 18] = [
+        const ALL: [Reason; 19] = [
             Reason::Malformed,
             Reason::TooLarge,
             Reason::WrongRound,
@@ -70,6 +72,7 @@ impl Reason {
             Reason::SecondLabel,
             Reason::MissingLabel,
             Reason::BadLabel,
+            Reason::TooFar,
         ];
         ALL.into_iter().find(|reason| *reason as u8 == number)
     }

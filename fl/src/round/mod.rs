@@ -8,10 +8,11 @@ mod state;
 pub use action::{Action, RoundSummary};
 pub use options::RoundOptions;
 
+use crate::aggregate::norms;
 use crate::message::EVERYONE;
 use crate::{
-    Aggregator, Broadcast, Choice, Digest, Error, Layout, Parameter, Policy, Reason, Received,
-    Rejection, Result, Role, Scope, ServerOptimizer, pack, scale,
+    Aggregator, AggregatorOptions, Broadcast, Choice, Digest, Error, Layout, Parameter, Policy,
+    Reason, Received, Rejection, Result, Role, Scope, ServerOptimizer, pack, scale,
 };
 use fedpress::DecodeOptions;
 use open::Open;
@@ -131,7 +132,7 @@ impl Coordinator {
             self.layout.clone(),
             self.options.run,
             self.round,
-            self.options.aggregator.clone(),
+            self.aggregator_options(),
         )?;
         self.open = Some(Open {
             aggregator,
@@ -148,6 +149,16 @@ impl Coordinator {
             return Err(error);
         }
         Ok(asked)
+    }
+
+    /// Of this round: with the bounds that follow from the model.
+    fn aggregator_options(&self) -> AggregatorOptions {
+        let mut options = self.options.aggregator.clone();
+        let [weights, statistics] = norms(&self.layout, &self.model);
+        options.max_norm = options.max_norm.min(self.options.max_norm.of(weights));
+        let bound = self.options.max_statistic_norm.of(statistics);
+        options.max_statistic_norm = options.max_statistic_norm.min(bound);
+        options
     }
 
     /// Draws who is asked, without replacement, by seed and round.

@@ -1,6 +1,6 @@
 //! How rounds are run.
 
-use crate::{AggregatorOptions, Error, Policy, Result, ServerRule};
+use crate::{AggregatorOptions, Error, Limit, Policy, Result, ServerRule};
 use fedpress::Spec;
 
 /// How rounds are run. Times are in whatever unit the caller's clock has.
@@ -33,15 +33,23 @@ pub struct RoundOptions {
     pub scaled: bool,
     /// What clients have to know beside the model, in the words of the training code.
     pub task: String,
-    /// How updates are checked and averaged.
+    /// How updates are checked and averaged. Of the bounds on norms here and below, the smaller holds.
     pub aggregator: AggregatorOptions,
+    /// How far the update of one client may move the weights: its L2 norm, in the scale of the full
+    /// model. [`AggregatorOptions::excess_norm`] says what becomes of more. The default, once the norm
+    /// of the model, is what no honest client comes near (a CNN's first updates have a tenth of it),
+    /// and keeps one client from replacing the model; who knows more about the task bounds more.
+    pub max_norm: Limit,
+    /// The same of running statistics, by default ten times their norm: these go far in the first
+    /// rounds. It does not keep a variance from becoming negative.
+    pub max_statistic_norm: Limit,
     /// How the server moves along their mean.
     pub rule: ServerRule,
 }
 
 impl RoundOptions {
     /// Ten updates a round, all of them needed, no deadline, the full model, lossless both ways,
-    /// FedAvg.
+    /// FedAvg, updates clipped to the norm of the model.
     pub fn new(run: u64, seed: u64, private: u64) -> Self {
         Self {
             run,
@@ -58,6 +66,8 @@ impl RoundOptions {
             scaled: false,
             task: String::new(),
             aggregator: AggregatorOptions::default(),
+            max_norm: Limit::Relative(1.0),
+            max_statistic_norm: Limit::Relative(10.0),
             rule: ServerRule::default(),
         }
     }
@@ -85,6 +95,8 @@ impl RoundOptions {
         if self.patience == 0 {
             return Err(Error::invalid("patience: expected at least 1"));
         }
+        self.max_norm.check("max_norm")?;
+        self.max_statistic_norm.check("max_statistic_norm")?;
         self.aggregator.check()?;
         self.rule.check()
     }
