@@ -18,6 +18,7 @@ struct Detail {
     parameter: Option<String>,
     source: Option<fedpress::Error>,
     is_divergence: bool,
+    is_overlap: bool,
 }
 
 /// Constructors are for crates that build on this one, so that they need no error type of their own.
@@ -31,6 +32,7 @@ impl Error {
             parameter: None,
             source: None,
             is_divergence: false,
+            is_overlap: false,
         }))
     }
 
@@ -90,6 +92,19 @@ impl Error {
         self.0.is_divergence
     }
 
+    /// One client in the sums of two aggregators, which cannot be added then.
+    pub(crate) fn overlap(client: u64) -> Self {
+        let mut error = Self::invalid(format!("client {client} was folded by both"));
+        error.0.is_overlap = true;
+        error
+    }
+
+    /// Whether it is that one client was folded by two aggregators: leaves of a tree whose clients are
+    /// not disjoint.
+    pub fn is_overlap(&self) -> bool {
+        self.0.is_overlap
+    }
+
     /// The parameter or tensor it is about.
     pub fn parameter(&self) -> Option<&str> {
         self.0.parameter.as_deref().or_else(|| self.0.source.as_ref()?.tensor())
@@ -125,6 +140,7 @@ impl From<fedpress::Error> for Error {
             parameter: None,
             source: Some(source),
             is_divergence: false,
+            is_overlap: false,
         }))
     }
 }

@@ -40,7 +40,12 @@
 //! would have to hold back early arrivals, and could not be split over a tree.
 //!
 //! **Randomness** is derived by hashing (seed, round, client, purpose) and never by drawing from
-//! shared state, so a saved state has no generator in it.
+//! shared state, so a saved state has no generator in it. What clients must not foresee, who is asked
+//! and which units are kept, derives from a [`PrivateSeed`].
+//!
+//! **Hostile clients** are bounded, each by itself: an update by its bytes, its memory, its L2 norm and
+//! its examples ([`AggregatorOptions`], [`RoundOptions::max_norm`]). A cohort in which many lie together
+//! is not a mean's matter.
 
 mod aggregate;
 mod bytes;
@@ -52,6 +57,7 @@ pub mod message;
 mod optimize;
 mod parameter;
 mod round;
+mod seed;
 mod select;
 mod submodel;
 
@@ -67,5 +73,6 @@ pub use message::{Broadcast, Digest, Download, Reason, Rejection, Update};
 pub use optimize::{ServerOptimizer, ServerRule};
 pub use parameter::Parameter;
 pub use round::{Action, Coordinator, RoundOptions, RoundSummary};
+pub use seed::PrivateSeed;
 pub use select::{Choice, Keep, Policy, Rule, Scope, Selection, Strategy};
 pub use submodel::{Gather, merge, pack, scale};

@@ -31,7 +31,7 @@ pub enum ServerRule {
 }
 
 impl ServerRule {
-    /// Whether its numbers make steps: the rate is finite, what a running mean keeps of the past is
+    /// Whether its numbers make steps: the rate is finite and above 0, what a running mean keeps of the past is
     /// at least 0 and below 1, and epsilon is above 0, as 0 over 0 is no step.
     ///
     /// # Errors
@@ -43,8 +43,9 @@ impl ServerRule {
                 (rate, [("beta1", beta1), ("beta2", beta2)], epsilon)
             }
         };
-        if !rate.is_finite() {
-            return Err(Error::invalid(format!("rate: expected a finite number, found {rate}")));
+        if !(rate > 0.0 && rate.is_finite()) {
+            let message = format!("rate: expected a finite number above 0, found {rate}");
+            return Err(Error::invalid(message));
         }
         if let Some((name, found)) = kept.iter().find(|(_, kept)| !(0.0..1.0).contains(kept)) {
             let message = format!("{name}: expected at least 0 and below 1, found {found}");

@@ -8,7 +8,7 @@ use federation::*;
 use fedpress::ErrorKind;
 use fedpress_fl::{
     Aggregator, AggregatorOptions, Choice, Coordinator, Download, Keep, Layout, Parameter,
-    RoundOptions, Rule, ServerOptimizer, ServerRule,
+    PrivateSeed, RoundOptions, Rule, ServerOptimizer, ServerRule,
 };
 use std::sync::Arc;
 
@@ -168,6 +168,8 @@ fn rules_that_make_no_steps_are_refused() {
     for rule in [
         ServerRule::Sgd { rate: f64::NAN, momentum: 0.0 },
         ServerRule::Sgd { rate: f64::INFINITY, momentum: 0.0 },
+        ServerRule::Sgd { rate: 0.0, momentum: 0.0 },
+        ServerRule::Sgd { rate: -1.0, momentum: 0.0 },
         ServerRule::Sgd { rate: 1.0, momentum: 1.0 },
         ServerRule::Sgd { rate: 1.0, momentum: -0.1 },
         ServerRule::Sgd { rate: 1.0, momentum: f64::NAN },
@@ -181,7 +183,7 @@ fn rules_that_make_no_steps_are_refused() {
         let model = vec![Parameter::zeros("w", &[2]), Parameter::zeros("mean", &[2])];
         let mut optimizer = ServerOptimizer::new(rule, &model);
         assert!(optimizer.step(&mut model.clone(), &changed(&layout, 1.0, 1.0)).is_err());
-        let options = RoundOptions { rule, ..RoundOptions::new(1, 2, 3) };
+        let options = RoundOptions { rule, ..RoundOptions::new(1, 2, PrivateSeed::from_number(3)) };
         assert!(Coordinator::new(Layout::clone(&layout), model, options).is_err());
     }
 }

@@ -7,8 +7,8 @@ mod federation;
 use federation::*;
 use fedpress::{DecodeOptions, ErrorKind};
 use fedpress_fl::{
-    Action, Coordinator, Download, Keep, Layout, Parameter, Policy, Reason, RoundOptions, Scope,
-    ServerRule, Strategy as Pick,
+    Action, Coordinator, Download, Keep, Layout, Parameter, Policy, PrivateSeed, Reason,
+    RoundOptions, Scope, ServerRule, Strategy as Pick,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +28,7 @@ fn options(rule: ServerRule, scope: Scope) -> RoundOptions {
         up: "uplink".parse().unwrap(),
         scaled: true,
         rule,
-        ..RoundOptions::new(RUN, 5, 6)
+        ..RoundOptions::new(RUN, 5, PrivateSeed::from_number(6))
     }
 }
 
@@ -84,7 +84,7 @@ struct World<'a> {
 impl World<'_> {
     /// Sends a client its broadcast; then, perhaps, the server's machine fails.
     fn send(&mut self, client: u64) {
-        let message = self.server.message(client).unwrap();
+        let message = self.server.send(client).unwrap();
         for (delay, deed) in deeds(self.seed, client, &message) {
             let place = (self.now + delay, self.plans.len() as u64 + 1000 * client);
             self.plans.insert(place, (client, deed));
@@ -217,7 +217,7 @@ fn open(options: &RoundOptions) -> Coordinator {
     let mut server =
         Coordinator::new(Layout::clone(&layout), model(&layout, 1), options.clone()).unwrap();
     let asked = server.begin(&(1..=12).collect::<Vec<_>>(), 0).unwrap();
-    let message = server.message(asked[0]).unwrap();
+    let message = server.send(asked[0]).unwrap();
     let download = Download::decode(&message, &Default::default()).unwrap();
     let update = download.update(asked[0], &download.base, 1, 0).unwrap();
     server.receive(asked[0], &update, 1).unwrap();
@@ -295,7 +295,7 @@ fn what_was_on_its_way_comes_again() {
     let options = options(rules()[0], Scope::Round);
     let mut server = open(&options);
     let client = &server.missing()[0];
-    let message = server.message(*client).unwrap();
+    let message = server.send(*client).unwrap();
     let download = Download::decode(&message, &Default::default()).unwrap();
     let update = download.update(*client, &download.base, 1, 0).unwrap();
     assert_eq!(server.receive(*client, &update[..50], 2).unwrap(), []);

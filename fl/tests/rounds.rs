@@ -6,8 +6,8 @@ mod federation;
 use federation::*;
 use fedpress::ErrorKind;
 use fedpress_fl::{
-    Action, AggregatorOptions, Coordinator, Download, Keep, Layout, Policy, Reason, Received,
-    RoundOptions, Scope, ServerOptimizer, ServerRule, Strategy,
+    Action, AggregatorOptions, Coordinator, Download, Keep, Layout, Policy, PrivateSeed, Reason,
+    Received, RoundOptions, Scope, ServerOptimizer, ServerRule, Strategy,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -224,7 +224,7 @@ fn bytes_are_a_function_of_seeds_model_and_round() {
     assert_eq!(asked_by(&options, &reversed), asked, "the order of clients does not matter");
     for other in [
         RoundOptions { seed: 99, ..options.clone() },
-        RoundOptions { private: 99, ..options.clone() },
+        RoundOptions { private: PrivateSeed::from_number(99), ..options.clone() },
         RoundOptions { run: 99, ..options.clone() },
     ] {
         assert!(asked_by(&other, &CLIENTS).iter().all(|(_, m)| asked.iter().all(|(_, a)| a != m)));
@@ -361,9 +361,10 @@ fn own_messages_are_made_when_asked_for_and_not_kept() {
         let policy = policy(Strategy::Random, scope, 0.5);
         let mut server = server(RoundOptions { policy, ..options(4, 1, 0.0) });
         for client in server.begin(&CLIENTS, 0).unwrap() {
-            let message = server.message(client).unwrap();
+            let message = server.send(client).unwrap();
             assert_eq!(Arc::strong_count(&message), 1 + kept);
-            assert_eq!(server.message(client).unwrap(), message, "as often as it is asked for");
+            assert_eq!(server.send(client).unwrap(), message, "as often as it is asked for");
+            assert_eq!(server.message(client).unwrap(), message, "and for a look at it");
         }
         server.tick(100).unwrap();
     }
@@ -374,7 +375,11 @@ fn the_same_bytes_are_expected_whoever_made_them() {
     let mut server = server(options(3, 1, 0.0));
     let asked = server.begin(&CLIENTS, 0).unwrap();
     assert_eq!(server.missing(), asked);
+    let before = server.save().unwrap();
     let message = server.message(asked[0]).unwrap();
+    assert_eq!(server.save().unwrap(), before, "a look changes nothing");
+    assert_eq!(server.send(asked[0]).unwrap(), message);
+    assert_ne!(server.save().unwrap(), before, "what is sent may be answered");
     // Whoever was not even told may be gone, and come back.
     assert_eq!(server.gone(asked[1], 2).unwrap(), []);
     assert_eq!(server.missing(), [asked[0], asked[2]]);
@@ -393,11 +398,11 @@ fn the_same_bytes_are_expected_whoever_made_them() {
         );
     }
     assert_eq!((server.is_open(), server.round()), (false, 1));
-    assert!([asked[0], 1000].iter().all(|client| server.message(*client).is_err()));
+    assert!([asked[0], 1000].iter().all(|client| server.send(*client).is_err()));
     // Bytes that nobody could answer are not made.
     let mut other = restore(RoundOptions { seed: 99, ..options(3, 1, 0.0) });
-    let error = other.message(asked[0]).err().unwrap();
-    assert!(error.to_string().contains("another broadcast"), "{error}");
+    let errors = [other.message(asked[0]).err().unwrap(), other.send(asked[0]).err().unwrap()];
+    assert!(errors.iter().all(|e| e.to_string().contains("another broadcast")), "{errors:?}");
 }
 
 #[test]

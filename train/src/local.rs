@@ -64,10 +64,15 @@ impl LocalTraining {
         if self.epochs == 0 || self.batch == 0 || self.max_steps == Some(0) {
             return Err(Error::invalid(format!("expected at least one step, found {self:?}")));
         }
-        if !sound(self.learning_rate as f32) || !sound(self.momentum) || !sound(self.weight_decay) {
+        if !sound(self.learning_rate as f32) || !sound(self.weight_decay) {
             return Err(Error::invalid(format!(
-                "expected a learning rate, momentum and weight decay of at least 0, found {self:?}"
+                "expected a learning rate and weight decay of at least 0, found {self:?}"
             )));
+        }
+        if !(0.0..1.0).contains(&self.momentum) {
+            let found = self.momentum;
+            let message = format!("momentum: expected at least 0 and below 1, found {found}");
+            return Err(Error::invalid(message));
         }
         if self.optimizer == Optimizer::Adam && self.momentum != 0.0 {
             return Err(Error::invalid("momentum: adam has its own"));

@@ -34,9 +34,9 @@ pub enum Received {
 
 /// What one client was sent.
 #[derive(Debug, Clone, PartialEq)]
-struct Base {
-    choice: Choice,
-    scaled: bool,
+pub(crate) struct Base {
+    pub(crate) choice: Choice,
+    pub(crate) scaled: bool,
 }
 
 /// Sums the updates of one round.
@@ -47,7 +47,7 @@ struct Base {
 /// each client expected some eighty bytes of bookkeeping, or 220 where each is sent something else
 /// (more with [`Rule::Explicit`](crate::Rule::Explicit)). The order of arrival does not show in the
 /// result, nor does the way clients are spread over aggregators whose [`save`](Self::save)d states
-/// are [`merge`](Self::merge)d.
+/// are [`merge`](Self::merge)d: leaves of a tree, which expect disjoint clients.
 ///
 /// Sums are of values, and not of coefficients ([`fedpress::BasisSum`]), though that would undo one rotation
 /// where this undoes one for each client: the client enters the seeds of an update, so that no two
@@ -130,6 +130,8 @@ impl Aggregator {
     }
 
     /// From now on an update of this client is welcome, trained from the broadcast with this digest.
+    /// In a tree, by one leaf: a client that two leaves expect and fold makes the root refuse the
+    /// second of them ([`merge`](Self::merge)).
     ///
     /// # Errors
     /// `InvalidArgument` if the choice does not fit the layout, the client is expected already, or

@@ -5,7 +5,7 @@ use crate::bytes::{Fields, STATE_VERSION, split_state};
 use crate::message::Digest;
 use crate::{Choice, Error, Layout, Result};
 use fedpress::{DType, DecodeOptions, EncodeOptions, Seeds, Spec, Tensor, TensorView, Writer};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// The codec record that holds everything but the sums.
@@ -166,19 +166,30 @@ impl Aggregator {
     ///
     /// # Errors
     /// As [`restore`](Self::restore); `InvalidArgument` for another run or round, for a client that
-    /// both have folded, that each expects from another base, for a base that is of two choices, or
+    /// both have folded ([`Error::is_overlap`]: sums cannot be taken apart, so nothing of the other is
+    /// taken), that each expects from another base, for a base that is of two choices, or
     /// when the weights leave their bound.
     pub fn merge(&mut self, bytes: &[u8], decode: &DecodeOptions) -> Result<()> {
-        self.add(Self::restore(bytes, self.layout.clone(), self.options.clone(), decode)?)
+        self.add(self.restore_other(bytes, decode)?)
     }
 
-    /// The same at the root of a tree, which knows who was asked: `InvalidArgument` for anyone else.
-    pub(crate) fn merge_known(&mut self, bytes: &[u8], decode: &DecodeOptions) -> Result<()> {
-        let other = Self::restore(bytes, self.layout.clone(), self.options.clone(), decode)?;
-        match other.clients.keys().find(|client| !self.is_expected(**client)) {
-            Some(client) => Err(Error::invalid(format!("client {client} was not asked"))),
-            None => self.add(other),
-        }
+    /// Another aggregator, of the same layout and options, from what it saved.
+    pub(crate) fn restore_other(&self, bytes: &[u8], decode: &DecodeOptions) -> Result<Self> {
+        Self::restore(bytes, self.layout.clone(), self.options.clone(), decode)
+    }
+
+    /// Whom it expects or has folded, and what each was sent.
+    pub(crate) fn sent_to(&self) -> impl Iterator<Item = (u64, &Base)> {
+        self.clients.iter().map(|(client, (digest, _))| (*client, &self.bases[digest]))
+    }
+
+    /// Adds another, but of clients in `unsent` only what was folded: what they would have to answer
+    /// to is for this one to know.
+    pub(crate) fn add_folded(&mut self, mut other: Self, unsent: &BTreeSet<u64>) -> Result<()> {
+        other.clients.retain(|client, (_, folded)| *folded || !unsent.contains(client));
+        let used: BTreeSet<Digest> = other.clients.values().map(|(digest, _)| *digest).collect();
+        other.bases.retain(|digest, _| used.contains(digest));
+        self.add(other)
     }
 
     fn add(&mut self, other: Self) -> Result<()> {
@@ -208,7 +219,7 @@ impl Aggregator {
         for (client, (base, folded)) in &other.clients {
             let Some((our_base, our_folded)) = self.clients.get(client) else { continue };
             if *folded && *our_folded {
-                return Err(Error::invalid(format!("client {client} was folded by both")));
+                return Err(Error::overlap(*client));
             }
             if base != our_base {
                 return Err(Error::invalid(format!(

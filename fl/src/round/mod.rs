@@ -8,8 +8,9 @@ mod state;
 pub use action::{Action, RoundSummary};
 pub use options::RoundOptions;
 
-use crate::aggregate::norms;
+use crate::aggregate::{Base, norms};
 use crate::message::EVERYONE;
+use crate::seed::Purpose;
 use crate::{
     Aggregator, AggregatorOptions, Broadcast, Choice, Digest, Error, Layout, Parameter, Policy,
     Reason, Received, Rejection, Result, Role, Scope, ServerOptimizer, pack, scale,
@@ -23,26 +24,37 @@ use std::sync::Arc;
 
 /// The server's side of training: select, broadcast, collect, aggregate, commit.
 ///
-/// The caller brings bytes, time and the list of clients that are there, sends each client that is
-/// asked its [`message`](Self::message), and does what the returned [`Action`]s say.
-/// [`save`](Self::save) works at any moment. Messages are made when they are asked for; kept is, while a
-/// round is open, only what all clients with the same choice get, where they share it
+/// The caller brings bytes, time and the list of clients that are there, [`send`](Self::send)s each
+/// client that is asked its broadcast, and does what the returned [`Action`]s say.
+/// [`save`](Self::save) works at any moment. Broadcasts are made when they are asked for; kept is, while
+/// a round is open, only what all clients with the same choice get, where they share it
 /// ([`Scope::Round`]).
 ///
+/// # Trees
+/// Servers near the clients may send broadcasts and fold updates in the place of this one: each is a
+/// leaf, with an [`Aggregator`] made with [`aggregator_options`](Self::aggregator_options), whose saved
+/// state the root [`merge`](Self::merge)s. A leaf makes the broadcasts of its clients with a coordinator
+/// restored from the root's state, and the root makes none of them again: it checks that they were of
+/// the choice it would have made, and takes the leaf's word for the bytes as it does for the sums.
+/// Leaves have disjoint clients, dealt out by the root: sums cannot be taken apart, so where one client
+/// was folded by two leaves, the second is refused whole ([`Error::is_overlap`]). A leaf that takes
+/// whoever comes lets any client do that to it.
+///
 /// ```
-/// use fedpress_fl::{Coordinator, Download, Layout, Parameter, RoundOptions};
+/// use fedpress_fl::{Coordinator, Download, Layout, Parameter, PrivateSeed, RoundOptions};
+/// # let drawn = || 0x1f3a_9c55_0d21_7be4; // in place of the operating system's generator
 /// let layout = Layout::from_toml("[groups]\n[[parameters]]\nname = \"w\"\naxes = [\"2\"]\n")?;
 /// let model = vec![Parameter { name: "w".into(), shape: vec![2], values: vec![1.0, 2.0] }];
-/// let mut options = RoundOptions::new(1, 7, 0x5eed);
+/// let mut options = RoundOptions::new(1, 7, PrivateSeed::new(*b"32 bytes of the operating system"));
 /// (options.n_updates, options.min_updates) = (2, 2);
 /// let mut server = Coordinator::new(layout, model, options)?;
 ///
 /// for client in server.begin(&[10, 11, 12], 0)? {
-///     let message = server.message(client)?;
+///     let message = server.send(client)?;
 ///     let download = Download::decode(&message, &Default::default())?;
 ///     let mut trained = download.base.clone();
 ///     trained[0].values[0] += 1.0;
-///     server.receive(client, &download.update(client, &trained, 5, client)?, 1)?;
+///     server.receive(client, &download.update(client, &trained, 5, drawn())?, 1)?;
 /// }
 /// assert_eq!(server.model()[0].values, [2.0, 2.0]);
 /// # Ok::<(), fedpress_fl::Error>(())
@@ -110,11 +122,12 @@ impl Coordinator {
     }
 
     /// Opens a round among the clients that are there; returns those that are asked, each of which
-    /// is to be sent its [`message`](Self::message).
+    /// is to be [sent](Self::send) its broadcast.
     ///
     /// # Errors
     /// `InvalidArgument` if a round is open, fewer clients are there than a round needs, or one is
-    /// called 2^64 - 1; as encoding the first broadcast. No round is open then.
+    /// called 2^64 - 1; as encoding what the first broadcast says beside the model. No round is open
+    /// then.
     pub fn begin(&mut self, available: &[u64], now: u64) -> Result<Vec<u64>> {
         if self.open.is_some() {
             return Err(Error::invalid(format!("round {} is open", self.round)));
@@ -128,6 +141,10 @@ impl Coordinator {
             return Err(Error::invalid(format!("{there} clients, a round needs {needed}")));
         }
         let asked = self.sample(available.into_iter().collect());
+        // What cannot be said to one cannot be said to the others.
+        if let Some(first) = asked.first() {
+            self.header(&self.choice(*first), Some(*first)).encode(&[], &self.options.down, 0)?;
+        }
         let aggregator = Aggregator::new(
             self.layout.clone(),
             self.options.run,
@@ -143,16 +160,12 @@ impl Coordinator {
             shared: Vec::new(),
             began: BTreeMap::new(),
         });
-        // What cannot be encoded for one cannot be for the others.
-        if let Err(error) = asked.first().map_or(Ok(()), |first| self.message(*first).map(drop)) {
-            self.open = None;
-            return Err(error);
-        }
         Ok(asked)
     }
 
-    /// Of this round: with the bounds that follow from the model.
-    fn aggregator_options(&self) -> AggregatorOptions {
+    /// How updates of the open round, or of the next, are aggregated: the options of this server with
+    /// the bounds on norms that follow from its model. Leaves of a tree need the same.
+    pub fn aggregator_options(&self) -> AggregatorOptions {
         let mut options = self.options.aggregator.clone();
         let [weights, statistics] = norms(&self.layout, &self.model);
         options.max_norm = options.max_norm.min(self.options.max_norm.of(weights));
@@ -161,10 +174,10 @@ impl Coordinator {
         options
     }
 
-    /// Draws who is asked, without replacement, by seed and round.
+    /// Draws who is asked, without replacement, by private seed and round.
     fn sample(&self, mut clients: Vec<u64>) -> Vec<u64> {
-        const CLIENTS: u64 = 0x636c_6965_6e74_7300;
-        let state = |part| fedpress::derive_key(&[self.options.seed, self.round, CLIENTS, part]);
+        let private = &self.options.private;
+        let state = |part| private.derive(Purpose::Cohort, &[self.round, part]);
         let mut generator = Pcg64Mcg::new(u128::from(state(0)) << 64 | u128::from(state(1)));
         let n = self.options.n_asked().min(clients.len());
         for i in 0..n {
@@ -178,42 +191,59 @@ impl Coordinator {
     }
 
     fn choice(&self, client: u64) -> Choice {
-        self.options.policy.choice(self.options.seed, self.round, client)
+        self.options.policy.choice(&self.options.private, self.round, client)
     }
 
-    /// The broadcast for a client that is asked: encoded now, or once for all clients that get the
-    /// same. As often as it is called the bytes are the same, after [`restore`](Self::restore) too.
+    /// Makes the broadcast for a client that is asked, and expects an update against it: encoded now,
+    /// or once for all clients that get the same. To be called again where it has to be sent again,
+    /// after [`restore`](Self::restore) too: the bytes are the same.
+    ///
+    /// # Errors
+    /// As [`message`](Self::message).
+    pub fn send(&mut self, client: u64) -> Result<Arc<[u8]>> {
+        let message = self.message(client)?;
+        let choice = self.choice(client);
+        let is_own = self.has_own(client);
+        let Some(open) = &mut self.open else { return Ok(message) };
+        if open.unsent.contains(&client) {
+            let base = Digest::of(&message);
+            open.aggregator.expect(client, base, &choice, self.options.scaled)?;
+            open.unsent.remove(&client);
+        }
+        if !is_own && open.shared_with(&choice).is_none() {
+            open.shared.push((choice, message.clone()));
+        }
+        Ok(message)
+    }
+
+    /// The broadcast for a client that is asked, as [`send`](Self::send) makes it; nothing changes.
     ///
     /// # Errors
     /// `InvalidArgument` if no update of this client is expected, or one against other bytes: after
     /// [`restore`](Self::restore) with other seeds, policy or specs; as encoding.
-    pub fn message(&mut self, client: u64) -> Result<Arc<[u8]>> {
+    pub fn message(&self, client: u64) -> Result<Arc<[u8]>> {
+        let Some(open) = self.open.as_ref().filter(|open| open.is_missing(client)) else {
+            return Err(Error::invalid(format!("client {client}: no update is expected")));
+        };
         let choice = self.choice(client);
-        let policy = &self.options.policy;
-        let is_own = policy.scope == Scope::Client || policy.masks.contains_key(&client);
-        let known = match &self.open {
-            Some(open) if open.is_missing(client) => {
-                open.shared.iter().find(|(made, _)| *made == choice).map(|(_, made)| made.clone())
+        let message = match open.shared_with(&choice) {
+            Some(message) if !self.has_own(client) => message.clone(),
+            _ => self.broadcast(&choice, self.has_own(client).then_some(client))?,
+        };
+        if !open.unsent.contains(&client) {
+            let base = Digest::of(&message);
+            if !open.aggregator.expects(client, base) {
+                let message = format!("client {client}: it was sent another broadcast than {base}");
+                return Err(Error::invalid(message));
             }
-            _ => return Err(Error::invalid(format!("client {client}: no update is expected"))),
-        };
-        let message = match &known {
-            Some(message) => message.clone(),
-            None => self.broadcast(&choice, is_own.then_some(client))?,
-        };
-        let Some(open) = &mut self.open else { return Ok(message) };
-        let base = Digest::of(&message);
-        if open.unsent.contains(&client) {
-            open.aggregator.expect(client, base, &choice, self.options.scaled)?;
-            open.unsent.remove(&client);
-        } else if !open.aggregator.expects(client, base) {
-            let message = format!("client {client}: it was sent another broadcast than {base}");
-            return Err(Error::invalid(message));
-        }
-        if known.is_none() && !is_own {
-            open.shared.push((choice, message.clone()));
         }
         Ok(message)
+    }
+
+    /// Whether a client gets a broadcast that is nobody else's.
+    fn has_own(&self, client: u64) -> bool {
+        let policy = &self.options.policy;
+        policy.scope == Scope::Client || policy.masks.contains_key(&client)
     }
 
     fn broadcast(&self, choice: &Choice, client: Option<u64>) -> Result<Arc<[u8]>> {
@@ -226,9 +256,18 @@ impl Coordinator {
                 parameter.values.iter_mut().for_each(|v| *v *= factor);
             }
         }
+        // Rounding is the same for everyone who gets the same bytes.
+        let to = client.unwrap_or(EVERYONE);
+        let rounding = options.private.derive(Purpose::Rounding, &[self.round, to]);
+        Ok(self.header(choice, client).encode(&submodel, &options.down, rounding)?.into())
+    }
+
+    /// What a broadcast says beside the model.
+    fn header(&self, choice: &Choice, client: Option<u64>) -> Broadcast {
+        let options = &self.options;
         let statistic = |p: &&crate::ParamLayout| p.role == Role::Statistic;
         let exact = self.layout.params().iter().filter(statistic).map(|p| p.name.clone());
-        let header = Broadcast {
+        Broadcast {
             run: options.run,
             round: self.round,
             client,
@@ -238,8 +277,7 @@ impl Coordinator {
             up: options.up.clone(),
             task: options.task.clone(),
             exact: exact.collect(),
-        };
-        Ok(header.encode(&submodel, &options.down, options.private)?.into())
+        }
     }
 
     /// Clients whose update is still expected, ascending: those to send to once more after
@@ -251,7 +289,7 @@ impl Coordinator {
     /// Bytes of a client, whose identity the transport vouches for; cut anywhere.
     ///
     /// # Errors
-    /// None that bytes can cause; those of [`ServerOptimizer::step`] and [`message`](Self::message).
+    /// None that bytes can cause; those of [`ServerOptimizer::step`] and [`send`](Self::send).
     pub fn receive(&mut self, client: u64, bytes: &[u8], now: u64) -> Result<Vec<Action>> {
         let mut actions = self.tick(now)?;
         let is_own = |action: &Action| matches!(action, Action::Reject(r) if r.client == client);
@@ -259,7 +297,7 @@ impl Coordinator {
             return Ok(actions); // these bytes are the rest of what has just been let go
         }
         if self.open.as_ref().is_some_and(|open| open.unsent.contains(&client)) {
-            self.message(client)?; // it may have the bytes from elsewhere, or from before a restart
+            self.send(client)?; // it may have the bytes from elsewhere, or from before a restart
         }
         let Some(open) = &mut self.open else {
             actions.push(Action::Reject(Rejection {
@@ -294,23 +332,34 @@ impl Coordinator {
     }
 
     /// Updates that another aggregator of this round has folded, as it [`save`](Aggregator::save)d
-    /// them: servers near the clients stack into a tree, and the model is the same as without.
+    /// them: servers near the clients stack into a [tree](Self#trees), and the model is the same as
+    /// without. No broadcast is made for it.
     ///
     /// # Errors
     /// Those of [`Aggregator::merge`], which change nothing; `InvalidArgument` if no round is open, its
     /// time is over and [`tick`](Self::tick) has not been told, or the state has a client that was
-    /// not asked.
+    /// not asked, or an update of a submodel that was not its client's.
     pub fn merge(&mut self, state: &[u8], now: u64, decode: &DecodeOptions) -> Result<Vec<Action>> {
         let closed = || Error::invalid("no round is open");
         let open = self.open.as_ref().filter(|open| now < open.ends_at).ok_or_else(closed)?;
+        let other = open.aggregator.restore_other(state, decode)?;
         // What they were sent elsewhere has to be what they are sent here.
-        for client in open.unsent.clone() {
-            self.message(client)?;
+        for (client, base) in other.sent_to() {
+            if open.unsent.contains(&client) {
+                let own = Base { choice: self.choice(client), scaled: self.options.scaled };
+                if *base != own {
+                    let message = format!("client {client}: it is to be sent another submodel");
+                    return Err(Error::invalid(message));
+                }
+            } else if !open.aggregator.is_expected(client) {
+                return Err(Error::invalid(format!("client {client} was not asked")));
+            }
         }
         let open = self.open.as_mut().ok_or_else(closed)?;
-        open.aggregator.merge_known(state, decode)?;
-        let Open { aggregator, gone, began, .. } = open;
-        gone.retain(|client| aggregator.is_missing(*client));
+        let Open { aggregator, gone, began, unsent, .. } = open;
+        aggregator.add_folded(other, unsent)?;
+        unsent.retain(|client| !aggregator.is_expected(*client));
+        gone.retain(|client| unsent.contains(client) || aggregator.is_missing(*client));
         began.retain(|client, _| aggregator.is_missing(*client));
         let is_complete = aggregator.n_folded() >= self.options.n_updates;
         let mut actions = self.tick(now)?;

@@ -1,4 +1,4 @@
-//! [`Open`]: what is known of a round until it ends.
+//! [`Open`]: the state of a round that is collecting updates.
 
 use crate::{Aggregator, Choice};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +23,11 @@ impl Open {
     /// Whether an update of this client may still come.
     pub(super) fn is_missing(&self, client: u64) -> bool {
         self.unsent.contains(&client) || self.aggregator.is_missing(client)
+    }
+
+    /// The broadcast that all clients with this choice share, if it has been made.
+    pub(super) fn shared_with(&self, choice: &Choice) -> Option<&Arc<[u8]>> {
+        self.shared.iter().find(|(made, _)| made == choice).map(|(_, message)| message)
     }
 
     /// Clients whose update may still come, without those that are gone.

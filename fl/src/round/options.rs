@@ -1,6 +1,6 @@
 //! How rounds are run.
 
-use crate::{AggregatorOptions, Error, Limit, Policy, Result, ServerRule};
+use crate::{AggregatorOptions, Error, Limit, Policy, PrivateSeed, Result, ServerRule};
 use fedpress::Spec;
 
 /// How rounds are run. Times are in whatever unit the caller's clock has.
@@ -8,10 +8,11 @@ use fedpress::Spec;
 pub struct RoundOptions {
     /// Which training this is; travels in every message.
     pub run: u64,
-    /// What the choice of clients and submodels, rotations and subsampling derive from. Public.
+    /// What rotations and subsampling derive from. Public: it travels.
     pub seed: u64,
-    /// What the rounding of broadcasts derives from: drawn, not chosen.
-    pub private: u64,
+    /// What the choice of clients and of submodels and the rounding of broadcasts derive from. Who
+    /// knows it knows in which rounds which clients are asked.
+    pub private: PrivateSeed,
     /// Updates that complete a round.
     pub n_updates: usize,
     /// Clients asked beyond that, as a fraction of it, for those that will not answer in time.
@@ -50,7 +51,7 @@ pub struct RoundOptions {
 impl RoundOptions {
     /// Ten updates a round, all of them needed, no deadline, the full model, lossless both ways,
     /// FedAvg, updates clipped to the norm of the model.
-    pub fn new(run: u64, seed: u64, private: u64) -> Self {
+    pub fn new(run: u64, seed: u64, private: PrivateSeed) -> Self {
         Self {
             run,
             seed,

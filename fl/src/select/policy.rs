@@ -1,9 +1,9 @@
 //! [`Policy`]: the choice of each round and client.
 
 use super::{Choice, Keep, Rule, Selection};
-use crate::{Layout, Result};
+use crate::seed::Purpose;
+use crate::{Layout, PrivateSeed, Result};
 use bitvec::vec::BitVec;
-use fedpress::derive_key;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -45,10 +45,6 @@ pub struct Policy {
     pub masks: BTreeMap<u64, Vec<BitVec>>,
 }
 
-/// What a hash is for; the last number of its key, so that no two draws of a round agree.
-const SELECTION: u64 = 0x10;
-const START: u64 = 0x11;
-
 impl Policy {
     /// The full model for everyone.
     pub fn full() -> Self {
@@ -73,26 +69,28 @@ impl Policy {
         masks.try_for_each(|masks| Selection::from_masks(layout, masks.clone()).map(drop))
     }
 
-    /// The choice for a client in a round; a pure function of its arguments.
-    pub fn choice(&self, seed: u64, round: u64, client: u64) -> Choice {
+    /// The choice for a client in a round; a pure function of its arguments. Random choices and the
+    /// starts of windows cannot be foreseen without the seed, whatever choices are known; ordered
+    /// ones and windows that all share can.
+    pub fn choice(&self, seed: &PrivateSeed, round: u64, client: u64) -> Choice {
         let explicit = self.masks.get(&client).cloned().map(Rule::Explicit);
         let rule = explicit.unwrap_or_else(|| self.rule(seed, round, client));
         Choice { rule, keep: self.keep_of(client).clone() }
     }
 
-    fn rule(&self, seed: u64, round: u64, client: u64) -> Rule {
+    fn rule(&self, seed: &PrivateSeed, round: u64, client: u64) -> Rule {
         match (self.strategy, self.scope) {
             (Strategy::Random, Scope::Round) => {
-                Rule::Random { seed: derive_key(&[seed, round, SELECTION]) }
+                Rule::Random { seed: seed.derive(Purpose::Mask, &[round]) }
             }
             (Strategy::Random, Scope::Client) => {
-                Rule::Random { seed: derive_key(&[seed, round, client, SELECTION]) }
+                Rule::Random { seed: seed.derive(Purpose::Mask, &[round, client]) }
             }
             (Strategy::Ordered, _) => Rule::Ordered,
             (Strategy::Rolling, Scope::Round) => Rule::Rolling { offset: round },
             (Strategy::Rolling, Scope::Client) => {
                 // Half of the hash: far from where adding rounds would wrap around.
-                let start = derive_key(&[seed, client, START]) >> 32;
+                let start = seed.derive(Purpose::Start, &[client]) >> 32;
                 Rule::Rolling { offset: start.wrapping_add(round) }
             }
         }

@@ -6,8 +6,8 @@ use fedpress::{EncodeOptions, Encoder, Seeds, Spec};
 use fedpress_fl::message::{Header, decode};
 use fedpress_fl::{
     Action, Aggregator, AggregatorOptions, Broadcast, Choice, Coordinator, Digest, Download,
-    Gather, Keep, Layout, Parameter, Policy, Reason, Received, Rejection, RoundOptions, Rule,
-    Scope, Selection, pack, scale,
+    Gather, Keep, Layout, Parameter, Policy, PrivateSeed, Reason, Received, Rejection,
+    RoundOptions, Rule, Scope, Selection, pack, scale,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -230,7 +230,7 @@ pub fn options(n_updates: usize, min_updates: usize, over_selection: f64) -> Rou
         min_updates,
         over_selection,
         deadline,
-        ..RoundOptions::new(RUN, 2, 3)
+        ..RoundOptions::new(RUN, 2, PrivateSeed::from_number(3))
     }
 }
 
@@ -246,12 +246,12 @@ pub fn server(options: RoundOptions) -> Coordinator {
 /// Those who are asked, each with its message.
 pub fn begin(server: &mut Coordinator, clients: &[u64], now: u64) -> Vec<(u64, Arc<[u8]>)> {
     let asked = server.begin(clients, now).unwrap();
-    asked.into_iter().map(|client| (client, server.message(client).unwrap())).collect()
+    asked.into_iter().map(|client| (client, server.send(client).unwrap())).collect()
 }
 
 /// The messages of those whose update is missing, once more.
 pub fn resend(server: &mut Coordinator) -> Vec<(u64, Arc<[u8]>)> {
-    server.missing().into_iter().map(|client| (client, server.message(client).unwrap())).collect()
+    server.missing().into_iter().map(|client| (client, server.send(client).unwrap())).collect()
 }
 
 pub fn answer(client: u64, message: &[u8]) -> Vec<u8> {

@@ -13,8 +13,8 @@ pub use record::{RoundRecord, Seconds};
 use super::{Architecture, Dataset, Device, cpu, evaluate, in_parallel, on_threads, train};
 use fedpress::{DecodeOptions, derive_key};
 use fedpress_fl::{
-    Action, Coordinator, Download, Error, Feedback, Gather, Layout, Parameter, Policy, Reason,
-    Result, RoundOptions,
+    Action, Coordinator, Download, Error, Feedback, Gather, Layout, Parameter, Policy, PrivateSeed,
+    Reason, Result, RoundOptions,
 };
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -149,7 +149,7 @@ impl Simulation {
         let mut jobs = Vec::new();
         let mut broadcasts = Vec::new();
         for client in self.coordinator.begin(&everyone, round)? {
-            let message = timed(&mut seconds.encode, || self.coordinator.message(client))?;
+            let message = timed(&mut seconds.encode, || self.coordinator.send(client))?;
             broadcasts.push((client, message));
         }
         for (client, message) in broadcasts {
@@ -283,7 +283,7 @@ pub(super) fn timed<T>(seconds: &mut f64, work: impl FnOnce() -> T) -> T {
 
 fn fewer_parameters(layout: &Layout, config: &TrainConfig) -> Result<f64> {
     let policy = Policy { clients: BTreeMap::new(), ..config.policy() };
-    let selection = policy.choice(config.seed, 0, 0).select(layout)?;
+    let selection = policy.choice(&PrivateSeed::from_number(config.seed), 0, 0).select(layout)?;
     let kept = |i| Ok(Gather::new(layout, &selection, i)?.n_packed());
     let kept: usize = (0..layout.params().len()).map(kept).sum::<Result<usize>>()?;
     Ok(layout.n_values() as f64 / kept as f64)
@@ -292,7 +292,8 @@ fn fewer_parameters(layout: &Layout, config: &TrainConfig) -> Result<f64> {
 fn round_options(config: &TrainConfig) -> Result<RoundOptions> {
     let (down, up) = config.specs()?;
     let key = |purpose| derive_key(&[config.seed, purpose]);
-    let mut options = RoundOptions::new(1, key(purpose::ROUNDS), key(purpose::SERVER));
+    let private = PrivateSeed::from_number(key(purpose::SERVER));
+    let mut options = RoundOptions::new(1, key(purpose::ROUNDS), private);
     options.n_updates = config.clients_per_round;
     options.min_updates = 1;
     options.policy = config.policy();

@@ -1,0 +1,67 @@
+//! [`PrivateSeed`]: what only its owner knows, and what derives from it.
+
+use std::fmt;
+
+/// A secret of 256 bits: take it from the operating system, keep it across restarts, and tell nobody.
+/// A server's decides which clients it asks, which units they keep and how broadcasts round; a
+/// client's how its updates round.
+///
+/// What derives from it tells nothing of it, nor of anything else that derives from it (BLAKE3 as a
+/// keyed hash): a client that is sent the seed of its submodel cannot foresee those of others or of
+/// later rounds, nor who is asked in them. [`fedpress::derive_key`], which public seeds go through, is
+/// no such function: it can be run backwards.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PrivateSeed([u8; 32]);
+
+/// What a number derived from a private seed is for; no two draws of a round agree.
+#[derive(Debug, Clone, Copy)]
+#[repr(u8)]
+pub(crate) enum Purpose {
+    /// Which clients are asked.
+    Cohort = 1,
+    /// Which units are kept.
+    Mask = 2,
+    /// Where a rolling window of units starts.
+    Start = 3,
+    /// How values round.
+    Rounding = 4,
+}
+
+impl PrivateSeed {
+    /// From bytes that nobody else knows.
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// From a number, for simulations and tests, in which everything is to come again: whoever tries
+    /// numbers finds it.
+    pub const fn from_number(number: u64) -> Self {
+        let mut bytes = [0; 32];
+        let number = number.to_le_bytes();
+        let mut i = 0;
+        while i < number.len() {
+            bytes[i] = number[i];
+            i += 1;
+        }
+        Self(bytes)
+    }
+
+    /// A number for this purpose and no other.
+    pub(crate) fn derive(&self, purpose: Purpose, parts: &[u64]) -> u64 {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(&[purpose as u8]);
+        for part in parts {
+            hasher.update(&part.to_le_bytes());
+        }
+        let mut first = [0; 8];
+        hasher.finalize_xof().fill(&mut first);
+        u64::from_le_bytes(first)
+    }
+}
+
+impl fmt::Debug for PrivateSeed {
+    /// Logs are not the place for a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivateSeed(..)")
+    }
+}
