@@ -110,7 +110,7 @@ fn update(
         client: Some(client),
         seed: 7,
         choice,
-        scaled: false,
+        gains: vec![],
         up: "hadamard|q=2|zstd".parse()?,
         task: String::new(),
         exact: vec![],
@@ -127,7 +127,7 @@ fn fold(
     update: &[u8],
 ) -> Result<Duration, Box<dyn std::error::Error>> {
     let (choice, digest) = choice(client);
-    sums.expect(client, digest, &choice, false)?;
+    sums.expect(client, digest, &choice)?;
     let start = Instant::now();
     let received = sums.receive(client, update);
     match received {

@@ -1,11 +1,11 @@
 //! [`Feedback`]: what encoding lost, kept for the next update.
 
 use crate::submodel::Gather;
-use crate::{Layout, Parameter, Result, Selection, scale};
+use crate::{Layout, Parameter, Result, Selection};
 use fedpress::{DecodeOptions, EncodeOptions, Seeds, Spec};
 
-/// The part of a client's updates that their encoding has lost so far, in the coordinates and the
-/// scale of the full model: it survives a change of submodel, and coordinates that a round does not
+/// The part of a client's updates that their encoding has lost so far, in the coordinates
+/// of the full model: it survives a change of submodel, and coordinates that a round does not
 /// train wait.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Feedback(Vec<Parameter>);
@@ -19,7 +19,7 @@ impl Feedback {
         Self(layout.params().iter().enumerate().map(zeros).collect())
     }
 
-    /// Adds what was lost to an update of the submodel, in whose scale it is.
+    /// Adds what was lost to an update of the submodel.
     ///
     /// # Errors
     /// `InvalidArgument` if this or the update is not of the layout.
@@ -27,15 +27,13 @@ impl Feedback {
         &self,
         layout: &Layout,
         selection: &Selection,
-        scaled: bool,
         delta: &mut [Parameter],
     ) -> Result<()> {
         layout.check(&self.0)?;
         layout.submodel(selection)?.check(delta)?;
         for (i, (lost, delta)) in self.0.iter().zip(delta).enumerate() {
-            let factor = if scaled { scale(layout, selection, i) as f32 } else { 1.0 };
             let lost = Gather::new(layout, selection, i)?.gather(&lost.values);
-            delta.values.iter_mut().zip(lost).for_each(|(d, l)| *d += l * factor);
+            delta.values.iter_mut().zip(lost).for_each(|(d, l)| *d += l);
         }
         Ok(())
     }
@@ -46,16 +44,14 @@ impl Feedback {
         &mut self,
         layout: &Layout,
         selection: &Selection,
-        scaled: bool,
         wanted: &[Parameter],
         sent: &[Parameter],
     ) -> Result<()> {
         for (i, (lost, (wanted, sent))) in
             self.0.iter_mut().zip(wanted.iter().zip(sent)).enumerate()
         {
-            let factor = if scaled { (1.0 / scale(layout, selection, i)) as f32 } else { 1.0 };
             // What training made NaN or infinite is lost for good, not sent again and again.
-            let difference = wanted.values.iter().zip(&sent.values).map(|(w, s)| (w - s) * factor);
+            let difference = wanted.values.iter().zip(&sent.values).map(|(w, s)| w - s);
             let difference = difference.map(|lost| if lost.is_finite() { lost } else { 0.0 });
             let gather = Gather::new(layout, selection, i)?;
             gather.scatter(&difference.collect::<Vec<_>>(), &mut lost.values);

@@ -75,4 +75,4 @@ pub use parameter::Parameter;
 pub use round::{Action, Coordinator, RoundOptions, RoundSummary};
 pub use seed::PrivateSeed;
 pub use select::{Choice, Keep, Policy, Rule, Scope, Selection, Strategy};
-pub use submodel::{Gather, merge, pack, scale};
+pub use submodel::{Gather, gains, merge, pack};

@@ -1,7 +1,7 @@
 //! Cutting a submodel out of a model and putting it back: one gather along each axis.
 
 use crate::layout::Axis;
-use crate::{Error, Layout, Parameter, Result, Selection};
+use crate::{Error, Layout, ParamLayout, Parameter, Result, Selection};
 
 /// Which elements of one parameter a selection keeps, as runs of consecutive elements.
 ///
@@ -258,23 +258,25 @@ pub fn merge(
     Ok(())
 }
 
-/// By how much a sum over the inputs of this parameter shrinks when some are dropped: the product
+/// By how much the sum over the inputs of each parameter shrinks when some are dropped: the product
 /// over its input axes of full length over kept length, 1 without input axes.
 ///
-/// The optional 1/p scaler (HeteroFL, Diao et al. 2021) multiplies the packed values by it and
-/// divides by it before they are merged, so that units see the same sums in a submodel, on average
-/// over selections, as in the full model.
+/// Multiplied by it in the forward pass of training, units see the same sums in a submodel, on
+/// average over selections, as in the full model, as in inverted dropout (Srivastava et al. 2014) and
+/// HeteroFL's scaler (Diao et al. 2021). Weights stay as they are, and so does the full model when it
+/// is used. It lets steps be larger, which is not good for every network: to be measured.
 ///
 /// # Panics
-/// If the layout has no parameter of this index, or the selection is of another layout with fewer
-/// groups.
-pub fn scale(layout: &Layout, selection: &Selection, param: usize) -> f64 {
-    let param = &layout.params()[param];
+/// If the selection is of another layout with fewer groups.
+pub fn gains(layout: &Layout, selection: &Selection) -> Vec<f32> {
     let kept =
         |axis: &Axis| -> usize { axis_runs(axis, layout, selection).iter().map(|r| r.len).sum() };
-    let ratio = |input: &usize| {
-        let axis = &param.axes[*input];
-        axis.len(layout.groups()) as f64 / kept(axis) as f64
+    let gain = |param: &ParamLayout| {
+        let ratio = |input: &usize| {
+            let axis = &param.axes[*input];
+            axis.len(layout.groups()) as f64 / kept(axis) as f64
+        };
+        param.inputs.iter().map(ratio).product::<f64>() as f32
     };
-    param.inputs.iter().map(ratio).product()
+    layout.params().iter().map(gain).collect()
 }

@@ -15,7 +15,7 @@ static LAYOUT: LazyLock<Arc<Layout>> = LazyLock::new(layout);
 static PEERS: LazyLock<Vec<Peer>> = LazyLock::new(|| {
     let specs = [LOSSY, "lossless", "kashin|q=3", "none"];
     let keep = [0.5, 1.0, 0.3];
-    let peer = |id: usize| Peer::new(&LAYOUT, id as u64, keep[id % 3], id % 5 == 1, specs[id % 4]);
+    let peer = |id: usize| Peer::new(&LAYOUT, id as u64, keep[id % 3], specs[id % 4]);
     (0..12).map(peer).collect()
 });
 
@@ -153,7 +153,7 @@ fn the_mean_is_the_weighted_mean() {
 fn nobody_trained_is_none_and_nobody_changed_is_zero() {
     let aggregator = aggregator(&LAYOUT, AggregatorOptions::default(), &PEERS);
     assert!((0..5).all(|i| aggregator.mean(i).iter().all(Option::is_none)));
-    let full = Peer::new(&LAYOUT, 1, 1.0, true, "lossless");
+    let full = Peer::new(&LAYOUT, 1, 1.0, "lossless");
     let still = full.download.update(1, &full.download.base, 3, 0).unwrap();
     let mut one = federation::aggregator(&LAYOUT, AggregatorOptions::default(), &[full]);
     assert_eq!(one.receive(1, &still), Received::Folded { samples: 3 });
@@ -178,12 +178,11 @@ fn a_base_is_of_one_choice_and_a_client_of_one_base() {
     let invalid = |result: Result<(), Error>| {
         assert_eq!(*result.unwrap_err().kind(), fedpress::ErrorKind::InvalidArgument);
     };
-    invalid(aggregator.expect(a.id, a.download.digest, &a.choice, a.scaled));
-    invalid(aggregator.expect(50, a.download.digest, &b.choice, a.scaled));
-    invalid(aggregator.expect(50, a.download.digest, &a.choice, !a.scaled));
-    invalid(aggregator.expect(50, b.download.digest, &random(1, 1.5), false));
+    invalid(aggregator.expect(a.id, a.download.digest, &a.choice));
+    invalid(aggregator.expect(50, a.download.digest, &b.choice));
+    invalid(aggregator.expect(50, b.download.digest, &random(1, 1.5)));
     assert_eq!(aggregator.save().unwrap(), before);
-    aggregator.expect(50, a.download.digest, &a.choice, a.scaled).unwrap();
+    aggregator.expect(50, a.download.digest, &a.choice).unwrap();
 }
 
 #[test]
@@ -200,7 +199,7 @@ fn options_that_let_nothing_in_are_refused() {
 fn small_chunks_are_as_good_as_large_ones() {
     let text = "[groups]\n[[parameters]]\nname = \"w\"\naxes = [\"9000\"]\n";
     let layout = Arc::new(Layout::from_toml(text).unwrap());
-    let header = broadcast(Choice::full(), false, "lossless");
+    let header = broadcast(Choice::full(), "lossless");
     let message = send(&layout, &model(&layout, 1), &header, &lossless());
     let download = fedpress_fl::Download::decode(&message, &Default::default()).unwrap();
     let large = download.update(1, &trained(&download.base, 5), 2, 0).unwrap();
@@ -214,7 +213,7 @@ fn small_chunks_are_as_good_as_large_ones() {
     encoder.finish().unwrap();
     let states = [&large[..], encoder.output()].map(|update| {
         let mut one = Aggregator::new(layout.clone(), RUN, ROUND, Default::default()).unwrap();
-        one.expect(1, download.digest, &Choice::full(), false).unwrap();
+        one.expect(1, download.digest, &Choice::full()).unwrap();
         assert_eq!(one.receive(1, update), Received::Folded { samples: 2 });
         one.save().unwrap()
     });

@@ -7,7 +7,7 @@ mod federation;
 use federation::*;
 use fedpress::{DecodeOptions, ErrorKind};
 use fedpress_fl::message::decode;
-use fedpress_fl::{Choice, Download, Feedback, Gather, Keep, Layout, Parameter, Rule, scale};
+use fedpress_fl::{Choice, Download, Feedback, Gather, Keep, Layout, Parameter, Rule};
 use std::sync::Arc;
 
 /// Biased, and losing most of the values.
@@ -17,21 +17,19 @@ fn zeros(layout: &Layout) -> Vec<Vec<f64>> {
     (0..layout.params().len()).map(|i| vec![0.0; layout.shape(i).iter().product()]).collect()
 }
 
-/// Adds values of a submodel to sums of the full model, in its scale.
+/// Adds values of a submodel to sums of the full model.
 fn add(
     layout: &Layout,
     choice: &Choice,
-    scaled: bool,
     values: &[Parameter],
     sums: &mut [Vec<f64>],
     of: impl Fn(f32) -> f64,
 ) {
     let selection = choice.select(layout).unwrap();
     for (i, (parameter, sums)) in values.iter().zip(sums).enumerate() {
-        let factor = if scaled { 1.0 / scale(layout, &selection, i) } else { 1.0 };
         let gather = Gather::new(layout, &selection, i).unwrap();
         let places = gather.runs().flat_map(|(at, n)| at..at + n);
-        places.zip(&parameter.values).for_each(|(at, value)| sums[at] += of(*value) * factor);
+        places.zip(&parameter.values).for_each(|(at, value)| sums[at] += of(*value));
     }
 }
 
@@ -57,22 +55,22 @@ fn choices() -> Vec<Choice> {
     random.chain((0..4).map(|n| rolling(10 * n))).collect()
 }
 
-fn download(layout: &Layout, round: u64, choice: &Choice, scaled: bool, up: &str) -> Download {
-    let mut header = broadcast(choice.clone(), scaled, up);
+fn download(layout: &Layout, round: u64, choice: &Choice, up: &str) -> Download {
+    let mut header = broadcast(choice.clone(), up);
     header.round = round;
     let message = send(layout, &model(layout, round), &header, &lossless());
     Download::decode(&message, &Default::default()).unwrap()
 }
 
-/// sum(sent) = sum(delta) - residual, coordinate by coordinate, in the scale of the full model. Of
-/// each round, the sum of delta and residual, their difference to what is sent, and the factors are
+/// sum(sent) = sum(delta) - residual, coordinate by coordinate. Of
+/// each round, the sum of delta and residual, and their difference to what is sent, are
 /// rounded to f32: each time by less than 2^-24 of what was delta, held or sent.
-fn check(scaled: bool, up: &str) {
+fn check(up: &str) {
     let layout = layout();
     let mut feedback = Feedback::new(&layout);
     let (mut wanted, mut sent, mut sizes) = (zeros(&layout), zeros(&layout), zeros(&layout));
     for (choice, round) in choices().iter().zip(0..) {
-        let download = download(&layout, round, choice, scaled, up);
+        let download = download(&layout, round, choice, up);
         let trained = trained(&download.base, round + 50);
         let delta = delta(&trained, &download.base);
         let held = residual(&feedback);
@@ -82,10 +80,10 @@ fn check(scaled: bool, up: &str) {
         let saved = feedback.save().unwrap();
         feedback = Feedback::restore(&saved, &layout, &Default::default()).unwrap();
         let (_, values) = decode(&update, &Default::default()).unwrap();
-        add(&layout, choice, scaled, &delta, &mut wanted, f64::from);
-        add(&layout, choice, scaled, &values, &mut sent, f64::from);
+        add(&layout, choice, &delta, &mut wanted, f64::from);
+        add(&layout, choice, &values, &mut sent, f64::from);
         for values in [&delta, &values] {
-            add(&layout, choice, scaled, values, &mut sizes, |v| f64::from(v.abs()));
+            add(&layout, choice, values, &mut sizes, |v| f64::from(v.abs()));
         }
         for held in [held, residual(&feedback)] {
             for (sizes, held) in sizes.iter_mut().zip(held) {
@@ -108,14 +106,7 @@ fn check(scaled: bool, up: &str) {
 #[test]
 fn the_server_gets_what_training_changed_but_for_what_the_client_holds() {
     for up in [NEAREST, LOSSY, "kashin,clip|q=2", "lossless"] {
-        check(false, up);
-    }
-}
-
-#[test]
-fn what_is_held_is_in_the_scale_of_the_full_model() {
-    for up in [NEAREST, "lossless"] {
-        check(true, up);
+        check(up);
     }
 }
 
@@ -123,12 +114,12 @@ fn what_is_held_is_in_the_scale_of_the_full_model() {
 fn coordinates_outside_the_submodel_wait() {
     let layout = layout();
     let mut feedback = Feedback::new(&layout);
-    let first = download(&layout, 0, &random(0, 1.0), false, NEAREST);
+    let first = download(&layout, 0, &random(0, 1.0), NEAREST);
     let moved = trained(&first.base, 5);
     first.update_with_feedback(1, &moved, 1, 0, &layout, &mut feedback).unwrap();
     let before = residual(&feedback);
     let choice = random(1, 0.5);
-    let second = download(&layout, 1, &choice, false, NEAREST);
+    let second = download(&layout, 1, &choice, NEAREST);
     let moved = trained(&second.base, 6);
     second.update_with_feedback(1, &moved, 1, 0, &layout, &mut feedback).unwrap();
     let after = residual(&feedback);
@@ -145,7 +136,7 @@ fn what_is_not_finite_is_not_held() {
     let layout = layout();
     for value in [f32::NAN, f32::INFINITY, -f32::INFINITY] {
         let mut feedback = Feedback::new(&layout);
-        let download = download(&layout, 0, &random(0, 0.5), true, NEAREST);
+        let download = download(&layout, 0, &random(0, 0.5), NEAREST);
         let mut moved = trained(&download.base, 5);
         moved[0].values[3] = value;
         moved[1].values[3] = value;
@@ -159,7 +150,7 @@ fn another_layout_is_refused_and_nothing_is_held() {
     let layout = layout();
     let renamed = Layout::from_toml(&layout.to_toml().replace("conv", "convolution")).unwrap();
     let other = Layout::from_toml(&layout.to_toml().replace("\"64\"", "\"32\"")).unwrap();
-    let download = download(&layout, 0, &random(0, 0.5), false, NEAREST);
+    let download = download(&layout, 0, &random(0, 0.5), NEAREST);
     let moved = trained(&download.base, 5);
     for (given, held) in
         [(&renamed, &renamed), (&other, &other), (&*layout, &other), (&other, &*layout)]

@@ -68,7 +68,7 @@ fn messages_that_claim_gigabytes_are_refused_within_the_limit() {
 #[test]
 fn headers_that_claim_long_lists_take_no_memory() {
     let _turn = turn();
-    let broadcast = broadcast(Choice::full(), false, "none").encode(&[], &lossless(), 0).unwrap();
+    let broadcast = broadcast(Choice::full(), "none").encode(&[], &lossless(), 0).unwrap();
     let mut exact = header_body(&broadcast);
     let at = exact.len() - 4 - 4 - "norm.mean".len();
     exact[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
@@ -98,7 +98,7 @@ fn empty(layout: &Arc<Layout>, options: AggregatorOptions) -> Aggregator {
 fn ten_thousand_clients_fold_in_the_memory_of_one() {
     let _turn = turn();
     let layout = one_parameter(2000);
-    let shared = broadcast(random(1, 0.5), false, LOSSY);
+    let shared = broadcast(random(1, 0.5), LOSSY);
     let message = send(&layout, &model(&layout, 1), &shared, &lossless());
     let download = Download::decode(&message, &Default::default()).unwrap();
     let trained = trained(&download.base, 5);
@@ -111,7 +111,7 @@ fn ten_thousand_clients_fold_in_the_memory_of_one() {
         let before = live();
         for client in 0..10_000 {
             let choice = if own { random(client, 0.5) } else { shared.choice.clone() };
-            all.expect(client, base(client), &choice, false).unwrap();
+            all.expect(client, base(client), &choice).unwrap();
         }
         let each = (grown(before)) / 10_000;
         println!("{each} bytes of bookkeeping for each client");
@@ -135,10 +135,10 @@ fn ten_thousand_clients_fold_in_the_memory_of_one() {
 fn clients_that_never_finish_hold_what_they_sent_and_no_more() {
     let _turn = turn();
     let layout = layout();
-    let peer = Peer::new(&layout, 1, 0.5, false, "lossless");
+    let peer = Peer::new(&layout, 1, 0.5, "lossless");
     let mut all = empty(&layout, AggregatorOptions { max_in_flight: 8, ..Default::default() });
     for client in 0..10_000 {
-        all.expect(client, peer.download.digest, &peer.choice, false).unwrap();
+        all.expect(client, peer.download.digest, &peer.choice).unwrap();
     }
     let before = live();
     let tensors = decode(&peer.update, &Default::default()).unwrap().1;
@@ -170,7 +170,7 @@ fn many_small_chunks_are_held_in_a_fraction_of_what_they_decode_to() {
     let layout = one_parameter(n);
     let update = zeros(n as u64, n as u64, 12);
     let mut all = empty(&layout, AggregatorOptions::default());
-    all.expect(1, Digest([0; 32]), &Choice::full(), false).unwrap();
+    all.expect(1, Digest([0; 32]), &Choice::full()).unwrap();
     let before = live();
     assert_eq!(all.receive(1, &update[..update.len() - 1]), Received::More);
     let held = grown(before);
@@ -210,7 +210,7 @@ fn other_messages_are_not_parsed_where_an_update_is_due() {
     let peers = peers(&layout, 1, "lossless");
     let mut all = aggregator(&layout, AggregatorOptions::default(), &peers);
     for (n_names, expected) in [(15_000, Reason::Malformed), (4_000_000, Reason::TooLarge)] {
-        let mut header = broadcast(Choice::full(), false, "none");
+        let mut header = broadcast(Choice::full(), "none");
         header.exact = vec![String::new(); n_names];
         let message = header.encode(&[], &lossless(), 0).unwrap();
         drop(header);
@@ -228,12 +228,12 @@ fn states_are_merged_in_the_memory_of_a_few() {
     let layout = one_parameter(n);
     let mut ours = empty(&layout, AggregatorOptions::default());
     let mut theirs = empty(&layout, AggregatorOptions::default());
-    let header = broadcast(Choice::full(), false, "lossless");
+    let header = broadcast(Choice::full(), "lossless");
     let zeros = [Parameter::zeros("w", &[n])];
     let message = send(&layout, &zeros, &header, &lossless());
     let download = Download::decode(&message, &Default::default()).unwrap();
     let update = download.update(1, &trained(&zeros, 3), 5, 0).unwrap();
-    theirs.expect(1, download.digest, &header.choice, false).unwrap();
+    theirs.expect(1, download.digest, &header.choice).unwrap();
     theirs.receive(1, &update);
     let before = live();
     let (state, save) = peak_of(|| theirs.save().unwrap());

@@ -10,13 +10,15 @@ use fedpress_fl::{Broadcast, Choice, Digest, Download, Keep, Reason, Rejection, 
 use proptest::prelude::*;
 
 fn peer() -> Peer {
-    Peer::new(&layout(), 9, 0.5, false, "hadamard|q=2|zstd")
+    Peer::new(&layout(), 9, 0.5, "hadamard|q=2|zstd")
 }
 
 /// One message of each kind.
 fn messages() -> [Vec<u8>; 3] {
     let layout = layout();
-    let header = broadcast(random(3, 0.2), true, "paper-hadamard");
+    let choice = random(3, 0.2);
+    let gains = fedpress_fl::gains(&layout, &choice.select(&layout).unwrap());
+    let header = Broadcast { gains, ..broadcast(choice, "paper-hadamard") };
     let broadcast = send(&layout, &model(&layout, 1), &header, &"hadamard|q=4".parse().unwrap());
     let (client, reason) = (9, Reason::WrongShape);
     let rejection = Rejection { run: RUN, round: ROUND, client, reason, detail: "détail".into() };
@@ -36,7 +38,7 @@ fn what_was_sent_arrives() {
     let layout = layout();
     let model = model(&layout, 1);
     for client in [None, Some(0), Some(u64::MAX - 1)] {
-        let header = Broadcast { client, ..broadcast(random(3, 0.5), false, LOSSY) };
+        let header = Broadcast { client, ..broadcast(random(3, 0.5), LOSSY) };
         let message = send(&layout, &model, &header, &lossless());
         let download = Download::decode(&message, &Default::default()).unwrap();
         assert_eq!(download.header, header);
@@ -56,7 +58,7 @@ fn what_was_sent_arrives() {
 
 #[test]
 fn losslessly_sent_updates_are_trained_minus_decoded_to_the_bit() {
-    let peer = Peer::new(&layout(), 9, 0.5, false, "lossless");
+    let peer = Peer::new(&layout(), 9, 0.5, "lossless");
     let (_, delta) = decoded(&peer.update).unwrap();
     let trained = trained(&peer.download.base, peer.id);
     for ((delta, trained), base) in delta.iter().zip(&trained).zip(&peer.download.base) {
@@ -132,7 +134,7 @@ fn fields_left_over_cut_off_or_out_of_range_are_corrupt() {
             assert_eq!(kind_of(decoded(&stream)), ErrorKind::Corrupt, "{} bytes", body.len());
         }
     }
-    // Neither scaled nor not; not UTF-8; a spec that is none, and one not in canonical form.
+    // Gains that are none; not UTF-8; a spec that is none, and one not in canonical form.
     let body = header_body(&messages()[0]);
     let spec = body.windows(8).position(|w| w == b"hadamard").unwrap();
     let replace = |at: usize, with: &[u8]| {
@@ -140,10 +142,26 @@ fn fields_left_over_cut_off_or_out_of_range_are_corrupt() {
         body[at..at + with.len()].copy_from_slice(with);
         kind_of(decoded(&stream(&[(0xA0, body)], &[])))
     };
-    let changes: [(usize, &[u8]); 4] =
-        [(spec - 5, &[2]), (spec, &[0xFF]), (spec, b"Hadamard"), (spec + 19, b".50")];
+    let changes: [(usize, &[u8]); 6] = [
+        (spec - 8, &0f32.to_le_bytes()),
+        (spec - 8, &f32::NAN.to_le_bytes()),
+        (spec - 8, &(-1f32).to_le_bytes()),
+        (spec, &[0xFF]),
+        (spec, b"Hadamard"),
+        (spec + 19, b".50"),
+    ];
     for (at, with) in changes {
         assert_eq!(replace(at, with), ErrorKind::Corrupt, "{with:?}");
+    }
+}
+
+#[test]
+fn there_is_a_gain_for_each_tensor_or_none() {
+    let layout = layout();
+    for gains in [vec![1.5], vec![1.5; layout.params().len() + 1]] {
+        let header = Broadcast { gains, ..broadcast(Choice::full(), LOSSY) };
+        let message = send(&layout, &model(&layout, 1), &header, &lossless());
+        assert_eq!(kind_of(Download::decode(&message, &Default::default())), ErrorKind::Corrupt);
     }
 }
 
@@ -209,7 +227,7 @@ fn other_messages_are_no_broadcast() {
 
 #[test]
 fn nobody_is_called_everyone() {
-    let header = Broadcast { client: Some(u64::MAX), ..broadcast(Choice::full(), false, "none") };
+    let header = Broadcast { client: Some(u64::MAX), ..broadcast(Choice::full(), "none") };
     assert_eq!(kind_of(header.encode(&[], &lossless(), 0)), ErrorKind::InvalidArgument);
 }
 
@@ -228,7 +246,7 @@ fn headers_are_those_of_the_document() {
         client: None,
         seed: 4,
         choice: Choice { rule: Rule::Rolling { offset: 5 }, keep },
-        scaled: true,
+        gains: vec![1.5],
         up: "hadamard|q=2".parse().unwrap(),
         task: "go".into(),
         exact: vec!["m".into(), "vv".into()],
@@ -240,7 +258,7 @@ fn headers_are_those_of_the_document() {
         "ffffffffffffffff",
         "0400000000000000",
         "02 0500000000000000 000000000000e03f 01000000 0100 68 000000000000d03f",
-        "01",
+        "01000000 0000c03f",
         "0c000000 686164616d6172647c713d32",
         "02000000 676f",
         "02000000 01000000 6d 02000000 7676",
@@ -248,7 +266,9 @@ fn headers_are_those_of_the_document() {
     let message = broadcast.encode(&[], &lossless(), 0).unwrap();
     assert_eq!(hex(&header_body(&message)), pinned.concat().replace(' ', ""));
 
-    let message = Broadcast { client: Some(6), ..broadcast }.encode(&[], &lossless(), 0).unwrap();
+    let message = Broadcast { client: Some(6), gains: vec![], ..broadcast }
+        .encode(&[], &lossless(), 0)
+        .unwrap();
     let update = Download::decode(&message, &Default::default()).unwrap().update(6, &[], 258, 0);
     let digest = hex(&Digest::of(&message).0);
     let pinned = ["00 02", common, "0600000000000000", &digest, "0201000000000000"];

@@ -31,14 +31,14 @@ fn line() -> Arc<Layout> {
 /// A round in which one client changes the kept units by this much.
 fn changed(layout: &Arc<Layout>, keep: f64, change: f32) -> Aggregator {
     let choice = Choice { rule: Rule::Ordered, keep: Keep::from(keep) };
-    let header = broadcast(choice.clone(), false, "none");
+    let header = broadcast(choice.clone(), "none");
     let zeros = [Parameter::zeros("w", &[2]), Parameter::zeros("mean", &[2])];
     let message = send(layout, &zeros, &header, &lossless());
     let download = Download::decode(&message, &Default::default()).unwrap();
     let mut trained = download.base.clone();
     trained.iter_mut().flat_map(|p| &mut p.values).for_each(|v| *v = change);
     let mut one = Aggregator::new(layout.clone(), RUN, ROUND, Default::default()).unwrap();
-    one.expect(1, download.digest, &choice, false).unwrap();
+    one.expect(1, download.digest, &choice).unwrap();
     one.receive(1, &download.update(1, &trained, 10, 0).unwrap());
     assert_eq!(one.n_folded(), 1);
     one
@@ -52,7 +52,7 @@ fn values(model: &[Parameter]) -> Vec<f32> {
 fn fedavg_of_one_client_is_its_model() {
     let layout = layout();
     let mut model = model(&layout, 1);
-    let peer = Peer::new(&layout, 1, 1.0, false, "lossless");
+    let peer = Peer::new(&layout, 1, 1.0, "lossless");
     let mut one = aggregator(&layout, AggregatorOptions::default(), std::slice::from_ref(&peer));
     peer.send_to(&mut one);
     ServerOptimizer::new(ServerRule::default(), &model).step(&mut model, &one).unwrap();
@@ -113,7 +113,7 @@ fn what_nobody_trained_and_what_did_not_change_stays_to_the_bit() {
         optimizer.step(&mut after, &nobody).unwrap();
         assert_eq!(after, before);
         assert_eq!(optimizer, ServerOptimizer::new(rule, &before));
-        let peer = Peer::new(&layout, 1, 0.5, true, LOSSY);
+        let peer = Peer::new(&layout, 1, 0.5, LOSSY);
         let still = peer.download.update(1, &peer.download.base, 3, 0).unwrap();
         let mut unchanged = aggregator(&layout, AggregatorOptions::default(), &[peer]);
         unchanged.receive(1, &still);

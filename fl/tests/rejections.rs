@@ -14,11 +14,10 @@ use fedpress_fl::{
 use std::sync::{Arc, LazyLock};
 
 static LAYOUT: LazyLock<Arc<Layout>> = LazyLock::new(layout);
-/// Lossy, lossless, lossless and scaled.
+/// Lossy, and twice lossless.
 static PEERS: LazyLock<Vec<Peer>> = LazyLock::new(|| {
-    let specs = [(LOSSY, false), ("lossless", false), ("lossless", true)];
-    let peer = |(id, (up, scaled)): (u64, &(&str, bool))| Peer::new(&LAYOUT, id, 0.5, *scaled, up);
-    (1..).zip(&specs).map(peer).collect()
+    let specs = [LOSSY, "lossless", "lossless"];
+    (1..).zip(specs).map(|(id, up)| Peer::new(&LAYOUT, id, 0.5, up)).collect()
 });
 
 fn options() -> AggregatorOptions {
@@ -161,7 +160,7 @@ fn other_tensors_are_of_the_wrong_shape() {
     changed(&|t| t[1].shape.reverse());
     changed(&|t| t[1].shape.push(1));
     changed(&|t| t[4].shape = vec![1]);
-    let full = Peer::new(&LAYOUT, peer.id, 1.0, false, "lossless");
+    let full = Peer::new(&LAYOUT, peer.id, 1.0, "lossless");
     changed(&|t| *t = delta(&full));
     let found = changed(&|t| t[0].shape = vec![64, 20]);
     assert!(found.detail.contains("[20, 64]") && found.detail.contains("[64, 20]"), "{found}");
@@ -288,11 +287,11 @@ fn an_update_takes_no_more_than_twice_its_values() {
     let layout = Arc::new(Layout::from_toml(layout).unwrap());
     // A frame of twice the size, whose coefficients are not quantized: the most that a spec can ask for.
     for up in ["kashin,lambda=2", "lossless"] {
-        let peers = [Peer::new(&layout, 7, 1.0, false, up)];
+        let peers = [Peer::new(&layout, 7, 1.0, up)];
         let mut taker = aggregator(&layout, AggregatorOptions::default(), &peers);
         peers[0].send_to(&mut taker);
     }
-    let peers = [Peer::new(&layout, 7, 1.0, false, "lossless")];
+    let peers = [Peer::new(&layout, 7, 1.0, "lossless")];
     let mut taker = aggregator(&layout, AggregatorOptions::default(), &peers);
     let padding = stream(&vec![(0xA5, vec![0; 50_000]); 10], &[]);
     let mut pieces = padding.chunks(10_000).map(|piece| taker.receive(7, piece));
@@ -314,7 +313,7 @@ fn too_many_bytes_are_too_large() {
 #[test]
 fn one_too_many_on_their_way_is_busy_and_may_try_again() {
     let mut aggregator = begun();
-    let third = Peer::new(&LAYOUT, 9, 1.0, false, LOSSY);
+    let third = Peer::new(&LAYOUT, 9, 1.0, LOSSY);
     third.expect_in(&mut aggregator);
     let before = aggregator.save().unwrap();
     for peer in &PEERS[1..] {
@@ -336,7 +335,7 @@ fn one_too_many_on_their_way_is_busy_and_may_try_again() {
 fn weights_beyond_the_bound_of_a_round_are_bad_samples() {
     let text = "[groups]\n[[parameters]]\nname = \"w\"\naxes = [\"1\"]\n";
     let layout = Arc::new(Layout::from_toml(text).unwrap());
-    let header = broadcast(fedpress_fl::Choice::full(), false, "none");
+    let header = broadcast(fedpress_fl::Choice::full(), "none");
     let message = send(&layout, &model(&layout, 1), &header, &lossless());
     let digest = fedpress_fl::Digest::of(&message);
     for weighting in [Weighting::Samples, Weighting::Uniform] {
@@ -348,7 +347,7 @@ fn weights_beyond_the_bound_of_a_round_are_bad_samples() {
         let mut tensor = Parameter::zeros("w", &[1]);
         tensor.values[0] = largest;
         for client in 0..9 {
-            heavy.expect(client, digest, &header.choice, false).unwrap();
+            heavy.expect(client, digest, &header.choice).unwrap();
             let samples = u64::from(u32::MAX);
             let own = update_header(RUN, ROUND, client, digest, samples);
             let received = heavy.receive(client, &update(own, &[tensor.clone()]));

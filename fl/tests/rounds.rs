@@ -7,7 +7,7 @@ use federation::*;
 use fedpress::ErrorKind;
 use fedpress_fl::{
     Action, AggregatorOptions, Coordinator, Download, Keep, Layout, Policy, PrivateSeed, Reason,
-    Received, RoundOptions, Scope, ServerOptimizer, ServerRule, Strategy,
+    Received, RoundOptions, Scope, ServerOptimizer, ServerRule, Strategy, gains, pack,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -144,12 +144,30 @@ fn the_step_is_that_of_aggregator_and_optimizer() {
             let update = answer(client, &message);
             let download = Download::decode(&message, &Default::default()).unwrap();
             assert_eq!(download.header.client, Some(client));
-            sums.expect(client, download.digest, &download.header.choice, true).unwrap();
+            sums.expect(client, download.digest, &download.header.choice).unwrap();
             assert_eq!(sums.receive(client, &update), Received::Folded { samples: client });
             server.receive(client, &update, 1).unwrap();
         }
         optimizer.step(&mut model, &sums).unwrap();
         assert_eq!(server.model(), model);
+    }
+}
+
+#[test]
+fn a_scaled_broadcast_says_its_gains_and_has_the_weights_as_they_are() {
+    let policy = policy(Strategy::Random, Scope::Client, 0.5);
+    let layout = layout();
+    for scaled in [true, false] {
+        let policy = policy.clone();
+        let mut server = server(RoundOptions { policy, scaled, ..options(4, 1, 0.0) });
+        for (_, message) in begin(&mut server, &CLIENTS, 0) {
+            let download = Download::decode(&message, &Default::default()).unwrap();
+            let selection = download.header.choice.select(&layout).unwrap();
+            assert_eq!(download.base, pack(&layout, &selection, &model(&layout, 1)).unwrap());
+            let gains = gains(&layout, &selection);
+            assert!(gains.iter().any(|gain| *gain > 1.0));
+            assert_eq!(download.header.gains, if scaled { gains } else { vec![] });
+        }
     }
 }
 

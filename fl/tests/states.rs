@@ -139,21 +139,18 @@ fn merging_adds_disjoint_clients_only() {
 fn merging_does_not_change_what_clients_were_sent() {
     let peer = &PEERS[0];
     let mut ours = with(&PEERS[..1], &[]);
-    let other = |base, choice: &Choice, scaled| {
+    let other = |base, choice: &Choice| {
         let mut other = with(&[], &[]);
-        other.expect(50, base, choice, scaled).unwrap();
+        other.expect(50, base, choice).unwrap();
         other.save().unwrap()
     };
     let base = peer.download.digest;
-    for state in
-        [other(base, &random(5, 0.2), peer.scaled), other(base, &peer.choice, !peer.scaled)]
-    {
-        assert_refused(&mut ours, &state, &ErrorKind::InvalidArgument);
-    }
+    let state = other(base, &random(5, 0.2));
+    assert_refused(&mut ours, &state, &ErrorKind::InvalidArgument);
     let mut stranger = with(&[], &[]);
-    stranger.expect(peer.id, PEERS[1].download.digest, &PEERS[1].choice, PEERS[1].scaled).unwrap();
+    stranger.expect(peer.id, PEERS[1].download.digest, &PEERS[1].choice).unwrap();
     assert_refused(&mut ours, &stranger.save().unwrap(), &ErrorKind::InvalidArgument);
-    ours.merge(&other(base, &peer.choice, peer.scaled), &Default::default()).unwrap();
+    ours.merge(&other(base, &peer.choice), &Default::default()).unwrap();
     peer.send_to(&mut ours);
 }
 

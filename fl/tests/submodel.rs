@@ -4,7 +4,7 @@
 mod layouts;
 
 use bitvec::vec::BitVec;
-use fedpress_fl::{Axis, Choice, Gather, Keep, Layout, Rule, Selection, merge, pack, scale};
+use fedpress_fl::{Axis, Choice, Gather, Keep, Layout, Rule, Selection, gains, merge, pack};
 use layouts::{any_layout, cases, line, masks, numbered};
 use proptest::prelude::*;
 
@@ -89,8 +89,8 @@ proptest! {
         for param in 0..layout.params().len() {
             let gather = Gather::new(&layout, &full, param).unwrap();
             prop_assert_eq!(gather.runs().collect::<Vec<_>>(), vec![(0, gather.n_full())]);
-            prop_assert_eq!(scale(&layout, &full, param), 1.0);
         }
+        prop_assert!(gains(&layout, &full).iter().all(|gain| *gain == 1.0));
     }
 
     #[test]
@@ -162,7 +162,7 @@ fn what_does_not_belong_together_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn scaled_sums_have_the_expectation_of_full_sums() {
+fn sums_times_gain_have_the_expectation_of_full_sums() {
     const SEEDS: u64 = 4000;
     // 7 channels of 2 pixels each in front of a dense layer of one output.
     let layout = Layout::from_toml(
@@ -177,11 +177,10 @@ fn scaled_sums_have_the_expectation_of_full_sums() {
         .map(|seed| {
             let choice = Choice { rule: Rule::Random { seed }, keep: Keep::from(0.5) };
             let selection = choice.select(&layout).unwrap();
-            assert_eq!(scale(&layout, &selection, 0), 7.0 / 4.0);
-            assert_eq!(scale(&layout, &selection, 1), 1.0);
+            assert_eq!(gains(&layout, &selection), [7.0 / 4.0, 1.0]);
             let packed = pack(&layout, &selection, &model).unwrap();
             let sum: f64 = packed[0].values.iter().map(|v| f64::from(*v)).sum();
-            sum * scale(&layout, &selection, 0)
+            sum * f64::from(gains(&layout, &selection)[0])
         })
         .collect();
     let n = SEEDS as f64;

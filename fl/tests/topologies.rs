@@ -3,7 +3,7 @@
 
 mod layouts;
 
-use fedpress_fl::{Gather, Layout, Selection, scale};
+use fedpress_fl::{Gather, Layout, Selection, gains};
 use layouts::mask;
 
 /// The kept elements of each parameter.
@@ -60,7 +60,7 @@ fn depthwise_convolutions_tie_input_and_output() {
     let masks = vec![mask("x.x"), mask(".x")];
     let selection = Selection::from_masks(&layout, masks).unwrap();
     // A depthwise layer sums over its kernel alone, of which nothing is dropped.
-    assert_eq!([0, 1, 2].map(|param| scale(&layout, &selection, param)), [1.0, 1.0, 1.5]);
+    assert_eq!(gains(&layout, &selection), [1.0, 1.0, 1.5]);
 }
 
 #[test]
@@ -121,5 +121,5 @@ fn concatenations_are_segments_in_a_row() {
     assert_eq!(all[0], [0, 2, 3, 6, 7, 10, 12, 13, 16, 17]);
     let masks = vec![mask("x."), mask(".x.")];
     let selection = Selection::from_masks(&layout, masks).unwrap();
-    assert_eq!(scale(&layout, &selection, 0), 2.0);
+    assert_eq!(gains(&layout, &selection), [2.0]);
 }

@@ -28,7 +28,7 @@ fn a_round_over_two_edge_servers_is_the_round_without_them() {
     for (i, (client, message)) in broadcasts.iter().enumerate() {
         flat.receive(*client, &answer(*client, message), 1).unwrap();
         let choice = Download::decode(message, &Default::default()).unwrap().header.choice;
-        edges[i % 2].expect(*client, Digest::of(message), &choice, false).unwrap();
+        edges[i % 2].expect(*client, Digest::of(message), &choice).unwrap();
         let received = edges[i % 2].receive(*client, &answer(*client, message));
         assert!(matches!(received, Received::Folded { .. }));
     }
@@ -50,9 +50,9 @@ fn a_merge_brings_nobody_who_was_not_asked() {
     let choice = Download::decode(message, &Default::default()).unwrap().header.choice;
     for (stranger, answers) in [(1000, true), (1000, false)] {
         let mut edge = leaf(&root);
-        edge.expect(*client, Digest::of(message), &choice, false).unwrap();
+        edge.expect(*client, Digest::of(message), &choice).unwrap();
         edge.receive(*client, &answer(*client, message));
-        edge.expect(stranger, Digest::of(message), &choice, false).unwrap();
+        edge.expect(stranger, Digest::of(message), &choice).unwrap();
         if answers {
             edge.receive(stranger, &answer(stranger, message));
         }
@@ -73,7 +73,7 @@ fn what_a_tree_has_folded_is_not_waited_for() {
     let mut sums = leaf(&root);
     for (client, message) in &asked[..4] {
         let download = Download::decode(message, &Default::default()).unwrap();
-        sums.expect(*client, download.digest, &download.header.choice, false).unwrap();
+        sums.expect(*client, download.digest, &download.header.choice).unwrap();
         sums.receive(*client, &answer(*client, message));
     }
     // At the root one of these is gone and one is on its way.
@@ -82,7 +82,7 @@ fn what_a_tree_has_folded_is_not_waited_for() {
     let decode = Default::default();
     assert!(root.merge(b"no state", 2, &decode).is_err() && root.is_open());
     let mut stray = leaf(&root);
-    stray.expect(asked[1].0, Digest([7; 32]), &Choice::full(), false).unwrap();
+    stray.expect(asked[1].0, Digest([7; 32]), &Choice::full()).unwrap();
     let error = root.merge(&stray.save().unwrap(), 2, &decode).unwrap_err();
     assert!(error.to_string().contains("expected base"), "{error}");
     assert_eq!(root.merge(&sums.save().unwrap(), 20, &decode).unwrap(), [], "nothing is slow");
@@ -117,9 +117,9 @@ fn a_root_makes_no_broadcast_for_what_comes_from_below() {
     for client in &asked {
         let message = below.send(*client).unwrap();
         let choice = Download::decode(&message, &Default::default()).unwrap().header.choice;
-        right.expect(*client, Digest::of(&message), &choice, false).unwrap();
+        right.expect(*client, Digest::of(&message), &choice).unwrap();
         right.receive(*client, &answer(*client, &message));
-        wrong.expect(*client, Digest::of(&message), &random(1, 0.5), false).unwrap();
+        wrong.expect(*client, Digest::of(&message), &random(1, 0.5)).unwrap();
     }
     let before = root.save().unwrap();
     let error = root.merge(&wrong.save().unwrap(), 1, &Default::default()).unwrap_err();
@@ -133,7 +133,7 @@ fn a_root_makes_no_broadcast_for_what_comes_from_below() {
         let sent = if first.contains(client) { &message[..] } else { &client.to_le_bytes() };
         let base = Digest::of(sent);
         let choice = Download::decode(&message, &Default::default()).unwrap().header.choice;
-        half.expect(*client, base, &choice, false).unwrap();
+        half.expect(*client, base, &choice).unwrap();
         if first.contains(client) {
             half.receive(*client, &answer(*client, &message));
         }
@@ -157,7 +157,7 @@ fn leaves_have_disjoint_clients() {
         let mut sums = leaf(&root);
         for at in clients {
             let (client, message) = &asked[*at];
-            sums.expect(*client, Digest::of(message), &Choice::full(), false).unwrap();
+            sums.expect(*client, Digest::of(message), &Choice::full()).unwrap();
             sums.receive(*client, &answer(*client, message));
         }
         sums.save().unwrap()

@@ -40,7 +40,7 @@ pub fn message(data: &[u8]) {
     };
     let mut aggregator = Aggregator::new(layout.clone(), 1, 0, limits.clone()).unwrap();
     for client in [CLIENT, CLIENT + 1] {
-        aggregator.expect(client, Digest::of(&sent), &broadcast.choice, false).unwrap();
+        aggregator.expect(client, Digest::of(&sent), &broadcast.choice).unwrap();
     }
     let before = aggregator.save().unwrap();
     let cuts = input.cuts();
@@ -80,7 +80,7 @@ fn broadcast(layout: &Layout) -> (Broadcast, Vec<u8>) {
         client: None,
         seed: 7,
         choice: Choice::full(),
-        scaled: false,
+        gains: vec![],
         up: "hadamard,block=256|q=4|zstd".parse().unwrap(),
         task: String::new(),
         exact: vec![],

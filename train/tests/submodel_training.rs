@@ -1,4 +1,5 @@
-//! Law: training a submodel is training the full model with the dropped units masked.
+//! Laws: training a submodel is training the full model with the dropped units masked; a gain is a
+//! multiplied input.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use fedpress_fl::{Choice, Keep, Layout, Parameter, Rule, merge, pack};
@@ -69,4 +70,42 @@ fn the_layout_that_an_architecture_trains_by_is_the_one_that_is_inferred() {
         };
         assert_eq!(axes(&layout), axes(&inferred));
     }
+}
+
+/// One step with gains, and one with the weights multiplied by them: where the second moves a weight
+/// by d, the first moves it by gain * d, so that g^2 times the rate and a division by g make up for it.
+#[test]
+fn a_gain_is_a_weight_multiplied_at_the_square_of_the_rate() {
+    let (data, _) = procedural(3, 60, 1).unwrap();
+    let full = Architecture::small_cnn(data.shape(), data.n_classes()).unwrap();
+    let layout = Layout::from_toml(&full.layout_toml()).unwrap();
+    let choice = Choice { rule: Rule::Random { seed: 4 }, keep: Keep::from(0.5) };
+    let selection = choice.select(&layout).unwrap();
+    let packed = pack(&layout, &selection, &full.initial_parameters(1)).unwrap();
+    let gains = fedpress_fl::gains(&layout, &selection);
+    assert_eq!(gains, [1.0, 1.0, 2.0, 1.0, 2.0, 1.0]);
+    let settings =
+        LocalTraining { max_steps: Some(1), batch: 60, learning_rate: 0.01, ..Default::default() };
+    let step = |architecture: &Architecture, start: &[Parameter]| {
+        let end = train(architecture, start, &data, &data.indices(), &settings, 9, &cpu()).unwrap();
+        let moved = |(a, b): (&Parameter, &Parameter)| -> Vec<f32> {
+            a.values.iter().zip(&b.values).map(|(a, b)| a - b).collect()
+        };
+        end.parameters.iter().zip(start).map(moved).collect::<Vec<_>>()
+    };
+    let plain = full.with_widths_of(&packed).unwrap();
+    let by_gain = step(&plain.clone().with_gains(gains.clone()).unwrap(), &packed);
+    let mut multiplied = packed.clone();
+    for (parameter, gain) in multiplied.iter_mut().zip(&gains) {
+        parameter.values.iter_mut().for_each(|v| *v *= gain);
+    }
+    let by_weight = step(&plain, &multiplied);
+    for ((a, b), gain) in by_gain.iter().zip(&by_weight).zip(&gains) {
+        let size = a.iter().map(|a| a * a).sum::<f32>().sqrt();
+        let wrong = a.iter().zip(b).map(|(a, b)| (a - b * gain).powi(2)).sum::<f32>().sqrt();
+        // Steps are differences of weights up to 1: each is off by at most 2^-24, twice.
+        let rounding = 4.0 * 2f32.powi(-24) * (a.len() as f32).sqrt();
+        assert!(size > 100.0 * rounding && wrong <= 1e-3 * size + rounding, "{wrong} of {size}");
+    }
+    assert_ne!(step(&plain, &packed), by_gain, "gains do something");
 }

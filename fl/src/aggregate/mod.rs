@@ -36,7 +36,6 @@ pub enum Received {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Base {
     pub(crate) choice: Choice,
-    pub(crate) scaled: bool,
 }
 
 /// Sums the updates of one round.
@@ -65,7 +64,7 @@ pub(crate) struct Base {
 ///     axes = ["2"]
 /// "#)?);
 /// let broadcast = Broadcast {
-///     run: 1, round: 0, client: None, seed: 7, choice: Choice::full(), scaled: false,
+///     run: 1, round: 0, client: None, seed: 7, choice: Choice::full(), gains: vec![],
 ///     up: fedpress::Spec::lossless(), task: String::new(), exact: vec![],
 /// };
 /// let model = [Parameter { name: "w".into(), shape: vec![2], values: vec![1.0, 2.0] }];
@@ -77,7 +76,7 @@ pub(crate) struct Base {
 /// let update = download.update(3, &trained, 600, 0xfeed)?;
 ///
 /// let mut aggregator = Aggregator::new(layout, 1, 0, AggregatorOptions::default())?;
-/// aggregator.expect(3, download.digest, &broadcast.choice, false)?;
+/// aggregator.expect(3, download.digest, &broadcast.choice)?;
 /// assert_eq!(aggregator.receive(3, &update), Received::Folded { samples: 600 });
 /// assert_eq!(aggregator.mean(0), [Some(0.0), Some(0.5)]);
 /// # Ok::<(), fedpress_fl::Error>(())
@@ -135,25 +134,19 @@ impl Aggregator {
     ///
     /// # Errors
     /// `InvalidArgument` if the choice does not fit the layout, the client is expected already, or
-    /// the same broadcast was of another choice or scale before.
-    pub fn expect(
-        &mut self,
-        client: u64,
-        base: Digest,
-        choice: &Choice,
-        scaled: bool,
-    ) -> Result<()> {
+    /// the same broadcast was of another choice before.
+    pub fn expect(&mut self, client: u64, base: Digest, choice: &Choice) -> Result<()> {
         if self.clients.contains_key(&client) {
             return Err(Error::invalid(format!("client {client} is expected already")));
         }
         match self.bases.get(&base) {
-            Some(known) if known.choice != *choice || known.scaled != scaled => {
+            Some(known) if known.choice != *choice => {
                 return Err(Error::invalid(format!("base {base} is of another choice")));
             }
             Some(_) => {}
             None => {
                 choice.select(&self.layout)?;
-                self.bases.insert(base, Base { choice: choice.clone(), scaled });
+                self.bases.insert(base, Base { choice: choice.clone() });
             }
         }
         self.clients.insert(client, (base, false));

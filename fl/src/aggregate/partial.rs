@@ -2,7 +2,7 @@
 
 use super::Base;
 use crate::message::{Header, RECORD, Reason, Update, check_record};
-use crate::submodel::{Gather, scale};
+use crate::submodel::Gather;
 use crate::{Layout, Result};
 use fedpress::{ChunkDecoder, DecodeOptions, Decoder, EncodedChunk, ErrorKind, Event, TensorDesc};
 use std::sync::Arc;
@@ -16,8 +16,6 @@ pub(super) struct Partial {
     layout: Arc<Layout>,
     /// One for each parameter of the submodel that this client was sent.
     gathers: Vec<Gather>,
-    /// What values of each are multiplied by, to be in the scale of the full model.
-    factors: Vec<f32>,
     pub(super) header: Option<Update>,
     n_tensors: usize,
     chunks: Vec<(usize, EncodedChunk)>,
@@ -30,12 +28,9 @@ impl Partial {
         options.memory = memory;
         let selection = base.choice.select(layout)?;
         let params = 0..layout.params().len();
-        let factor =
-            |i| if base.scaled { (1.0 / scale(layout, &selection, i)) as f32 } else { 1.0 };
         Ok(Self {
             decoder: Decoder::with_records(options),
             layout: layout.clone(),
-            factors: params.clone().map(factor).collect(),
             gathers: params.map(|i| Gather::new(layout, &selection, i)).collect::<Result<_>>()?,
             header: None,
             n_tensors: 0,
@@ -127,8 +122,7 @@ impl Partial {
         Ok(())
     }
 
-    /// The values of a complete update, parameter by parameter, in the scale of the full model, with
-    /// where they belong.
+    /// The values of a complete update, parameter by parameter, with where they belong.
     pub(super) fn decode(
         self,
         worker: &mut ChunkDecoder,
@@ -143,9 +137,6 @@ impl Partial {
             // The decoder has checked that chunks cover the shape exactly.
             let values = &mut decoded[i].1[at..at + chunk.n_values()];
             chunk.decode_f32(worker, values).map_err(undecodable)?;
-            if self.factors[i] != 1.0 {
-                values.iter_mut().for_each(|v| *v *= self.factors[i]);
-            }
         }
         Ok(decoded)
     }

@@ -51,7 +51,6 @@ impl Aggregator {
         out.extend_from_slice(&(self.bases.len() as u32).to_le_bytes());
         for (digest, base) in &self.bases {
             out.extend_from_slice(&digest.0);
-            out.push(u8::from(base.scaled));
             base.choice.write_to(&mut out);
         }
         let number: HashMap<_, _> = self.bases.keys().zip(0u32..).collect();
@@ -117,13 +116,12 @@ impl Aggregator {
         let mut digests = Vec::new();
         for _ in 0..fields.u32("number of bases")? {
             let digest = Digest(fields.array("base")?);
-            let scaled = fields.flag("whether a base is scaled")?;
             let choice = Choice::read_from(&mut fields.0)?;
             choice.select(&self.layout)?;
             if digests.last().is_some_and(|last| *last >= digest) {
                 return Err(Error::corrupt(format!("base {digest} is out of order")));
             }
-            self.bases.insert(digest, Base { choice, scaled });
+            self.bases.insert(digest, Base { choice });
             digests.push(digest);
         }
         for _ in 0..fields.u32("number of clients")? {

@@ -46,7 +46,7 @@ pub struct ParamLayout {
     pub role: Role,
     /// One per dimension, outermost first; none for a scalar.
     pub axes: Vec<Axis>,
-    /// The axes that the layer sums over, ascending: what [`scale`](crate::scale) compensates.
+    /// The axes that the layer sums over, ascending: what [`gains`](crate::gains) compensate.
     pub inputs: Vec<usize>,
 }
 

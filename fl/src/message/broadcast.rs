@@ -18,8 +18,13 @@ pub struct Broadcast {
     pub seed: u64,
     /// Which submodel it is. A client that trains what it gets need not look at it.
     pub choice: Choice,
-    /// Whether weights were multiplied by full over kept inputs ([`crate::scale`]).
-    pub scaled: bool,
+    /// For each tensor, by what the sum over its inputs is to be multiplied in training
+    /// ([`gains`](crate::gains)); empty: by 1.
+    ///
+    /// Training code that cannot multiply a layer's input by the gain g multiplies its weight by g
+    /// before training, trains it at g^2 times the learning rate (of SGD), and divides what it became
+    /// by g: to first order that is the same step.
+    pub gains: Vec<f32>,
     /// How the update is to be encoded.
     pub up: Spec,
     /// What else the client has to know, in the words of the training code; may be empty.
@@ -63,6 +68,10 @@ impl Download {
     pub fn decode(message: &[u8], options: &DecodeOptions) -> Result<Self> {
         match decode(message, options)? {
             (Header::Broadcast(header), base) => {
+                let (gains, tensors) = (header.gains.len(), base.len());
+                if gains != 0 && gains != tensors {
+                    return Err(Error::corrupt(format!("{gains} gains for {tensors} tensors")));
+                }
                 Ok(Self { header, base, digest: Digest::of(message) })
             }
             (other, _) => {
@@ -111,13 +120,13 @@ impl Download {
         layout: &Layout,
         feedback: &mut Feedback,
     ) -> Result<Vec<u8>> {
-        let Broadcast { choice, scaled, .. } = &self.header;
+        let Broadcast { choice, .. } = &self.header;
         let selection = choice.select(layout)?;
         let mut delta = self.delta(trained)?;
-        feedback.add_to(layout, &selection, *scaled, &mut delta)?;
+        feedback.add_to(layout, &selection, &mut delta)?;
         let message = self.encode_update(client, &delta, samples, private)?;
         let (_, sent) = decode(&message, &DecodeOptions::default())?;
-        feedback.keep(layout, &selection, *scaled, &delta, &sent)?;
+        feedback.keep(layout, &selection, &delta, &sent)?;
         Ok(message)
     }
 

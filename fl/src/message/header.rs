@@ -163,7 +163,8 @@ fn read_rejection(fields: &mut Fields<'_>, run: u64, round: u64, client: u64) ->
 fn write_broadcast(broadcast: &Broadcast, out: &mut Vec<u8>) {
     out.extend_from_slice(&broadcast.seed.to_le_bytes());
     broadcast.choice.write_to(out);
-    out.push(u8::from(broadcast.scaled));
+    out.extend_from_slice(&(broadcast.gains.len() as u32).to_le_bytes());
+    broadcast.gains.iter().for_each(|gain| out.extend_from_slice(&gain.to_le_bytes()));
     put_text(&broadcast.up.to_string(), out);
     put_text(&broadcast.task, out);
     out.extend_from_slice(&(broadcast.exact.len() as u32).to_le_bytes());
@@ -178,7 +179,7 @@ fn read_broadcast(
 ) -> Result<Broadcast> {
     let seed = fields.u64("seed")?;
     let choice = Choice::read_from(&mut fields.0)?;
-    let scaled = fields.flag("whether inputs are scaled")?;
+    let gains = read_gains(fields)?;
     let text = fields.text("spec of the update")?;
     let up: Spec = text.parse().map_err(|e| Error::corrupt(format!("spec of the update: {e}")))?;
     if up.to_string() != text {
@@ -189,5 +190,18 @@ fn read_broadcast(
     // Each takes its four bytes of length at least, so a false number ends soon.
     let exact = (0..n_exact).map(|_| fields.text("name of an exact tensor"));
     let exact = exact.collect::<Result<_>>()?;
-    Ok(Broadcast { run, round, client, seed, choice, scaled, up, task, exact })
+    Ok(Broadcast { run, round, client, seed, choice, gains, up, task, exact })
+}
+
+fn read_gains(fields: &mut Fields<'_>) -> Result<Vec<f32>> {
+    let n_gains = fields.u32("number of gains")?;
+    // Each takes its four bytes, so a false number ends soon.
+    let gain = |_| {
+        let gain = f32::from_le_bytes(fields.array("gain")?);
+        match gain.is_finite() && gain > 0.0 {
+            true => Ok(gain),
+            false => Err(Error::corrupt(format!("gain: expected more than 0, found {gain}"))),
+        }
+    };
+    (0..n_gains).map(gain).collect()
 }

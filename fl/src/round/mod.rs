@@ -13,7 +13,7 @@ use crate::message::EVERYONE;
 use crate::seed::Purpose;
 use crate::{
     Aggregator, AggregatorOptions, Broadcast, Choice, Digest, Error, Layout, Parameter, Policy,
-    Reason, Received, Rejection, Result, Role, Scope, ServerOptimizer, pack, scale,
+    Reason, Received, Rejection, Result, Role, Scope, ServerOptimizer, gains, pack,
 };
 use fedpress::DecodeOptions;
 use open::Open;
@@ -143,7 +143,11 @@ impl Coordinator {
         let asked = self.sample(available.into_iter().collect());
         // What cannot be said to one cannot be said to the others.
         if let Some(first) = asked.first() {
-            self.header(&self.choice(*first), Some(*first)).encode(&[], &self.options.down, 0)?;
+            self.header(&self.choice(*first), Some(*first), Vec::new()).encode(
+                &[],
+                &self.options.down,
+                0,
+            )?;
         }
         let aggregator = Aggregator::new(
             self.layout.clone(),
@@ -207,7 +211,7 @@ impl Coordinator {
         let Some(open) = &mut self.open else { return Ok(message) };
         if open.unsent.contains(&client) {
             let base = Digest::of(&message);
-            open.aggregator.expect(client, base, &choice, self.options.scaled)?;
+            open.aggregator.expect(client, base, &choice)?;
             open.unsent.remove(&client);
         }
         if !is_own && open.shared_with(&choice).is_none() {
@@ -249,21 +253,16 @@ impl Coordinator {
     fn broadcast(&self, choice: &Choice, client: Option<u64>) -> Result<Arc<[u8]>> {
         let options = &self.options;
         let selection = choice.select(&self.layout)?;
-        let mut submodel = pack(&self.layout, &selection, &self.model)?;
-        if options.scaled {
-            for (i, parameter) in submodel.iter_mut().enumerate() {
-                let factor = scale(&self.layout, &selection, i) as f32;
-                parameter.values.iter_mut().for_each(|v| *v *= factor);
-            }
-        }
+        let submodel = pack(&self.layout, &selection, &self.model)?;
+        let gains = if options.scaled { gains(&self.layout, &selection) } else { Vec::new() };
         // Rounding is the same for everyone who gets the same bytes.
         let to = client.unwrap_or(EVERYONE);
         let rounding = options.private.derive(Purpose::Rounding, &[self.round, to]);
-        Ok(self.header(choice, client).encode(&submodel, &options.down, rounding)?.into())
+        Ok(self.header(choice, client, gains).encode(&submodel, &options.down, rounding)?.into())
     }
 
     /// What a broadcast says beside the model.
-    fn header(&self, choice: &Choice, client: Option<u64>) -> Broadcast {
+    fn header(&self, choice: &Choice, client: Option<u64>, gains: Vec<f32>) -> Broadcast {
         let options = &self.options;
         let statistic = |p: &&crate::ParamLayout| p.role == Role::Statistic;
         let exact = self.layout.params().iter().filter(statistic).map(|p| p.name.clone());
@@ -273,7 +272,7 @@ impl Coordinator {
             client,
             seed: fedpress::derive_key(&[options.seed, self.round]),
             choice: choice.clone(),
-            scaled: options.scaled,
+            gains,
             up: options.up.clone(),
             task: options.task.clone(),
             exact: exact.collect(),
@@ -346,7 +345,7 @@ impl Coordinator {
         // What they were sent elsewhere has to be what they are sent here.
         for (client, base) in other.sent_to() {
             if open.unsent.contains(&client) {
-                let own = Base { choice: self.choice(client), scaled: self.options.scaled };
+                let own = Base { choice: self.choice(client) };
                 if *base != own {
                     let message = format!("client {client}: it is to be sent another submodel");
                     return Err(Error::invalid(message));

@@ -30,7 +30,8 @@ pub struct RoundOptions {
     pub down: Spec,
     /// How updates are to be encoded.
     pub up: Spec,
-    /// Whether weights are multiplied by full over kept inputs in submodels (Diao et al. 2021).
+    /// Whether clients are told to multiply sums over inputs by full over kept inputs in training
+    /// ([`Broadcast::gains`](crate::Broadcast), Diao et al. 2021).
     pub scaled: bool,
     /// What clients have to know beside the model, in the words of the training code.
     pub task: String,

@@ -7,7 +7,7 @@ use fedpress_fl::message::{Header, decode};
 use fedpress_fl::{
     Action, Aggregator, AggregatorOptions, Broadcast, Choice, Coordinator, Digest, Download,
     Gather, Keep, Layout, Parameter, Policy, PrivateSeed, Reason, Received, Rejection,
-    RoundOptions, Rule, Scope, Selection, pack, scale,
+    RoundOptions, Rule, Scope, Selection, pack,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -77,14 +77,14 @@ pub fn random(seed: u64, keep: f64) -> Choice {
     Choice { rule: Rule::Random { seed }, keep: Keep::from(keep) }
 }
 
-pub fn broadcast(choice: Choice, scaled: bool, up: &str) -> Broadcast {
+pub fn broadcast(choice: Choice, up: &str) -> Broadcast {
     Broadcast {
         run: RUN,
         round: ROUND,
         client: None,
         seed: 11,
         choice,
-        scaled,
+        gains: vec![],
         up: up.parse().unwrap(),
         task: "task".into(),
         exact: vec!["norm.mean".into()],
@@ -94,13 +94,7 @@ pub fn broadcast(choice: Choice, scaled: bool, up: &str) -> Broadcast {
 /// The message, encoded as [`fedpress_fl::Coordinator`] does.
 pub fn send(layout: &Layout, model: &[Parameter], broadcast: &Broadcast, down: &Spec) -> Vec<u8> {
     let selection = broadcast.choice.select(layout).unwrap();
-    let mut submodel = pack(layout, &selection, model).unwrap();
-    if broadcast.scaled {
-        for (i, parameter) in submodel.iter_mut().enumerate() {
-            let factor = scale(layout, &selection, i) as f32;
-            parameter.values.iter_mut().for_each(|v| *v *= factor);
-        }
-    }
+    let submodel = pack(layout, &selection, model).unwrap();
     broadcast.encode(&submodel, down, 0x5eed).unwrap()
 }
 
@@ -109,7 +103,6 @@ pub fn send(layout: &Layout, model: &[Parameter], broadcast: &Broadcast, down: &
 pub struct Peer {
     pub id: u64,
     pub choice: Choice,
-    pub scaled: bool,
     pub download: Download,
     pub samples: u64,
     pub update: Vec<u8>,
@@ -117,18 +110,17 @@ pub struct Peer {
 
 impl Peer {
     /// Keeps a random submodel of its own, unless all of it.
-    pub fn new(layout: &Layout, id: u64, keep: f64, scaled: bool, up: &str) -> Self {
+    pub fn new(layout: &Layout, id: u64, keep: f64, up: &str) -> Self {
         let choice = random(1000 + id, keep);
-        let sent =
-            send(layout, &model(layout, 1), &broadcast(choice.clone(), scaled, up), &lossless());
+        let sent = send(layout, &model(layout, 1), &broadcast(choice.clone(), up), &lossless());
         let download = Download::decode(&sent, &Default::default()).unwrap();
         let samples = 1 + fedpress::derive_key(&[id]) % 1000;
         let update = download.update(id, &trained(&download.base, id), samples, id).unwrap();
-        Self { id, choice, scaled, download, samples, update }
+        Self { id, choice, download, samples, update }
     }
 
     pub fn expect_in(&self, aggregator: &mut Aggregator) {
-        aggregator.expect(self.id, self.download.digest, &self.choice, self.scaled).unwrap();
+        aggregator.expect(self.id, self.download.digest, &self.choice).unwrap();
     }
 
     pub fn send_to(&self, aggregator: &mut Aggregator) {
@@ -140,25 +132,20 @@ impl Peer {
         self.choice.select(layout).unwrap()
     }
 
-    /// What the server decodes, parameter by parameter, in the scale of the full model.
+    /// What the server decodes, parameter by parameter.
     pub fn sent(&self, layout: &Layout) -> Vec<(Gather, Vec<f32>)> {
         let (_, parameters) = decode(&self.update, &Default::default()).unwrap();
         let selection = self.selection(layout);
-        let unscaled = |(i, mut p): (usize, Parameter)| {
-            if self.scaled {
-                let factor = (1.0 / scale(layout, &selection, i)) as f32;
-                p.values.iter_mut().for_each(|v| *v *= factor);
-            }
-            (Gather::new(layout, &selection, i).unwrap(), p.values)
-        };
-        parameters.into_iter().enumerate().map(unscaled).collect()
+        let placed =
+            |(i, p): (usize, Parameter)| (Gather::new(layout, &selection, i).unwrap(), p.values);
+        parameters.into_iter().enumerate().map(placed).collect()
     }
 }
 
-/// Clients 1 to n with random submodels, every third scaled.
+/// Clients 1 to n with random submodels.
 pub fn peers(layout: &Layout, n: u64, up: &str) -> Vec<Peer> {
     let keep = [0.5, 0.75, 1.0, 0.3];
-    (1..=n).map(|id| Peer::new(layout, id, keep[id as usize % 4], id % 3 == 0, up)).collect()
+    (1..=n).map(|id| Peer::new(layout, id, keep[id as usize % 4], up)).collect()
 }
 
 /// One that expects these clients.

@@ -20,13 +20,16 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(model.n_parameters(), 1_663_370);
 /// # Ok::<(), fedpress_fl::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Plain", into = "Plain")]
 pub struct Architecture {
     input: [usize; 3],
     layers: Vec<LayerSpec>,
     /// What comes out.
     output: Flow,
+    /// By what the inputs of each parameter are multiplied; empty: by 1. A client's matter, which is
+    /// not part of what travels as data.
+    gains: Vec<f32>,
 }
 
 /// How an [`Architecture`] travels.
@@ -79,7 +82,7 @@ impl Architecture {
                 "an architecture ends with a vector of logits: flatten or global-mean is missing",
             ));
         }
-        let made = Self { input, layers, output };
+        let made = Self { input, layers, output, gains: Vec::new() };
         made.check_size()?;
         Ok(made)
     }
@@ -172,6 +175,25 @@ impl Architecture {
         }
         made.check(parameters)?;
         Ok(made)
+    }
+
+    /// The same, with the inputs of each parameter's layer multiplied by its gain: what
+    /// [`Broadcast::gains`](fedpress_fl::Broadcast) ask of who trains a submodel. Of a layer, the gain of
+    /// its weight counts.
+    ///
+    /// # Errors
+    /// `InvalidArgument` unless there are as many as parameters, or none.
+    pub fn with_gains(self, gains: Vec<f32>) -> Result<Self> {
+        let (expected, found) = (self.parameter_specs().len(), gains.len());
+        match found == 0 || found == expected {
+            true => Ok(Self { gains, ..self }),
+            false => Err(Error::invalid(format!("expected {expected} gains, found {found}"))),
+        }
+    }
+
+    /// The gain of the parameter with this index.
+    pub(super) fn gain(&self, parameter: usize) -> f32 {
+        self.gains.get(parameter).copied().unwrap_or(1.0)
     }
 
     /// Whether `parameters` are this architecture's, by name, shape and number of values.

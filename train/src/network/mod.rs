@@ -47,6 +47,13 @@ enum Layer {
     GlobalMean(GlobalMean),
     Flatten(Flatten),
     Residual(Residual),
+    Gain(Gain),
+}
+
+/// Multiplies what goes into the layer behind it.
+#[derive(Module, Debug)]
+struct Gain {
+    factor: f32,
 }
 
 /// The sum of two paths.
@@ -82,8 +89,8 @@ impl Network {
         device: &Device,
     ) -> Result<Self> {
         architecture.check(parameters)?;
-        let mut rest = parameters;
-        Ok(Self { layers: Layer::list(architecture.layers(), &mut rest, device) })
+        let mut source = Source { architecture, parameters, next: 0, device };
+        Ok(Self { layers: source.layers(architecture.layers()) })
     }
 
     /// The weights, named by `architecture`, which has to be the one it was made with. Call it on
@@ -110,7 +117,8 @@ impl Network {
         forward(&self.layers, Signal::Image(images)).vector()
     }
 
-    /// The same up to layer `cut`, where images come out: what an extractor of features does.
+    /// The same up to layer `cut`, where images come out: what an extractor of features does. Of an
+    /// architecture without gains.
     ///
     /// # Panics
     /// In burn as [`forward`](Self::forward).
@@ -118,7 +126,7 @@ impl Network {
         forward(&self.layers[..cut], Signal::Image(images)).image()
     }
 
-    /// The rest: what the layers behind `cut` make of features.
+    /// The rest: what the layers behind `cut` make of features. Of an architecture without gains.
     ///
     /// # Panics
     /// In burn as [`forward`](Self::forward).
@@ -146,66 +154,81 @@ fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
     tensor.try_into_vec_as::<f32>().map_err(device_failed)
 }
 
-fn write<const D: usize>(parameters: &mut &[Parameter], device: &Device) -> Param<Tensor<D>> {
-    Param::from_tensor(take(parameters, device))
+/// Where layers are made from: checked parameters, of which the next is due.
+struct Source<'a> {
+    architecture: &'a Architecture,
+    parameters: &'a [Parameter],
+    next: usize,
+    device: &'a Device,
 }
 
-/// Takes the next of the checked parameters; as data, so that burn draws nothing.
-fn take<const D: usize>(parameters: &mut &[Parameter], device: &Device) -> Tensor<D> {
-    let (shape, values) = match parameters.split_first() {
-        Some((first, rest)) => {
-            *parameters = rest;
-            (first.shape.clone(), first.values.clone())
-        }
-        None => (vec![0; D], Vec::new()),
-    };
-    Tensor::from_data(TensorData::new(values, shape), device)
-}
-
-impl Layer {
-    fn list(specs: &[LayerSpec], parameters: &mut &[Parameter], device: &Device) -> Vec<Self> {
-        specs.iter().map(|spec| Self::new(spec, parameters, device)).collect()
+impl Source<'_> {
+    fn weight<const D: usize>(&mut self) -> Param<Tensor<D>> {
+        Param::from_tensor(self.take())
     }
 
-    fn new(spec: &LayerSpec, parameters: &mut &[Parameter], device: &Device) -> Self {
+    /// Takes the next parameter; as data, so that burn draws nothing.
+    fn take<const D: usize>(&mut self) -> Tensor<D> {
+        let (shape, values) = match self.parameters.get(self.next) {
+            Some(next) => (next.shape.clone(), next.values.clone()),
+            None => (vec![0; D], Vec::new()),
+        };
+        self.next += 1;
+        Tensor::from_data(TensorData::new(values, shape), self.device)
+    }
+
+    fn layers(&mut self, specs: &[LayerSpec]) -> Vec<Layer> {
+        let mut layers = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let factor = self.architecture.gain(self.next);
+            if factor != 1.0 && matches!(spec, LayerSpec::Conv { .. } | LayerSpec::Dense { .. }) {
+                layers.push(Layer::Gain(Gain { factor }));
+            }
+            layers.push(self.layer(spec));
+        }
+        layers
+    }
+
+    fn layer(&mut self, spec: &LayerSpec) -> Layer {
         match spec {
-            LayerSpec::Conv { kernel, stride, padding, bias, .. } => Self::Conv(Conv2d {
-                weight: write(parameters, device),
-                bias: bias.then(|| write(parameters, device)),
+            LayerSpec::Conv { kernel, stride, padding, bias, .. } => Layer::Conv(Conv2d {
+                weight: self.weight(),
+                bias: bias.then(|| self.weight()),
                 stride: [*stride; 2],
                 kernel_size: [*kernel; 2],
                 dilation: [1; 2],
                 groups: 1,
                 padding: PaddingConfig2d::Explicit(*padding, *padding, *padding, *padding),
             }),
-            LayerSpec::Dense { .. } => Self::Dense(Linear {
-                weight: write(parameters, device),
-                bias: Some(write(parameters, device)),
-            }),
-            LayerSpec::BatchNorm { .. } => Self::BatchNorm(BatchNorm {
-                gamma: write(parameters, device),
-                beta: write(parameters, device),
+            LayerSpec::Dense { .. } => {
+                Layer::Dense(Linear { weight: self.weight(), bias: Some(self.weight()) })
+            }
+            LayerSpec::BatchNorm { .. } => Layer::BatchNorm(BatchNorm {
+                gamma: self.weight(),
+                beta: self.weight(),
                 training: Param::from_bool(true),
-                running_mean: RunningState::new(take(parameters, device)),
-                running_var: RunningState::new(take(parameters, device)),
+                running_mean: RunningState::new(self.take()),
+                running_var: RunningState::new(self.take()),
                 momentum: 0.1,
                 epsilon: 1e-5,
             }),
             LayerSpec::Residual { body, shortcut } => {
-                let body = Self::list(body, parameters, device);
-                let shortcut = Self::list(shortcut, parameters, device);
-                Self::Residual(Residual { body, shortcut })
+                let body = self.layers(body);
+                let shortcut = self.layers(shortcut);
+                Layer::Residual(Residual { body, shortcut })
             }
-            LayerSpec::Relu => Self::Relu(Relu),
+            LayerSpec::Relu => Layer::Relu(Relu),
             LayerSpec::MaxPool { size } => {
                 let config = MaxPool2dConfig::new([*size; 2]).with_strides([*size; 2]);
-                Self::MaxPool(config.init())
+                Layer::MaxPool(config.init())
             }
-            LayerSpec::GlobalMean => Self::GlobalMean(GlobalMean),
-            LayerSpec::Flatten => Self::Flatten(Flatten),
+            LayerSpec::GlobalMean => Layer::GlobalMean(GlobalMean),
+            LayerSpec::Flatten => Layer::Flatten(Flatten),
         }
     }
+}
 
+impl Layer {
     /// Appends its parameters, in order.
     fn read(&self, out: &mut Vec<Vec<f32>>) -> Result<()> {
         match self {
@@ -226,7 +249,11 @@ impl Layer {
             Self::Residual(Residual { body, shortcut }) => {
                 body.iter().chain(shortcut).try_for_each(|layer| layer.read(out))?;
             }
-            Self::Relu(_) | Self::MaxPool(_) | Self::GlobalMean(_) | Self::Flatten(_) => {}
+            Self::Relu(_)
+            | Self::MaxPool(_)
+            | Self::GlobalMean(_)
+            | Self::Flatten(_)
+            | Self::Gain(_) => {}
         }
         Ok(())
     }
@@ -244,6 +271,8 @@ impl Layer {
             }
             (Self::Relu(relu), Signal::Image(x)) => Signal::Image(relu.forward(x)),
             (Self::Relu(relu), Signal::Vector(x)) => Signal::Vector(relu.forward(x)),
+            (Self::Gain(gain), Signal::Image(x)) => Signal::Image(x * gain.factor),
+            (Self::Gain(gain), Signal::Vector(x)) => Signal::Vector(x * gain.factor),
             (Self::GlobalMean(_), Signal::Image(x)) => Signal::Vector(global_mean(x)),
             (Self::Dense(dense), signal) => Signal::Vector(dense.forward(signal.vector())),
             (_, signal) => Signal::Vector(signal.vector()),

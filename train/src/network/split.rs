@@ -5,7 +5,7 @@ use fedpress_fl::{Error, Result};
 
 /// What FedGKT trains (He et al. 2020): the first layers of the client's network are the extractor,
 /// whose features go to the server's network; the rest of it is the client's own small classifier.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SplitModel {
     client: Architecture,
     cut: usize,

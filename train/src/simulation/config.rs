@@ -63,7 +63,8 @@ pub struct TrainConfig {
     pub strategy: Strategy,
     /// `client`: a submodel for each; `round`: one for all.
     pub scope: Scope,
-    /// Whether submodels' weights are multiplied by full over kept inputs.
+    /// Whether submodels are trained with their inputs multiplied by full over kept ones (the scaler of
+    /// Diao et al. 2021, in the forward pass).
     pub scaled: bool,
     /// Spec of the broadcasts, or of the server's logits; `none` is raw f32.
     pub down: String,

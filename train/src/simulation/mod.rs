@@ -208,6 +208,7 @@ impl Simulation {
         let options = DecodeOptions::default();
         let download = timed(&mut seconds.decode, || Download::decode(message, &options))?;
         let architecture = self.architecture.with_widths_of(&download.base)?;
+        let architecture = architecture.with_gains(download.header.gains.clone())?;
         let shard = &self.shards[client as usize];
         let key = |purpose| derive_key(&[self.config.seed, purpose, round, client]);
         let trained = timed(&mut seconds.train, || {
