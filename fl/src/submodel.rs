@@ -67,6 +67,12 @@ impl Gather {
         Ok(Self { shape, n_full, n_packed, levels })
     }
 
+    /// For all parameters of the layout, in its order.
+    pub(crate) fn all(layout: &Layout, choice: &crate::Choice) -> Result<Vec<Self>> {
+        let selection = choice.select(layout)?;
+        (0..layout.params().len()).map(|i| Self::new(layout, &selection, i)).collect()
+    }
+
     /// Dimensions of the parameter in the submodel.
     pub fn shape(&self) -> &[usize] {
         &self.shape

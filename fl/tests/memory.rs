@@ -245,3 +245,37 @@ fn states_are_merged_in_the_memory_of_a_few() {
     drop(state);
     assert!(grown(before) < 16 * KIB, "{}", grown(before));
 }
+
+/// Of a median the updates are kept, 4 bytes a value, and once more while it is made.
+#[test]
+fn a_median_takes_the_updates_and_as_much_again_while_it_is_made() {
+    let _turn = turn();
+    let (n, n_clients) = (100_000, 8);
+    let layout = one_parameter(n);
+    let options = AggregatorOptions {
+        averaging: fedpress_fl::Averaging::Median,
+        weighting: fedpress_fl::Weighting::Uniform,
+        max_kept_bytes: (4 * n * n_clients) as u64,
+        ..Default::default()
+    };
+    let header = broadcast(Choice::full(), "lossless");
+    let zeros = [Parameter::zeros("w", &[n])];
+    let message = send(&layout, &zeros, &header, &lossless());
+    let download = Download::decode(&message, &Default::default()).unwrap();
+    let mut all = empty(&layout, options);
+    let before = live();
+    for client in 0..n_clients as u64 {
+        let update = download.update(client, &trained(&zeros, client), 5, 0).unwrap();
+        all.expect(client, download.digest, &header.choice).unwrap();
+        assert!(matches!(all.receive(client, &update), Received::Folded { .. }));
+    }
+    let coordinate = |bytes: usize| bytes as f64 / (n * n_clients) as f64;
+    let held = coordinate(grown(before));
+    // Buffers of the decoder stay.
+    assert!((4.0..4.0 + 2.0).contains(&held), "{held} bytes a value");
+    let (means, peak) = peak_of(|| all.mean(0));
+    assert_eq!(means.len(), n);
+    // The result takes 16 bytes a coordinate.
+    let peak = coordinate(peak) - 16.0 / n_clients as f64;
+    assert!((4.0..4.1).contains(&peak), "{peak} bytes a value");
+}

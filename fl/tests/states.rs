@@ -177,9 +177,9 @@ fn other_rounds_layouts_and_options_are_refused() {
     ours.merge(&empty(&LAYOUT, RUN, ROUND, default()), &Default::default()).unwrap();
 }
 
-/// The head of a state: version, averaging, weighting, what becomes of long updates, two bounds on
-/// norms, then run, round and sum of weights.
-const WEIGHT_AT: usize = 4 + 16 + 16;
+/// The head of a state: version, averaging and its number, weighting, what becomes of long updates, two
+/// bounds on norms, then run, round and sum of weights.
+const WEIGHT_AT: usize = 8 + 16 + 16;
 
 #[test]
 fn states_that_no_updates_make_are_corrupt() {

@@ -16,7 +16,7 @@ pub enum Excess {
     Refuse = 1,
 }
 
-/// A bound on the L2 norm of an update, in the scale of the full model.
+/// A bound on the L2 norm of an update.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Limit {
     /// This norm; infinity bounds nothing.
@@ -79,7 +79,7 @@ fn sum_of_squares(values: &[f32]) -> f64 {
 /// to f32 and summing 2^30 squares can add stays below it.
 const CLIPPED: f64 = 1.0 - 1.0 / (1 << 22) as f64;
 
-/// Holds the values of a decoded update, all finite and in the scale of the full model, to the
+/// Holds the values of a decoded update, all finite, to the
 /// bounds on its norm: weights and statistics each to theirs. A function of this update alone, so
 /// the order of arrival does not show.
 pub(super) fn hold(

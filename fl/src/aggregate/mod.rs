@@ -1,10 +1,12 @@
 //! [`Aggregator`]: from updates to their mean, in memory that clients do not determine.
 
 mod bound;
+mod kept;
 mod options;
 mod partial;
 mod state;
 mod sums;
+mod taken;
 
 pub(crate) use bound::norms;
 pub use bound::{Excess, Limit};
@@ -12,11 +14,12 @@ pub use options::{AggregatorOptions, Averaging, Weighting};
 
 use crate::message::{Digest, Reason, Rejection, Update};
 use crate::{Choice, Error, Layout, Result, Role};
-use fedpress::{ChunkDecoder, DecodeOptions};
+use fedpress::{ChunkDecoder, DecodeOptions, ErrorKind};
 use partial::{Partial, Refusal};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use sums::{MAX_VALUE, MAX_WEIGHT, Sums};
+use sums::{MAX_VALUE, MAX_WEIGHT};
+use taken::Taken;
 
 /// What became of bytes from a client.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,7 +44,8 @@ pub(crate) struct Base {
 /// Sums the updates of one round.
 ///
 /// An update stays encoded until its end record has come and everything is checked; then it is
-/// decoded once, and folded into exact sums. So memory is: 24 bytes for each coordinate of the
+/// decoded once, and folded into exact sums; or kept, where the averaging is
+/// [robust](Averaging::is_robust) and the cohort small. With sums, memory is: 24 bytes for each coordinate of the
 /// model, one decoded update, at most [`AggregatorOptions::max_in_flight`] encoded ones, and for
 /// each client expected some eighty bytes of bookkeeping, or 220 where each is sent something else
 /// (more with [`Rule::Explicit`](crate::Rule::Explicit)). The order of arrival does not show in the
@@ -92,7 +96,7 @@ pub struct Aggregator {
     /// Those it has come from.
     n_folded: usize,
     partials: BTreeMap<u64, Partial>,
-    sums: Vec<Sums>,
+    taken: Taken,
     weight: u64,
     worker: ChunkDecoder,
 }
@@ -109,8 +113,7 @@ impl Aggregator {
         options: AggregatorOptions,
     ) -> Result<Self> {
         options.check()?;
-        let n_values = |i| layout.shape(i).iter().product();
-        let sums = (0..layout.params().len()).map(|i| Sums::zeros(n_values(i))).collect();
+        let taken = Taken::new(options.averaging, &layout);
         let mut decode = DecodeOptions::default();
         decode.memory = options.decode_memory;
         Ok(Self {
@@ -121,7 +124,7 @@ impl Aggregator {
             clients: BTreeMap::new(),
             n_folded: 0,
             partials: BTreeMap::new(),
-            sums,
+            taken,
             weight: 0,
             worker: ChunkDecoder::new(&decode),
             options,
@@ -134,11 +137,13 @@ impl Aggregator {
     ///
     /// # Errors
     /// `InvalidArgument` if the choice does not fit the layout, the client is expected already, or
-    /// the same broadcast was of another choice before.
+    /// the same broadcast was of another choice before; `LimitExceeded` if the averaging is robust
+    /// and [`AggregatorOptions::max_kept_bytes`] has no room for one more.
     pub fn expect(&mut self, client: u64, base: Digest, choice: &Choice) -> Result<()> {
         if self.clients.contains_key(&client) {
             return Err(Error::invalid(format!("client {client} is expected already")));
         }
+        self.check_room(self.clients.len() + 1)?;
         match self.bases.get(&base) {
             Some(known) if known.choice != *choice => {
                 return Err(Error::invalid(format!("base {base} is of another choice")));
@@ -151,6 +156,20 @@ impl Aggregator {
         }
         self.clients.insert(client, (base, false));
         Ok(())
+    }
+
+    /// Whether the updates of so many clients can be kept, where they have to be.
+    pub(crate) fn check_room(&self, n_clients: usize) -> Result<()> {
+        let limit = self.options.max_kept_bytes;
+        let each = (self.layout.n_values() as u64).saturating_mul(4);
+        let needed = each.saturating_mul(n_clients as u64);
+        if !self.options.averaging.is_robust() || needed <= limit {
+            return Ok(());
+        }
+        let message = format!(
+            "the updates of {n_clients} clients: up to {needed} bytes, {limit} may be kept"
+        );
+        Err(Error::new(ErrorKind::LimitExceeded { limit, needed }, message))
     }
 
     /// The next bytes of a client, whose identity the transport vouches for; cut anywhere.
@@ -278,13 +297,7 @@ impl Aggregator {
             }
         }
         bound::hold(&self.options, &self.layout, &mut decoded)?;
-        for ((gather, values), sums) in decoded.iter().zip(&mut self.sums) {
-            let mut taken = 0;
-            for (at, n) in gather.runs() {
-                sums.add(at, &values[taken..taken + n], weight as u32);
-                taken += n;
-            }
-        }
+        self.taken.add(update.client, decoded, weight as u32);
         self.weight += weight;
         Ok(samples)
     }
@@ -343,12 +356,21 @@ impl Aggregator {
         self.weight
     }
 
-    /// The mean change of parameter `i`, coordinate by coordinate; none where nobody trained it.
-    /// Running statistics always average over those who sent them.
+    /// The average change of parameter `i`, coordinate by coordinate; none where nobody trained it, or
+    /// too few. Running statistics always average over those who sent them.
     pub fn mean(&self, i: usize) -> Vec<Option<f64>> {
+        let sums = match &self.taken {
+            Taken::Sums(sums) => &sums[i],
+            Taken::Kept(kept) => {
+                let trim = |n| match self.options.averaging {
+                    Averaging::TrimmedMean { trim } => trim as usize,
+                    _ => kept::all_but_the_middle(n),
+                };
+                return kept.trimmed_means(i, self.layout.shape(i).iter().product(), trim);
+            }
+        };
         let counted = self.options.averaging == Averaging::Counted
             || self.layout.params()[i].role == Role::Statistic;
-        let sums = &self.sums[i];
         let mean = |(at, own): (usize, &u64)| {
             (*own > 0).then(|| sums.mean(at, if counted { *own } else { self.weight }))
         };

@@ -7,17 +7,50 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What becomes of coordinates that not every client trained.
+/// How the updates of a round become one change, coordinate by coordinate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[repr(u8)]
 pub enum Averaging {
-    /// A client that lacks a coordinate counts as one that did not change it (Caldas et al. 2018):
-    /// trained by m of C clients, it moves by m/C of their mean.
-    ZeroFilled = 0,
-    /// The mean of those who trained it.
+    /// The weighted mean over all clients. One that lacks a coordinate counts as one that did not
+    /// change it (Caldas et al. 2018): trained by m of C clients, it moves by m/C of their mean.
+    ZeroFilled,
+    /// The weighted mean of those who trained it.
     #[default]
-    Counted = 1,
+    Counted,
+    /// The mean of those who trained it without the `trim` lowest and the `trim` highest of their
+    /// values (Yin et al. 2018), each client counting once. While no more than `trim` of them are
+    /// hostile, every coordinate stays within the range of the honest ones. A coordinate that 2 `trim`
+    /// clients or fewer trained does not move.
+    ///
+    /// Like [`Median`](Self::Median) it needs the updates themselves, not sums: see
+    /// [`AggregatorOptions::max_kept_bytes`].
+    TrimmedMean {
+        /// How many at either end.
+        trim: u32,
+    },
+    /// The median of those who trained it, the mean of the middle two of an even number: as robust as
+    /// can be, while fewer than half of those who trained a coordinate are hostile. Of one or two
+    /// clients it is their mean, and one of them enough to move it.
+    Median,
+}
+
+impl Averaging {
+    /// Whether it needs the updates themselves, and bounds what some of them together can do.
+    pub fn is_robust(self) -> bool {
+        matches!(self, Self::TrimmedMean { .. } | Self::Median)
+    }
+
+    /// In a saved state.
+    fn to_bytes(self) -> [u8; 5] {
+        let (kind, trim) = match self {
+            Self::ZeroFilled => (0, 0),
+            Self::Counted => (1, 0),
+            Self::TrimmedMean { trim } => (2, trim),
+            Self::Median => (3, 0),
+        };
+        let [a, b, c, d] = u32::to_le_bytes(trim);
+        [kind, a, b, c, d]
+    }
 }
 
 /// What an update weighs.
@@ -35,9 +68,10 @@ pub enum Weighting {
 /// How to aggregate, and how much to take from whom.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AggregatorOptions {
-    /// What becomes of coordinates that not every client trained.
+    /// How updates become one change.
     pub averaging: Averaging,
-    /// What an update weighs.
+    /// What an update weighs; uniform where the averaging is robust, which does not believe what
+    /// clients say of themselves.
     pub weighting: Weighting,
     /// Most bytes of one update, whatever the size of the model. Never more are taken than its shapes
     /// can need: 9 bytes a value, 4 KiB and three times the name for each parameter, and 64 KiB.
@@ -53,8 +87,8 @@ pub struct AggregatorOptions {
     pub known_samples: Arc<BTreeMap<u64, u32>>,
     /// What becomes of an update that claims more.
     pub excess_samples: Excess,
-    /// Largest L2 norm of the change of the weights, all parameters but statistics, in the scale of
-    /// the full model; infinity bounds nothing. So no update moves the model further than this, times
+    /// Largest L2 norm of the change of the weights, all parameters but statistics;
+    /// infinity bounds nothing. So no update moves the model further than this, times
     /// its share of the weight, whatever it holds. [`RoundOptions::max_norm`](crate::RoundOptions)
     /// sets it from the model.
     pub max_norm: f64,
@@ -62,13 +96,19 @@ pub struct AggregatorOptions {
     pub max_statistic_norm: f64,
     /// What becomes of an update beyond `max_norm` or `max_statistic_norm`.
     pub excess_norm: Excess,
+    /// Most memory for the updates of a round where the averaging is [robust](Averaging::is_robust), in
+    /// bytes: 4 for each client that is expected and each value of the full model, and while the
+    /// result is made, once more 4 for each client and value of the largest parameter. A tree does not
+    /// make less of it: what a leaf [saves](crate::Aggregator::save) then is the updates it has folded,
+    /// and the root holds those of all.
+    pub max_kept_bytes: u64,
     /// Most memory that decoding one update may take beside its values, in bytes.
     pub decode_memory: u64,
 }
 
 impl Default for AggregatorOptions {
     /// Counted, by samples; 1 GiB and a million examples a client, more refused, 64 on their way, 256
-    /// MiB; no bound on norms.
+    /// MiB to decode one, 1 GiB to keep some; no bound on norms.
     fn default() -> Self {
         Self {
             averaging: Averaging::default(),
@@ -81,6 +121,7 @@ impl Default for AggregatorOptions {
             max_norm: f64::INFINITY,
             max_statistic_norm: f64::INFINITY,
             excess_norm: Excess::Clip,
+            max_kept_bytes: 1 << 30,
             decode_memory: 256 << 20,
         }
     }
@@ -90,10 +131,17 @@ impl AggregatorOptions {
     /// Whether anything can be received.
     ///
     /// # Errors
-    /// `InvalidArgument` if `max_in_flight` or `max_samples` is zero, or a norm is negative or NaN.
+    /// `InvalidArgument` if `max_in_flight` or `max_samples` is zero, a norm is negative or NaN, or the
+    /// averaging is robust and the weighting is not uniform.
     pub fn check(&self) -> Result<()> {
         if self.max_in_flight == 0 || self.max_samples == 0 {
             return Err(Error::invalid("max_in_flight and max_samples: at least 1 each"));
+        }
+        if self.averaging.is_robust() && self.weighting != Weighting::Uniform {
+            return Err(Error::invalid(format!(
+                "{:?} counts each client once: expected uniform weighting, found {:?}",
+                self.averaging, self.weighting
+            )));
         }
         check_norm("max_norm", self.max_norm)?;
         check_norm("max_statistic_norm", self.max_statistic_norm)
@@ -111,8 +159,8 @@ impl AggregatorOptions {
 
     /// What two aggregators have to agree on for their sums to be those of one.
     pub(super) fn write_rules(&self, out: &mut Vec<u8>) {
-        let kinds = [self.averaging as u8, self.weighting as u8, self.excess_norm as u8];
-        out.extend_from_slice(&kinds);
+        out.extend_from_slice(&self.averaging.to_bytes());
+        out.extend_from_slice(&[self.weighting as u8, self.excess_norm as u8]);
         for norm in [self.max_norm, self.max_statistic_norm] {
             out.extend_from_slice(&norm.to_le_bytes());
         }
@@ -123,11 +171,13 @@ impl AggregatorOptions {
     /// # Errors
     /// `InvalidArgument` where these options say something else.
     pub(super) fn read_rules(&self, fields: &mut Fields<'_>) -> Result<()> {
-        for (what, own) in [
-            ("averaging", self.averaging as u8),
-            ("weighting", self.weighting as u8),
-            ("excess_norm", self.excess_norm as u8),
-        ] {
+        let (own, found) = (self.averaging.to_bytes(), fields.array("averaging")?);
+        if own != found {
+            return Err(Error::invalid(format!("averaging: expected {own:?}, found {found:?}")));
+        }
+        for (what, own) in
+            [("weighting", self.weighting as u8), ("excess_norm", self.excess_norm as u8)]
+        {
             let found = fields.u8(what)?;
             if found != own {
                 return Err(Error::invalid(format!("{what}: expected {own}, found {found}")));

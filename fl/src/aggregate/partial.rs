@@ -26,12 +26,10 @@ impl Partial {
     pub(super) fn new(layout: &Arc<Layout>, base: &Base, memory: u64) -> Result<Self> {
         let mut options = DecodeOptions::default();
         options.memory = memory;
-        let selection = base.choice.select(layout)?;
-        let params = 0..layout.params().len();
         Ok(Self {
             decoder: Decoder::with_records(options),
             layout: layout.clone(),
-            gathers: params.map(|i| Gather::new(layout, &selection, i)).collect::<Result<_>>()?,
+            gathers: Gather::all(layout, &base.choice)?,
             header: None,
             n_tensors: 0,
             chunks: Vec::new(),

@@ -1,18 +1,16 @@
 //! The state of an aggregator as bytes: to survive a restart, and to join others into a tree.
 
-use super::{Aggregator, AggregatorOptions, Base, MAX_WEIGHT, Sums, Weighting};
+use super::{Aggregator, AggregatorOptions, Base, MAX_WEIGHT, Weighting};
 use crate::bytes::{Fields, STATE_VERSION, split_state};
 use crate::message::Digest;
+use crate::submodel::Gather;
 use crate::{Choice, Error, Layout, Result};
-use fedpress::{DType, DecodeOptions, EncodeOptions, Seeds, Spec, Tensor, TensorView, Writer};
+use fedpress::{DecodeOptions, EncodeOptions, Seeds, Writer};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// The codec record that holds everything but the sums.
 const RECORD: u8 = 0xA1;
-
-/// Bits of the largest magnitude that one unit of weight can add to a sum, whatever the bounds.
-const UNIT_BITS: u32 = 91;
 
 impl Aggregator {
     /// Everything folded so far, as a codec stream (MESSAGES.md, "State"). Updates that are still on
@@ -26,18 +24,7 @@ impl Aggregator {
         let seeds = Seeds::new(0, 0).in_round(self.round);
         let mut writer = Writer::new(Vec::new(), EncodeOptions::new(seeds))?;
         writer.record(RECORD, &self.head())?;
-        let lossless = Spec::lossless();
-        for (parameter, sums) in self.layout.params().iter().zip(&self.sums) {
-            let n = sums.values.len();
-            let values: Vec<u8> = sums.values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            let weights: Vec<u8> = sums.weights.iter().flat_map(|w| w.to_le_bytes()).collect();
-            let mut put = |kind: &str, dtype, shape: &[usize], data: &[u8]| {
-                let name = format!("{kind}/{}", parameter.name);
-                writer.tensor(&TensorView { name: &name, dtype, shape, data }, &lossless)
-            };
-            put("sum", DType::U8, &[n, 16], &values)?;
-            put("weight", DType::U64, &[n], &weights)?;
-        }
+        self.taken.write(&mut writer, &self.layout)?;
         Ok(writer.finish()?)
     }
 
@@ -64,10 +51,11 @@ impl Aggregator {
     }
 
     /// From what [`save`](Self::save) made. The decoded state, 24 bytes for each coordinate of the
-    /// model, counts against the limit of `decode`.
+    /// model, or 4 for each value of the updates that are kept, counts against the limit of `decode`.
     ///
     /// # Errors
-    /// As decoding; `InvalidArgument` if it belongs to another layout or other options.
+    /// As decoding; `InvalidArgument` if it belongs to another layout or other options;
+    /// `LimitExceeded` if its clients are more than [`AggregatorOptions::max_kept_bytes`] has room for.
     pub fn restore(
         bytes: &[u8],
         layout: Arc<Layout>,
@@ -83,19 +71,23 @@ impl Aggregator {
         let mut aggregator = Self::new(layout, 0, 0, options)?;
         aggregator.read_head(&mut fields)?;
         fields.finish()?;
-        let n_sums = aggregator.sums.len();
-        if tensors.len() != 2 * n_sums {
-            let found = tensors.len();
-            return Err(Error::corrupt(format!("expected {} tensors, found {found}", 2 * n_sums)));
-        }
-        let most = aggregator.weight;
-        for (i, pair) in tensors.chunks_exact(2).enumerate() {
-            let param = &aggregator.layout.params()[i];
-            let unit = largest_unit(aggregator.options.max_norm_of(param.role));
-            let read = read_sums(pair, &param.name, aggregator.sums[i].values.len(), most, unit);
-            aggregator.sums[i] = read.map_err(|e| e.in_parameter(&param.name))?;
-        }
+        let folded = aggregator.gathers_of_folded()?;
+        let Self { layout, options, weight, taken, .. } = &mut aggregator;
+        taken.read(&tensors, layout, options, *weight, folded)?;
         Ok(aggregator)
+    }
+
+    /// The clients that have been folded, with where the values of each belong; nobody where that is
+    /// not needed.
+    fn gathers_of_folded(&self) -> Result<Vec<(u64, Vec<Gather>)>> {
+        if !self.options.averaging.is_robust() {
+            return Ok(Vec::new());
+        }
+        let folded = self.clients.iter().filter(|(_, (_, folded))| *folded);
+        let gathers = |(client, (base, _)): (&u64, &(Digest, bool))| {
+            Ok((*client, Gather::all(&self.layout, &self.bases[base].choice)?))
+        };
+        folded.map(gathers).collect()
     }
 
     fn read_head(&mut self, fields: &mut Fields<'_>) -> Result<()> {
@@ -109,6 +101,7 @@ impl Aggregator {
             return Err(Error::invalid(format!("layout: expected {expected}, found {found}")));
         }
         self.read_clients(fields)?;
+        self.check_room(self.clients.len())?;
         self.check_weight()
     }
 
@@ -198,6 +191,8 @@ impl Aggregator {
             )));
         }
         self.check_disjoint(&other)?;
+        let more = other.clients.keys().filter(|client| !self.is_expected(**client)).count();
+        self.check_room(self.clients.len() + more)?;
         for (client, (base, folded)) in other.clients {
             let ours = self.clients.entry(client).or_insert((base, false));
             if folded {
@@ -208,7 +203,7 @@ impl Aggregator {
         self.n_folded += other.n_folded;
         self.bases.extend(other.bases);
         self.weight += other.weight;
-        self.sums.iter_mut().zip(&other.sums).for_each(|(ours, theirs)| ours.merge(theirs));
+        self.taken.merge(other.taken);
         Ok(())
     }
 
@@ -235,36 +230,5 @@ impl Aggregator {
             return Err(Error::invalid(message));
         }
         Ok(())
-    }
-}
-
-/// The largest magnitude that one unit of weight can add to a sum, where no value is beyond this
-/// norm; rounding of the product included.
-fn largest_unit(max_norm: f64) -> u128 {
-    // A cast of what is too large saturates.
-    let bound = (max_norm * (1u64 << 60) as f64).ceil() as u128;
-    bound.saturating_add(1).min(1 << UNIT_BITS)
-}
-
-fn read_sums(pair: &[Tensor], name: &str, n: usize, most: u64, unit: u128) -> Result<Sums> {
-    let [values, weights] = pair else { return Err(Error::corrupt("a sum without its weight")) };
-    let fits = values.name == format!("sum/{name}")
-        && (values.dtype, &values.shape[..]) == (DType::U8, &[n, 16])
-        && weights.name == format!("weight/{name}")
-        && (weights.dtype, &weights.shape[..]) == (DType::U64, &[n]);
-    if !fits {
-        let found = (&values.name, &values.shape, &weights.name, &weights.shape);
-        return Err(Error::corrupt(format!("expected {n} sums and weights, found {found:?}")));
-    }
-    let values = values.data.as_chunks::<16>().0.iter().map(|b| i128::from_le_bytes(*b));
-    let weights = weights.data.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b));
-    let sums = Sums { values: values.collect(), weights: weights.collect() };
-    // What could not have come from updates could overflow later.
-    let possible = |(value, weight): (&i128, &u64)| {
-        *weight <= most && value.unsigned_abs() <= u128::from(*weight) * unit
-    };
-    match sums.values.iter().zip(&sums.weights).position(|pair| !possible(pair)) {
-        Some(at) => Err(Error::corrupt(format!("sum {at} is larger than its weight allows"))),
-        None => Ok(sums),
     }
 }

@@ -126,7 +126,8 @@ impl Coordinator {
     ///
     /// # Errors
     /// `InvalidArgument` if a round is open, fewer clients are there than a round needs, or one is
-    /// called 2^64 - 1; as encoding what the first broadcast says beside the model. No round is open
+    /// called 2^64 - 1; `LimitExceeded` if the averaging is robust and has to keep more than it may
+    /// ([`AggregatorOptions::max_kept_bytes`]); as encoding what the first broadcast says beside the model. No round is open
     /// then.
     pub fn begin(&mut self, available: &[u64], now: u64) -> Result<Vec<u64>> {
         if self.open.is_some() {
@@ -155,6 +156,7 @@ impl Coordinator {
             self.round,
             self.aggregator_options(),
         )?;
+        aggregator.check_room(asked.len())?;
         self.open = Some(Open {
             aggregator,
             ends_at: now.saturating_add(self.options.deadline),

@@ -37,8 +37,8 @@ pub struct RoundOptions {
     pub task: String,
     /// How updates are checked and averaged. Of the bounds on norms here and below, the smaller holds.
     pub aggregator: AggregatorOptions,
-    /// How far the update of one client may move the weights: its L2 norm, in the scale of the full
-    /// model. [`AggregatorOptions::excess_norm`] says what becomes of more. The default, once the norm
+    /// How far the update of one client may move the weights: its L2 norm.
+    /// [`AggregatorOptions::excess_norm`] says what becomes of more. The default, once the norm
     /// of the model, is what no honest client comes near (a CNN's first updates have a tenth of it),
     /// and keeps one client from replacing the model; who knows more about the task bounds more.
     pub max_norm: Limit,
