@@ -19,6 +19,7 @@ struct Detail {
     source: Option<fedpress::Error>,
     is_divergence: bool,
     is_overlap: bool,
+    is_out_of_step: bool,
 }
 
 /// Constructors are for crates that build on this one, so that they need no error type of their own.
@@ -33,6 +34,7 @@ impl Error {
             source: None,
             is_divergence: false,
             is_overlap: false,
+            is_out_of_step: false,
         }))
     }
 
@@ -105,6 +107,19 @@ impl Error {
         self.0.is_overlap
     }
 
+    /// A client and its server that disagree on what the client holds.
+    pub(crate) fn out_of_step(message: String) -> Self {
+        let mut error = Self::corrupt(message);
+        error.0.is_out_of_step = true;
+        error
+    }
+
+    /// Whether it is that a [`Replica`](crate::Replica) and the server disagree on what the client holds: the
+    /// server is to be told, and to [forget](crate::Coordinator::forget) it.
+    pub fn is_out_of_step(&self) -> bool {
+        self.0.is_out_of_step
+    }
+
     /// The parameter or tensor it is about.
     pub fn parameter(&self) -> Option<&str> {
         self.0.parameter.as_deref().or_else(|| self.0.source.as_ref()?.tensor())
@@ -141,6 +156,7 @@ impl From<fedpress::Error> for Error {
             source: Some(source),
             is_divergence: false,
             is_overlap: false,
+            is_out_of_step: false,
         }))
     }
 }

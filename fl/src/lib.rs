@@ -49,6 +49,7 @@
 
 mod aggregate;
 mod bytes;
+mod delta;
 mod error;
 pub mod exchange;
 mod feedback;
@@ -62,6 +63,7 @@ mod select;
 mod submodel;
 
 pub use aggregate::{Aggregator, AggregatorOptions, Averaging, Excess, Limit, Received, Weighting};
+pub use delta::{DeltaOptions, Replica};
 pub use error::{Error, Result};
 pub use exchange::{
     FeatureSpecs, FeatureStore, FeatureWriter, Features, LogitWriter, Logits, SampleLogits,
@@ -69,7 +71,7 @@ pub use exchange::{
 };
 pub use feedback::Feedback;
 pub use layout::{Axis, Convention, Group, Heads, Layout, ParamLayout, Recognized, Role, Segment};
-pub use message::{Broadcast, Digest, Download, Reason, Rejection, Update};
+pub use message::{Broadcast, Delta, Digest, Download, Reason, Rejection, Update};
 pub use optimize::{ServerOptimizer, ServerRule};
 pub use parameter::Parameter;
 pub use round::{Action, Coordinator, RoundOptions, RoundSummary};

@@ -14,7 +14,7 @@ fn peer() -> Peer {
 }
 
 /// One message of each kind.
-fn messages() -> [Vec<u8>; 3] {
+fn messages() -> [Vec<u8>; 4] {
     let layout = layout();
     let choice = random(3, 0.2);
     let gains = fedpress_fl::gains(&layout, &choice.select(&layout).unwrap());
@@ -22,7 +22,19 @@ fn messages() -> [Vec<u8>; 3] {
     let broadcast = send(&layout, &model(&layout, 1), &header, &"hadamard|q=4".parse().unwrap());
     let (client, reason) = (9, Reason::WrongShape);
     let rejection = Rejection { run: RUN, round: ROUND, client, reason, detail: "détail".into() };
-    [broadcast, peer().update, rejection.encode().unwrap()]
+    [broadcast, peer().update, rejection.encode().unwrap(), delta()]
+}
+
+/// The second broadcast to a client that has the first.
+fn delta() -> Vec<u8> {
+    let deltas = Some(fedpress_fl::DeltaOptions::default());
+    let mut server = server(fedpress_fl::RoundOptions { deltas, ..options(1, 1, 0.0) });
+    let mut replica = fedpress_fl::Replica::new(fedpress_fl::Layout::clone(&layout()));
+    let (client, first) = begin(&mut server, &CLIENTS[..1], 0).remove(0);
+    let download = replica.decode(&first, &Default::default()).unwrap();
+    let update = download.update(client, &trained(&download.base, 1), 1, 0).unwrap();
+    server.receive(client, &update, 0).unwrap();
+    begin(&mut server, &[client], 1).remove(0).1.to_vec()
 }
 
 fn kind_of<T>(result: Result<T>) -> ErrorKind {
@@ -96,12 +108,12 @@ proptest! {
     #[test]
     fn arbitrary_headers_never_panic(
         noise in prop::collection::vec(any::<u8>(), 0..120),
-        which in 0usize..4,
+        which in 0usize..5,
         at in any::<prop::sample::Index>(),
         cut in any::<prop::sample::Index>(),
     ) {
         let mut body = match which {
-            3 => noise.clone(),
+            4 => noise.clone(),
             which => header_body(&messages()[which]),
         };
         let (at, cut) = (at.index(body.len() + 1), cut.index(noise.len() + 1));
@@ -115,7 +127,7 @@ proptest! {
 
 #[test]
 fn what_is_newer_than_this_reader_is_unsupported() {
-    for (at, found) in [(0, 1), (0, 255), (1, 0), (1, 6), (26, 0), (26, 20)] {
+    for (at, found) in [(0, 1), (0, 255), (1, 0), (1, 7), (26, 0), (26, 20)] {
         let mut body = header_body(&messages()[2]);
         body[at] = found;
         let kind = kind_of(decoded(&stream(&[(0xA0, body)], &[])));
@@ -219,7 +231,7 @@ fn tensors_of_messages_are_closed_and_of_floats() {
 
 #[test]
 fn other_messages_are_no_broadcast() {
-    let [_, update, rejection] = messages();
+    let [_, update, rejection, _] = messages();
     for message in [update, rejection] {
         assert_eq!(kind_of(Download::decode(&message, &Default::default())), ErrorKind::Corrupt);
     }

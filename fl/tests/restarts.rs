@@ -7,8 +7,8 @@ mod federation;
 use federation::*;
 use fedpress::{DecodeOptions, ErrorKind};
 use fedpress_fl::{
-    Action, Coordinator, Download, Keep, Layout, Parameter, Policy, PrivateSeed, Reason,
-    RoundOptions, Scope, ServerRule, Strategy as Pick,
+    Action, Coordinator, DeltaOptions, Download, Keep, Layout, Parameter, Policy, PrivateSeed,
+    Reason, Replica, RoundOptions, Scope, ServerRule, Strategy as Pick,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,8 +41,7 @@ enum Deed {
 
 /// What the client does with a broadcast, by hash: answer, answer twice, vanish, come back, lie
 /// first, diverge, or come late.
-fn deeds(seed: u64, client: u64, message: &[u8]) -> Vec<(u64, Deed)> {
-    let download = Download::decode(message, &Default::default()).unwrap();
+fn deeds(seed: u64, client: u64, download: &Download) -> Vec<(u64, Deed)> {
     let draw = |of| fedpress::derive_key(&[seed, download.header.round, client, of]);
     let delay = 1 + draw(0) % 90;
     let mut trained = trained(&download.base, client);
@@ -73,6 +72,8 @@ struct World<'a> {
     server: Coordinator,
     options: RoundOptions,
     layout: Arc<Layout>,
+    /// What clients hold of the model.
+    replicas: BTreeMap<u64, Replica>,
     seed: u64,
     now: u64,
     /// By time, and the order in which they were planned.
@@ -85,7 +86,10 @@ impl World<'_> {
     /// Sends a client its broadcast; then, perhaps, the server's machine fails.
     fn send(&mut self, client: u64) {
         let message = self.server.send(client).unwrap();
-        for (delay, deed) in deeds(self.seed, client, &message) {
+        let nothing = || Replica::new(Layout::clone(&self.layout));
+        let replica = self.replicas.entry(client).or_insert_with(nothing);
+        let download = replica.decode(&message, &Default::default()).unwrap();
+        for (delay, deed) in deeds(self.seed, client, &download) {
             let place = (self.now + delay, self.plans.len() as u64 + 1000 * client);
             self.plans.insert(place, (client, deed));
         }
@@ -144,8 +148,9 @@ fn run(
     let layout = layout();
     let model = model(&layout, seed);
     let server = Coordinator::new(Layout::clone(&layout), model, options.clone()).unwrap();
-    let (options, plans) = (options.clone(), BTreeMap::new());
-    let mut world = World { server, options, layout, seed, now: 0, plans, log: vec![], restart };
+    let (options, plans, replicas) = (options.clone(), BTreeMap::new(), BTreeMap::new());
+    let (now, log) = (0, Vec::new());
+    let mut world = World { server, options, layout, replicas, seed, now, plans, log, restart };
     (0..ROUNDS).for_each(|_| world.round());
     (world.log, world.server.model().to_vec())
 }
@@ -163,10 +168,14 @@ proptest! {
         seed in any::<u64>(),
         rule in 0usize..3,
         own in any::<bool>(),
+        deltas in any::<bool>(),
         mut restarts in prop::collection::vec(any::<bool>(), 100),
     ) {
         let scope = if own { Scope::Client } else { Scope::Round };
-        let options = options(rules()[rule], scope);
+        let mut options = options(rules()[rule], scope);
+        if deltas {
+            options.deltas = Some(DeltaOptions::default());
+        }
         let through = run(&options, seed, &mut || false);
         prop_assert!(run(&options, seed, &mut || true) == through, "restarted at each step");
         let now_and_then = run(&options, seed, &mut || restarts.pop().unwrap_or_default());
@@ -306,4 +315,30 @@ fn what_was_on_its_way_comes_again() {
     assert_eq!(rest.reason, Reason::Malformed);
     let taken = Action::Taken { client: *client, samples: 1 };
     assert_eq!(restored.receive(*client, &update, 4).unwrap(), [taken]);
+}
+
+/// What clients hold in the state of another round, or under other options.
+#[test]
+fn states_with_deltas_hold_together() {
+    let layout = layout();
+    let deltas = Some(DeltaOptions::default());
+    let options = RoundOptions { deltas, ..options(rules()[0], Scope::Round) };
+    let mut server = open(&RoundOptions { deltas: None, ..options.clone() });
+    let plain = server.save().unwrap();
+    server = Coordinator::new(Layout::clone(&layout), model(&layout, 1), options.clone()).unwrap();
+    let first = server.begin(&(1..=12).collect::<Vec<_>>(), 0).unwrap()[0];
+    server.send(first).unwrap();
+    let saved = server.save().unwrap();
+    for n in (0..saved.len()).step_by(61) {
+        let error = restore(&saved[..n], &layout, &options).err().unwrap();
+        assert_eq!(*error.kind(), ErrorKind::Truncated, "{n}");
+    }
+    // Who does not want them reads past them; who has none begins without, but not in an open round.
+    let other = RoundOptions { deltas: None, ..options.clone() };
+    assert!(restore(&saved, &layout, &other).unwrap().message(first).is_err());
+    let mut late = restore(&plain, &layout, &options).unwrap();
+    let client = late.missing()[1];
+    assert_eq!(*late.message(client).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    late.tick(1000).unwrap();
+    assert!(late.begin(&(1..=12).collect::<Vec<_>>(), 2000).is_ok());
 }

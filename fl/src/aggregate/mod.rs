@@ -311,6 +311,22 @@ impl Aggregator {
         self.partials.remove(&client);
     }
 
+    /// Takes back that an update of this client is expected; false where none is, or it has been folded.
+    pub(crate) fn withdraw(&mut self, client: u64) -> bool {
+        self.forget(client);
+        let is_missing = self.is_missing(client);
+        if is_missing {
+            self.clients.remove(&client);
+        }
+        is_missing
+    }
+
+    /// The clients whose update has been folded, each with the choice of what it was sent.
+    pub(crate) fn folded(&self) -> impl Iterator<Item = (u64, &Choice)> {
+        let folded = self.clients.iter().filter(|(_, (_, folded))| *folded);
+        folded.filter_map(|(client, (base, _))| Some((*client, &self.bases.get(base)?.choice)))
+    }
+
     /// The layout of the model.
     pub fn layout(&self) -> &Layout {
         &self.layout

@@ -34,6 +34,16 @@ pub struct Broadcast {
 }
 
 impl Broadcast {
+    /// Whether each of so many tensors has a gain, or none has.
+    pub(crate) fn check_gains(&self, tensors: usize) -> Result<()> {
+        match self.gains.len() {
+            gains if gains != 0 && gains != tensors => {
+                Err(Error::corrupt(format!("{gains} gains for {tensors} tensors")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Encodes the message. `private` is the server's seed for rounding: drawn, not chosen.
     ///
     /// # Errors
@@ -64,19 +74,24 @@ impl Download {
     /// Takes a message apart.
     ///
     /// # Errors
-    /// As [`decode`], and `Corrupt` where the message is not a broadcast.
+    /// As [`decode`], and `Corrupt` where the message is not a broadcast; `InvalidArgument` for a delta, which
+    /// goes through a [`Replica`](crate::Replica).
     pub fn decode(message: &[u8], options: &DecodeOptions) -> Result<Self> {
-        match decode(message, options)? {
-            (Header::Broadcast(header), base) => {
-                let (gains, tensors) = (header.gains.len(), base.len());
-                if gains != 0 && gains != tensors {
-                    return Err(Error::corrupt(format!("{gains} gains for {tensors} tensors")));
-                }
-                Ok(Self { header, base, digest: Digest::of(message) })
+        let (header, base) = decode(message, options)?;
+        Self::of(header, base, Digest::of(message))
+    }
+
+    /// From what a message was taken apart to.
+    pub(crate) fn of(header: Header, base: Vec<Parameter>, digest: Digest) -> Result<Self> {
+        match header {
+            Header::Broadcast(header) => {
+                header.check_gains(base.len())?;
+                Ok(Self { header, base, digest })
             }
-            (other, _) => {
-                Err(Error::corrupt(format!("expected a broadcast, found {}", other.name())))
-            }
+            Header::Delta(_) => Err(Error::invalid(
+                "a delta, which only a replica of what the client holds can be added to",
+            )),
+            other => Err(Error::corrupt(format!("expected a broadcast, found {}", other.name()))),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The typed record at the head of a message (MESSAGES.md).
 
-use super::{Broadcast, Digest, Reason, Rejection, Update};
+use super::{Broadcast, Delta, Digest, Reason, Rejection, Update};
 use crate::bytes::{Fields, put_text};
 use crate::exchange::{Features, Logits};
 use crate::{Choice, Error, Result};
@@ -18,6 +18,7 @@ const UPDATE: u8 = 2;
 const REJECTION: u8 = 3;
 const FEATURES: u8 = 4;
 const LOGITS: u8 = 5;
+const DELTA: u8 = 6;
 
 /// What a broadcast to everyone has in place of a client: no client may be called that.
 pub(crate) const EVERYONE: u64 = u64::MAX;
@@ -39,6 +40,8 @@ pub enum Header {
     Features(Features),
     /// Server to client: logits for its samples.
     Logits(Logits),
+    /// Server to client: a model to train, as what changed since one it holds.
+    Delta(Box<Delta>),
 }
 
 impl Header {
@@ -50,6 +53,10 @@ impl Header {
             Self::Rejection(r) => (REJECTION, r.run, r.round, r.client),
             Self::Features(f) => (FEATURES, f.run, f.round, f.client),
             Self::Logits(l) => (LOGITS, l.run, l.round, l.client),
+            Self::Delta(d) => {
+                let b = &d.broadcast;
+                (DELTA, b.run, b.round, b.client.unwrap_or(EVERYONE))
+            }
         };
         let mut out = vec![VERSION, kind];
         [run, round, client].iter().for_each(|field| out.extend_from_slice(&field.to_le_bytes()));
@@ -65,6 +72,7 @@ impl Header {
             }
             Self::Features(features) => features.write_to(&mut out),
             Self::Logits(logits) => logits.write_to(&mut out),
+            Self::Delta(delta) => delta.write_to(&mut out),
         }
         out
     }
@@ -78,13 +86,17 @@ impl Header {
                 let client = (client != EVERYONE).then_some(client);
                 Self::Broadcast(read_broadcast(&mut fields, run, round, client)?)
             }
+            DELTA => {
+                let client = (client != EVERYONE).then_some(client);
+                Self::Delta(Box::new(Delta::read_from(&mut fields, run, round, client)?))
+            }
             UPDATE => Self::Update(read_update(&mut fields, run, round, client)?),
             REJECTION => Self::Rejection(read_rejection(&mut fields, run, round, client)?),
             FEATURES => Self::Features(Features::read_from(&mut fields, [run, round, client])?),
             LOGITS => Self::Logits(Logits::read_from(&mut fields, [run, round, client])?),
             _ => {
                 let found = format!("kind of message {kind}");
-                return Err(Error::unsupported(PLACE, found, "kinds 1 to 5"));
+                return Err(Error::unsupported(PLACE, found, "kinds 1 to 6"));
             }
         };
         fields.finish()?;
@@ -117,6 +129,7 @@ impl Header {
             Self::Rejection(_) => "a rejection",
             Self::Features(_) => "features",
             Self::Logits(_) => "logits",
+            Self::Delta(_) => "a delta",
         }
     }
 }
@@ -160,7 +173,7 @@ fn read_rejection(fields: &mut Fields<'_>, run: u64, round: u64, client: u64) ->
     Ok(Rejection { run, round, client, reason, detail: fields.text("detail")? })
 }
 
-fn write_broadcast(broadcast: &Broadcast, out: &mut Vec<u8>) {
+pub(super) fn write_broadcast(broadcast: &Broadcast, out: &mut Vec<u8>) {
     out.extend_from_slice(&broadcast.seed.to_le_bytes());
     broadcast.choice.write_to(out);
     out.extend_from_slice(&(broadcast.gains.len() as u32).to_le_bytes());
@@ -171,7 +184,7 @@ fn write_broadcast(broadcast: &Broadcast, out: &mut Vec<u8>) {
     broadcast.exact.iter().for_each(|name| put_text(name, out));
 }
 
-fn read_broadcast(
+pub(super) fn read_broadcast(
     fields: &mut Fields<'_>,
     run: u64,
     round: u64,

@@ -3,12 +3,14 @@
 //! Tensors follow as in any stream. MESSAGES.md beside this crate defines the headers.
 
 mod broadcast;
+mod delta;
 mod digest;
 mod header;
 mod rejection;
 mod update;
 
 pub use broadcast::{Broadcast, Download};
+pub use delta::Delta;
 pub use digest::Digest;
 pub use header::Header;
 pub use rejection::{Reason, Rejection};
@@ -20,7 +22,7 @@ use crate::{Error, Parameter, Result};
 use fedpress::{DecodeOptions, Decoder, EncodeOptions, Event, NonFinite, Seeds, Spec, Writer};
 
 /// Encodes header and parameters. Those named in `exact` travel losslessly, whatever the spec.
-fn encode(
+pub(crate) fn encode(
     header: &Header,
     parameters: &[Parameter],
     spec: &Spec,

@@ -9,6 +9,7 @@ pub use action::{Action, RoundSummary};
 pub use options::RoundOptions;
 
 use crate::aggregate::{Base, norms};
+use crate::delta::{Chain, History};
 use crate::message::EVERYONE;
 use crate::seed::Purpose;
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     Reason, Received, Rejection, Result, Role, Scope, ServerOptimizer, gains, pack,
 };
 use fedpress::DecodeOptions;
-use open::Open;
+use open::{Open, Shared};
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::Rng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,6 +65,8 @@ pub struct Coordinator {
     layout: Arc<Layout>,
     model: Vec<Parameter>,
     optimizer: ServerOptimizer,
+    /// What clients hold, where they are sent deltas.
+    deltas: Option<Chain>,
     /// The number of the open round, or of the next.
     round: u64,
     open: Option<Open>,
@@ -79,7 +82,9 @@ impl Coordinator {
         layout.check(&model)?;
         options.policy.check(&layout)?;
         let optimizer = ServerOptimizer::new(options.rule, &model);
-        Ok(Self { options, layout: Arc::new(layout), model, optimizer, round: 0, open: None })
+        let layout = Arc::new(layout);
+        let deltas = options.deltas.map(|deltas| Chain::new(deltas, layout.clone()));
+        Ok(Self { options, layout, model, optimizer, deltas, round: 0, open: None })
     }
 
     /// The server's model in full precision.
@@ -166,6 +171,9 @@ impl Coordinator {
             shared: Vec::new(),
             began: BTreeMap::new(),
         });
+        if let Some(chain) = &mut self.deltas {
+            chain.advance(self.round, &self.model);
+        }
         Ok(asked)
     }
 
@@ -208,7 +216,7 @@ impl Coordinator {
     /// As [`message`](Self::message).
     pub fn send(&mut self, client: u64) -> Result<Arc<[u8]>> {
         let message = self.message(client)?;
-        let choice = self.choice(client);
+        let (choice, history) = (self.choice(client), self.history(client));
         let is_own = self.has_own(client);
         let Some(open) = &mut self.open else { return Ok(message) };
         if open.unsent.contains(&client) {
@@ -216,8 +224,8 @@ impl Coordinator {
             open.aggregator.expect(client, base, &choice)?;
             open.unsent.remove(&client);
         }
-        if !is_own && open.shared_with(&choice).is_none() {
-            open.shared.push((choice, message.clone()));
+        if !is_own && open.shared_with(&choice, &history).is_none() {
+            open.shared.push(Shared { choice, history, message: message.clone() });
         }
         Ok(message)
     }
@@ -232,9 +240,10 @@ impl Coordinator {
             return Err(Error::invalid(format!("client {client}: no update is expected")));
         };
         let choice = self.choice(client);
-        let message = match open.shared_with(&choice) {
+        let history = self.history(client);
+        let message = match open.shared_with(&choice, &history) {
             Some(message) if !self.has_own(client) => message.clone(),
-            _ => self.broadcast(&choice, self.has_own(client).then_some(client))?,
+            _ => self.broadcast(&choice, &history, self.has_own(client).then_some(client))?,
         };
         if !open.unsent.contains(&client) {
             let base = Digest::of(&message);
@@ -252,15 +261,30 @@ impl Coordinator {
         policy.scope == Scope::Client || policy.masks.contains_key(&client)
     }
 
-    fn broadcast(&self, choice: &Choice, client: Option<u64>) -> Result<Arc<[u8]>> {
-        let options = &self.options;
+    /// What a client is known to hold; nothing where broadcasts are no deltas.
+    fn history(&self, client: u64) -> History {
+        self.deltas.as_ref().map(|chain| chain.history(client)).unwrap_or_default()
+    }
+
+    fn broadcast(
+        &self,
+        choice: &Choice,
+        history: &History,
+        client: Option<u64>,
+    ) -> Result<Arc<[u8]>> {
         let selection = choice.select(&self.layout)?;
+        let is_scaled = self.options.scaled;
+        let gains = if is_scaled { gains(&self.layout, &selection) } else { Vec::new() };
+        let header = self.header(choice, client, gains);
+        if let Some(chain) = &self.deltas {
+            return Ok(chain.encode(header, history)?.into());
+        }
+        let options = &self.options;
         let submodel = pack(&self.layout, &selection, &self.model)?;
-        let gains = if options.scaled { gains(&self.layout, &selection) } else { Vec::new() };
         // Rounding is the same for everyone who gets the same bytes.
         let to = client.unwrap_or(EVERYONE);
         let rounding = options.private.derive(Purpose::Rounding, &[self.round, to]);
-        Ok(self.header(choice, client, gains).encode(&submodel, &options.down, rounding)?.into())
+        Ok(header.encode(&submodel, &options.down, rounding)?.into())
     }
 
     /// What a broadcast says beside the model.
@@ -278,6 +302,20 @@ impl Coordinator {
             up: options.up.clone(),
             task: options.task.clone(),
             exact: exact.collect(),
+        }
+    }
+
+    /// A client says that it holds nothing, as one does that is
+    /// [out of step](Error::is_out_of_step): its next [broadcast](Self::send) has the model whole, in the
+    /// open round, too. Nothing happens where broadcasts are no deltas.
+    pub fn forget(&mut self, client: u64) {
+        let Some(chain) = &mut self.deltas else { return };
+        chain.forget(client);
+        if let Some(open) = &mut self.open
+            && open.aggregator.withdraw(client)
+        {
+            open.began.remove(&client);
+            open.unsent.insert(client);
         }
     }
 
@@ -434,11 +472,21 @@ impl Coordinator {
             n_folded: open.aggregator.n_folded(),
             weight: open.aggregator.weight(),
         };
+        if let Some(chain) = &mut self.deltas {
+            // Who answers a broadcast has it.
+            for (client, choice) in open.aggregator.folded() {
+                chain.acknowledge(client, self.round, choice)?;
+            }
+        }
         self.round += 1;
         if summary.n_folded < self.options.min_updates {
             return Ok(Action::Abandoned(summary));
         }
+        let before = self.deltas.is_some().then(|| self.model.clone());
         self.optimizer.step(&mut self.model, &open.aggregator)?;
+        if let (Some(chain), Some(before)) = (&mut self.deltas, before) {
+            chain.moved(&before, &self.model);
+        }
         Ok(Action::Committed(summary))
     }
 }

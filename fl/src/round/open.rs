@@ -1,5 +1,6 @@
 //! [`Open`]: the state of a round that is collecting updates.
 
+use crate::delta::History;
 use crate::{Aggregator, Choice};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,10 +14,17 @@ pub(super) struct Open {
     /// Clients without an update that will not answer any more.
     pub(super) gone: BTreeSet<u64>,
     pub(super) n_asked: usize,
-    /// Broadcasts that all clients with the same choice get.
-    pub(super) shared: Vec<(Choice, Arc<[u8]>)>,
+    /// Broadcasts that all clients with the same choice get, and with deltas the same history.
+    pub(super) shared: Vec<Shared>,
     /// When the updates on their way began.
     pub(super) began: BTreeMap<u64, u64>,
+}
+
+/// A broadcast for all clients of whom this is true.
+pub(super) struct Shared {
+    pub(super) choice: Choice,
+    pub(super) history: History,
+    pub(super) message: Arc<[u8]>,
 }
 
 impl Open {
@@ -25,9 +33,10 @@ impl Open {
         self.unsent.contains(&client) || self.aggregator.is_missing(client)
     }
 
-    /// The broadcast that all clients with this choice share, if it has been made.
-    pub(super) fn shared_with(&self, choice: &Choice) -> Option<&Arc<[u8]>> {
-        self.shared.iter().find(|(made, _)| made == choice).map(|(_, message)| message)
+    /// The broadcast that all clients with this choice and this history share, if it has been made.
+    pub(super) fn shared_with(&self, choice: &Choice, history: &History) -> Option<&Arc<[u8]>> {
+        let same = |made: &&Shared| made.choice == *choice && made.history == *history;
+        self.shared.iter().find(same).map(|made| &made.message)
     }
 
     /// Clients whose update may still come, without those that are gone.

@@ -1,6 +1,8 @@
 //! How rounds are run.
 
-use crate::{AggregatorOptions, Error, Limit, Policy, PrivateSeed, Result, ServerRule};
+use crate::{
+    AggregatorOptions, DeltaOptions, Error, Limit, Policy, PrivateSeed, Result, ServerRule,
+};
 use fedpress::Spec;
 
 /// How rounds are run. Times are in whatever unit the caller's clock has.
@@ -26,8 +28,11 @@ pub struct RoundOptions {
     pub patience: u64,
     /// Which submodel each client gets.
     pub policy: Policy,
-    /// How broadcasts are encoded.
+    /// How broadcasts are encoded, unless they are deltas.
     pub down: Spec,
+    /// Whether clients that hold a version of the model are sent what changed since, and how coarsely: their
+    /// side is a [`Replica`](crate::Replica).
+    pub deltas: Option<DeltaOptions>,
     /// How updates are to be encoded.
     pub up: Spec,
     /// Whether clients are told to multiply sums over inputs by full over kept inputs in training
@@ -64,6 +69,7 @@ impl RoundOptions {
             patience: u64::MAX,
             policy: Policy::full(),
             down: Spec::lossless(),
+            deltas: None,
             up: Spec::lossless(),
             scaled: false,
             task: String::new(),
@@ -99,6 +105,9 @@ impl RoundOptions {
         }
         self.max_norm.check("max_norm")?;
         self.max_statistic_norm.check("max_statistic_norm")?;
+        if let Some(deltas) = &self.deltas {
+            deltas.check()?;
+        }
         self.aggregator.check()?;
         self.rule.check()
     }

@@ -2,6 +2,7 @@
 
 use super::{Coordinator, Open, RoundOptions};
 use crate::bytes::{Fields, STATE_VERSION, split_state};
+use crate::delta::Chain;
 use crate::message::Digest;
 use crate::{Aggregator, Error, Layout, Parameter, Result};
 use fedpress::{DecodeOptions, EncodeOptions, Seeds, Spec, Writer};
@@ -12,7 +13,8 @@ const RECORD: u8 = 0xA2;
 
 impl Coordinator {
     /// Everything: model, running means of the optimizer, and the open round with what was folded.
-    /// A codec stream, followed by that of the aggregator if a round is open (MESSAGES.md, "State").
+    /// A codec stream, followed by that of what clients hold if they are sent deltas, and that of the aggregator
+    /// if a round is open (MESSAGES.md, "State").
     ///
     /// # Errors
     /// As [`Aggregator::save`].
@@ -32,6 +34,9 @@ impl Coordinator {
             put("second", parameter, &self.optimizer.second[i])?;
         }
         let mut bytes = writer.finish()?;
+        if let Some(chain) = &self.deltas {
+            bytes.extend(chain.save()?);
+        }
         if let Some(open) = &self.open {
             bytes.extend(open.aggregator.save()?);
         }
@@ -39,7 +44,8 @@ impl Coordinator {
     }
 
     fn head(&self) -> Vec<u8> {
-        let mut out = vec![STATE_VERSION, u8::from(self.open.is_some())];
+        let mut out =
+            vec![STATE_VERSION, u8::from(self.open.is_some()), u8::from(self.deltas.is_some())];
         out.extend_from_slice(&self.options.run.to_le_bytes());
         out.extend_from_slice(&self.round.to_le_bytes());
         out.extend_from_slice(&self.layout.digest().0);
@@ -57,7 +63,8 @@ impl Coordinator {
 
     /// Goes on where [`save`](Self::save) was called. Clients that were sending begin again.
     /// `options` need not be those of before, but what clients of an open round were sent depends on
-    /// seeds, policy and specs, and the running means on the rule.
+    /// seeds, policy and specs, and the running means on the rule; what they hold is known where both are for
+    /// [deltas](RoundOptions::deltas).
     ///
     /// # Errors
     /// As decoding; `InvalidArgument` if the state is of another run, layout or server rule.
@@ -67,17 +74,28 @@ impl Coordinator {
         options: RoundOptions,
         decode: &DecodeOptions,
     ) -> Result<Self> {
-        let (head, first, rest) = split_state(bytes, RECORD, decode)?;
+        let (head, first, mut rest) = split_state(bytes, RECORD, decode)?;
         let shape = |(i, p): (usize, &crate::ParamLayout)| {
             Parameter::zeros(p.name.clone(), &layout.shape(i))
         };
         let model = layout.params().iter().enumerate().map(shape).collect();
         let mut coordinator = Self::new(layout, model, options)?;
         let mut fields = Fields(&head);
-        let (round, open) = coordinator.read_head(&mut fields)?;
+        let (round, has_chain, open) = coordinator.read_head(&mut fields)?;
         fields.finish()?;
         coordinator.round = round;
         coordinator.read_tensors(first, decode)?;
+        if has_chain {
+            rest = match coordinator.options.deltas {
+                None => Chain::skip(rest, decode)?,
+                Some(options) => {
+                    let layout = coordinator.layout.clone();
+                    let (chain, rest) = Chain::restore(rest, layout, options, decode)?;
+                    coordinator.deltas = Some(chain);
+                    rest
+                }
+            };
+        }
         if let Some((ends_at, n_asked, [gone, unsent])) = open {
             let layout = coordinator.layout.clone();
             let options = coordinator.aggregator_options();
@@ -103,13 +121,14 @@ impl Coordinator {
         Ok(coordinator)
     }
 
-    #[expect(clippy::type_complexity, reason = "three fields, taken apart by its one caller")]
+    #[expect(clippy::type_complexity, reason = "four fields, taken apart by its one caller")]
     fn read_head(
         &self,
         fields: &mut Fields<'_>,
-    ) -> Result<(u64, Option<(u64, usize, [BTreeSet<u64>; 2])>)> {
+    ) -> Result<(u64, bool, Option<(u64, usize, [BTreeSet<u64>; 2])>)> {
         fields.state_version()?;
         let open = fields.flag("whether a round is open")?;
+        let has_chain = fields.flag("whether clients are sent deltas")?;
         let (expected, found) = (self.options.run, fields.u64("run")?);
         if expected != found {
             return Err(Error::invalid(format!("run: expected {expected}, found {found}")));
@@ -120,7 +139,7 @@ impl Coordinator {
             return Err(Error::invalid(format!("layout: expected {expected}, found {found}")));
         }
         if !open {
-            return Ok((round, None));
+            return Ok((round, has_chain, None));
         }
         let (ends_at, n_asked) = (fields.u64("end of the round")?, fields.u64("clients asked")?);
         let mut clients = |what: &str| {
@@ -128,7 +147,7 @@ impl Coordinator {
             (0..n).map(|_| fields.u64(what)).collect::<Result<BTreeSet<u64>>>()
         };
         let lists = [clients("clients that are gone")?, clients("clients without a broadcast")?];
-        Ok((round, Some((ends_at, n_asked as usize, lists))))
+        Ok((round, has_chain, Some((ends_at, n_asked as usize, lists))))
     }
 
     fn read_tensors(&mut self, stream: &[u8], decode: &DecodeOptions) -> Result<()> {
