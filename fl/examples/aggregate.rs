@@ -113,7 +113,6 @@ fn update(
         gains: vec![],
         up: "hadamard|q=2|zstd".parse()?,
         task: String::new(),
-        exact: vec![],
     };
     let zeros = |p: &Parameter| Parameter::zeros(p.name.clone(), &p.shape);
     let base = trained.iter().map(zeros).collect();

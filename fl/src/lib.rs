@@ -60,6 +60,7 @@ mod parameter;
 mod round;
 mod seed;
 mod select;
+mod specs;
 mod submodel;
 
 pub use aggregate::{Aggregator, AggregatorOptions, Averaging, Excess, Limit, Received, Weighting};
@@ -77,4 +78,5 @@ pub use parameter::Parameter;
 pub use round::{Action, Coordinator, RoundOptions, RoundSummary};
 pub use seed::PrivateSeed;
 pub use select::{Choice, Keep, Policy, Rule, Scope, Selection, Strategy};
+pub use specs::{ClientSpecs, SpecRule, Specs, TensorSpecs};
 pub use submodel::{Gather, gains, merge, pack};

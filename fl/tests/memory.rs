@@ -68,19 +68,41 @@ fn messages_that_claim_gigabytes_are_refused_within_the_limit() {
 #[test]
 fn headers_that_claim_long_lists_take_no_memory() {
     let _turn = turn();
-    let broadcast = broadcast(Choice::full(), "none").encode(&[], &lossless(), 0).unwrap();
-    let mut exact = header_body(&broadcast);
-    let at = exact.len() - 4 - 4 - "norm.mean".len();
-    exact[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+    let broadcast = broadcast(Choice::full(), "none").encode(&[], &lossless().into(), 0).unwrap();
+    let own = header_body(&broadcast);
+    // Before a name, its spec and the task: the number of names.
+    let at = own.len() - 4 - 4 - ("norm.mean".len() + 4) - (lossless().to_string().len() + 4) - 4;
+    assert_eq!(own[at..at + 4], 1u32.to_le_bytes());
+    let named = |n: u32| [&own[..at], &n.to_le_bytes(), &own[at + 4..]].concat();
     // Behind version, kind, run, round, client and seed: rule 3 with as many masks.
-    let masks = [&exact[..34], &[3], &u32::MAX.to_le_bytes()[..]].concat();
-    let units = [&exact[..34], &[3, 1, 0, 0, 0], &u32::MAX.to_le_bytes()[..]].concat();
-    for body in [exact, masks, units] {
+    let masks = [&own[..34], &[3], &u32::MAX.to_le_bytes()[..]].concat();
+    let units = [&own[..34], &[3, 1, 0, 0, 0], &u32::MAX.to_le_bytes()[..]].concat();
+    for body in [named(u32::MAX), named(1 << 16), masks, units] {
         let message = stream(&[(0xA0, body)], &[]);
         let (result, peak) = peak_of(|| decode(&message, &DecodeOptions::default()));
         assert_eq!(*result.unwrap_err().kind(), ErrorKind::Corrupt);
         assert!(peak < 16 * KIB, "{peak}");
     }
+}
+
+/// Specs take more memory than their text: as many as are allowed take so much, and no more are.
+#[test]
+fn the_specs_of_a_header_are_bounded() {
+    let _turn = turn();
+    let named = |n: usize| {
+        let spec: fedpress::Spec =
+            "kashin,lambda=2|subsample=0.5|q=2|zstd or identity|step=2".parse().unwrap();
+        let mut header = broadcast(Choice::full(), "none");
+        header.up.by_tensor = (0..n).map(|i| (format!("{i:06}"), spec.clone())).collect();
+        header
+    };
+    let message = named(1 << 16).encode(&[], &lossless().into(), 0).unwrap();
+    let (result, peak) = peak_of(|| decode(&message, &DecodeOptions::default()));
+    result.unwrap();
+    println!("{} bytes for each of 65,536 specs", peak >> 16);
+    assert!(peak < 32 * MIB, "{peak}");
+    let error = named((1 << 16) + 1).encode(&[], &lossless().into(), 0).unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::InvalidArgument);
 }
 
 fn one_parameter(n: usize) -> Arc<Layout> {
@@ -201,18 +223,19 @@ fn false_manifests_are_not_held() {
     assert!(grown(before) < 16 * KIB, "{}", grown(before));
 }
 
-/// In place of an update, a broadcast of many empty names: its lists are not even read, and where there
-/// are more of them than an update can have bytes, nor are these.
+/// In place of an update, a broadcast of many names: its lists are not even read, and where it is longer
+/// than an update can be, nor are its bytes.
 #[test]
 fn other_messages_are_not_parsed_where_an_update_is_due() {
     let _turn = turn();
     let layout = layout();
     let peers = peers(&layout, 1, "lossless");
     let mut all = aggregator(&layout, AggregatorOptions::default(), &peers);
-    for (n_names, expected) in [(15_000, Reason::Malformed), (4_000_000, Reason::TooLarge)] {
+    for (n_task, expected) in [(0, Reason::Malformed), (16_000_000, Reason::TooLarge)] {
         let mut header = broadcast(Choice::full(), "none");
-        header.exact = vec![String::new(); n_names];
-        let message = header.encode(&[], &lossless(), 0).unwrap();
+        header.up.by_tensor = (0..3_000).map(|i| (i.to_string(), lossless())).collect();
+        header.task = "x".repeat(n_task);
+        let message = header.encode(&[], &lossless().into(), 0).unwrap();
         drop(header);
         let (received, peak) = peak_of(|| all.receive(1, &message));
         assert_eq!(reason(received), expected);

@@ -6,7 +6,9 @@ mod federation;
 use federation::*;
 use fedpress::{DType, EncodeOptions, Encoder, ErrorKind, TensorDesc, TensorView};
 use fedpress_fl::message::{Header, decode};
-use fedpress_fl::{Broadcast, Choice, Digest, Download, Keep, Reason, Rejection, Result, Rule};
+use fedpress_fl::{
+    Broadcast, Choice, Digest, Download, Keep, Reason, Rejection, Result, Rule, TensorSpecs,
+};
 use proptest::prelude::*;
 
 fn peer() -> Peer {
@@ -119,7 +121,7 @@ proptest! {
         let (at, cut) = (at.index(body.len() + 1), cut.index(noise.len() + 1));
         body.splice(at..(at + cut).min(body.len()), noise[..cut].iter().copied());
         if let Ok((Header::Broadcast(broadcast), _)) = decoded(&stream(&[(0xA0, body.clone())], &[])) {
-            let message = broadcast.encode(&[], &lossless(), 0).unwrap();
+            let message = broadcast.encode(&[], &lossless().into(), 0).unwrap();
             prop_assert_eq!(header_body(&message), body);
         }
     }
@@ -240,7 +242,7 @@ fn other_messages_are_no_broadcast() {
 #[test]
 fn nobody_is_called_everyone() {
     let header = Broadcast { client: Some(u64::MAX), ..broadcast(Choice::full(), "none") };
-    assert_eq!(kind_of(header.encode(&[], &lossless(), 0)), ErrorKind::InvalidArgument);
+    assert_eq!(kind_of(header.encode(&[], &lossless().into(), 0)), ErrorKind::InvalidArgument);
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -259,9 +261,10 @@ fn headers_are_those_of_the_document() {
         seed: 4,
         choice: Choice { rule: Rule::Rolling { offset: 5 }, keep },
         gains: vec![1.5],
-        up: "hadamard|q=2".parse().unwrap(),
+        up: TensorSpecs::from("hadamard|q=2".parse::<fedpress::Spec>().unwrap())
+            .with("vv", lossless())
+            .with("m", "none".parse().unwrap()),
         task: "go".into(),
-        exact: vec!["m".into(), "vv".into()],
     };
     let common = "0100000000000000 0302000000000000";
     let pinned = [
@@ -272,14 +275,16 @@ fn headers_are_those_of_the_document() {
         "02 0500000000000000 000000000000e03f 01000000 0100 68 000000000000d03f",
         "01000000 0000c03f",
         "0c000000 686164616d6172647c713d32",
+        "02000000",
+        "01000000 6d 04000000 6e6f6e65",
+        "02000000 7676 0c000000 73687566666c657c7a737464",
         "02000000 676f",
-        "02000000 01000000 6d 02000000 7676",
     ];
-    let message = broadcast.encode(&[], &lossless(), 0).unwrap();
+    let message = broadcast.encode(&[], &lossless().into(), 0).unwrap();
     assert_eq!(hex(&header_body(&message)), pinned.concat().replace(' ', ""));
 
     let message = Broadcast { client: Some(6), gains: vec![], ..broadcast }
-        .encode(&[], &lossless(), 0)
+        .encode(&[], &lossless().into(), 0)
         .unwrap();
     let update = Download::decode(&message, &Default::default()).unwrap().update(6, &[], 258, 0);
     let digest = hex(&Digest::of(&message).0);

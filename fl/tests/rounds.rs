@@ -229,7 +229,7 @@ fn one_message_for_all_of_a_round_or_one_for_each_client() {
 #[test]
 fn bytes_are_a_function_of_seeds_model_and_round() {
     let policy = policy(Strategy::Random, Scope::Client, 0.5);
-    let down: fedpress::Spec = "hadamard|q=4".parse().unwrap();
+    let down: fedpress_fl::Specs = "hadamard|q=4".parse().unwrap();
     let options = RoundOptions { policy, down, ..options(4, 1, 0.0) };
     let asked_by = |options: &RoundOptions, clients: &[u64]| {
         let mut server = server(options.clone());
@@ -261,10 +261,8 @@ fn statistics_travel_without_loss_both_ways() {
     let before = server.model()[2].clone();
     let (_, message) = begin(&mut server, &CLIENTS, 0).remove(0);
     let download = Download::decode(&message, &Default::default()).unwrap();
-    assert_eq!(
-        (&download.base[2], &download.header.exact[..]),
-        (&before, &["norm.mean".into()][..])
-    );
+    assert_eq!(download.base[2], before);
+    assert_eq!(download.header.up, exact("hadamard|q=1".parse().unwrap()));
     assert_ne!(download.base[0], server.model()[0]);
 }
 

@@ -83,7 +83,6 @@ fn broadcast(layout: &Layout) -> (Broadcast, Vec<u8>) {
         gains: vec![],
         up: "hadamard,block=256|q=4|zstd".parse().unwrap(),
         task: String::new(),
-        exact: vec![],
     };
     let fill = |i: usize| {
         let mut parameter = Parameter::zeros(layout.params()[i].name.clone(), &layout.shape(i));
@@ -92,6 +91,6 @@ fn broadcast(layout: &Layout) -> (Broadcast, Vec<u8>) {
         parameter
     };
     let model: Vec<_> = (0..2).map(fill).collect();
-    let sent = broadcast.encode(&model, &fedpress::Spec::lossless(), 5).unwrap();
+    let sent = broadcast.encode(&model, &fedpress::Spec::lossless().into(), 5).unwrap();
     (broadcast, sent)
 }

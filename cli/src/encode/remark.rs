@@ -50,7 +50,7 @@ pub fn before(tensors: &[Planned<'_>], rules: &Rules<'_>) -> Vec<Remark> {
         remarks.push(Remark::new("f64", n, message));
     }
     remarks.extend(rules.uses().enumerate().filter_map(|(i, (rule, use_))| {
-        let glob = &rule.glob;
+        let glob = rule.glob();
         let of_rule = |t: &&Planned<'_>| t.rule == Some(i);
         let in_vain = |t: &Planned<'_>| matches!(t.reason, Some(Reason::Small | Reason::Type(_)));
         let message = match use_ {

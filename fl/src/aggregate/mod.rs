@@ -69,10 +69,10 @@ pub(crate) struct Base {
 /// "#)?);
 /// let broadcast = Broadcast {
 ///     run: 1, round: 0, client: None, seed: 7, choice: Choice::full(), gains: vec![],
-///     up: fedpress::Spec::lossless(), task: String::new(), exact: vec![],
+///     up: fedpress::Spec::lossless().into(), task: String::new(),
 /// };
 /// let model = [Parameter { name: "w".into(), shape: vec![2], values: vec![1.0, 2.0] }];
-/// let message = broadcast.encode(&model, &fedpress::Spec::lossless(), 0x5eed)?;
+/// let message = broadcast.encode(&model, &fedpress::Spec::lossless().into(), 0x5eed)?;
 ///
 /// let download = Download::decode(&message, &Default::default())?;
 /// let mut trained = download.base.clone();

@@ -5,7 +5,7 @@ use super::lattice::{Multiples, advance, quantum, rms};
 use super::options::DeltaOptions;
 use crate::message::{Broadcast, Delta, Digest, EVERYONE, Header, encode};
 use crate::submodel::Gather;
-use crate::{Choice, Error, Layout, Parameter, Result, Role};
+use crate::{Choice, Error, Layout, Parameter, Result, Role, TensorSpecs};
 use fedpress::{Seeds, Spec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -140,12 +140,13 @@ impl Chain {
         }
         let result = Digest::of_values(&results);
         let whole = exponents.iter().zip(&sent).filter(|(exponent, _)| exponent.is_none());
-        let whole: Vec<String> = whole.map(|(_, parameter)| parameter.name.clone()).collect();
+        let whole = whole.map(|(_, parameter)| (parameter.name.clone(), Spec::lossless()));
+        let specs = TensorSpecs { default: EXACT_INTEGERS.parse()?, by_tensor: whole.collect() };
         // Nothing is drawn: no seed shows in the bytes.
         let client = broadcast.client.unwrap_or(EVERYONE);
         let seeds = Seeds::new(broadcast.seed, 0).in_round(round).of_client(client, 0);
         let (base, oldest) = (history.latest(), self.oldest(round));
         let header = Header::Delta(Box::new(Delta { broadcast, base, oldest, result, exponents }));
-        encode(&header, &sent, &EXACT_INTEGERS.parse::<Spec>()?, &whole, seeds)
+        encode(&header, &sent, &specs, seeds)
     }
 }

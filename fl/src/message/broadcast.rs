@@ -1,9 +1,9 @@
 //! [`Broadcast`]: the model a client is to train, and [`Download`]: what the client makes of it.
 
-use super::{Digest, EVERYONE, Header, Update, decode, encode};
+use super::{Digest, EVERYONE, Header, Update, decode, encode, header};
 use crate::feedback::Feedback;
-use crate::{Choice, Error, Layout, Parameter, Result};
-use fedpress::{DecodeOptions, Seeds, Spec};
+use crate::{Choice, Error, Layout, Parameter, Result, TensorSpecs};
+use fedpress::{DecodeOptions, Seeds};
 
 /// What a broadcast says beside the tensors of the model.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,12 +25,10 @@ pub struct Broadcast {
     /// before training, trains it at g^2 times the learning rate (of SGD), and divides what it became
     /// by g: to first order that is the same step.
     pub gains: Vec<f32>,
-    /// How the update is to be encoded.
-    pub up: Spec,
+    /// How the update is to be encoded, by tensor.
+    pub up: TensorSpecs,
     /// What else the client has to know, in the words of the training code; may be empty.
     pub task: String,
-    /// Tensors that travel losslessly both ways, whatever the specs say: running statistics.
-    pub exact: Vec<String>,
 }
 
 impl Broadcast {
@@ -47,15 +45,17 @@ impl Broadcast {
     /// Encodes the message. `private` is the server's seed for rounding: drawn, not chosen.
     ///
     /// # Errors
-    /// What encoding refuses: duplicate names, shapes that do not match, client 2^64 - 1.
-    pub fn encode(&self, model: &[Parameter], down: &Spec, private: u64) -> Result<Vec<u8>> {
+    /// What encoding refuses: duplicate names, shapes that do not match, client 2^64 - 1, specs for
+    /// more than 65,536 tensors by name.
+    pub fn encode(&self, model: &[Parameter], down: &TensorSpecs, private: u64) -> Result<Vec<u8>> {
         if self.client == Some(EVERYONE) {
             return Err(Error::invalid(format!("client {EVERYONE}: the number means everyone")));
         }
+        header::check_named(self.up.by_tensor.len()).map_err(Error::invalid)?;
         // Rounding is the same for everyone who gets the same bytes.
         let client = self.client.unwrap_or(EVERYONE);
         let seeds = Seeds::new(self.seed, private).in_round(self.round).of_client(client, 0);
-        encode(&Header::Broadcast(self.clone()), model, down, &self.exact, seeds)
+        encode(&Header::Broadcast(self.clone()), model, down, seeds)
     }
 }
 
@@ -172,9 +172,9 @@ impl Download {
         samples: u64,
         private: u64,
     ) -> Result<Vec<u8>> {
-        let Broadcast { run, round, seed, up, exact, .. } = &self.header;
+        let Broadcast { run, round, seed, up, .. } = &self.header;
         let update = Update { run: *run, round: *round, client, base: self.digest, samples };
         let seeds = Seeds::new(*seed, private).in_round(*round).of_client(client, 0);
-        encode(&Header::Update(update), delta, up, exact, seeds)
+        encode(&Header::Update(update), delta, up, seeds)
     }
 }

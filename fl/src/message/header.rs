@@ -3,8 +3,9 @@
 use super::{Broadcast, Delta, Digest, Reason, Rejection, Update};
 use crate::bytes::{Fields, put_text};
 use crate::exchange::{Features, Logits};
-use crate::{Choice, Error, Result};
+use crate::{Choice, Error, Result, TensorSpecs};
 use fedpress::Spec;
+use std::collections::BTreeMap;
 
 /// The codec record that holds a header: other readers of the stream pass over it.
 pub(crate) const RECORD: u8 = 0xA0;
@@ -22,6 +23,12 @@ const DELTA: u8 = 6;
 
 /// What a broadcast to everyone has in place of a client: no client may be called that.
 pub(crate) const EVERYONE: u64 = u64::MAX;
+
+/// Most tensors with a spec of their own in a broadcast.
+const MOST_NAMED: usize = 1 << 16;
+
+/// Most bytes of a spec as text.
+const LONGEST_SPEC: usize = 1024;
 
 /// Where it is, in errors.
 const PLACE: &str = "message header";
@@ -178,10 +185,13 @@ pub(super) fn write_broadcast(broadcast: &Broadcast, out: &mut Vec<u8>) {
     broadcast.choice.write_to(out);
     out.extend_from_slice(&(broadcast.gains.len() as u32).to_le_bytes());
     broadcast.gains.iter().for_each(|gain| out.extend_from_slice(&gain.to_le_bytes()));
-    put_text(&broadcast.up.to_string(), out);
+    put_text(&broadcast.up.default.to_string(), out);
+    out.extend_from_slice(&(broadcast.up.by_tensor.len() as u32).to_le_bytes());
+    for (name, spec) in &broadcast.up.by_tensor {
+        put_text(name, out);
+        put_text(&spec.to_string(), out);
+    }
     put_text(&broadcast.task, out);
-    out.extend_from_slice(&(broadcast.exact.len() as u32).to_le_bytes());
-    broadcast.exact.iter().for_each(|name| put_text(name, out));
 }
 
 pub(super) fn read_broadcast(
@@ -193,17 +203,48 @@ pub(super) fn read_broadcast(
     let seed = fields.u64("seed")?;
     let choice = Choice::read_from(&mut fields.0)?;
     let gains = read_gains(fields)?;
-    let text = fields.text("spec of the update")?;
-    let up: Spec = text.parse().map_err(|e| Error::corrupt(format!("spec of the update: {e}")))?;
-    if up.to_string() != text {
-        return Err(Error::corrupt(format!("spec of the update: expected {up}, found {text}")));
-    }
+    let up = read_specs(fields)?;
     let task = fields.text("task")?;
-    let n_exact = fields.u32("number of exact tensors")?;
-    // Each takes its four bytes of length at least, so a false number ends soon.
-    let exact = (0..n_exact).map(|_| fields.text("name of an exact tensor"));
-    let exact = exact.collect::<Result<_>>()?;
-    Ok(Broadcast { run, round, client, seed, choice, gains, up, task, exact })
+    Ok(Broadcast { run, round, client, seed, choice, gains, up, task })
+}
+
+/// Whether specs may be given for so many tensors by name.
+pub(super) fn check_named(n: usize) -> std::result::Result<(), String> {
+    match n <= MOST_NAMED {
+        true => Ok(()),
+        false => Err(format!("specs for {n} tensors by name, up to {MOST_NAMED} are allowed")),
+    }
+}
+
+fn read_specs(fields: &mut Fields<'_>) -> Result<TensorSpecs> {
+    let default = read_spec(fields)?;
+    let n = fields.u32("number of tensors with a spec of their own")?;
+    // A spec takes more memory than its text.
+    check_named(n as usize).map_err(Error::corrupt)?;
+    let mut by_tensor = BTreeMap::<String, Spec>::new();
+    for _ in 0..n {
+        let name = fields.text("name of a tensor")?;
+        if by_tensor.last_key_value().is_some_and(|(last, _)| *last >= name) {
+            let problem = format!("spec of {name:?}: expected names in ascending order");
+            return Err(Error::corrupt(problem));
+        }
+        by_tensor.insert(name, read_spec(fields)?);
+    }
+    Ok(TensorSpecs { default, by_tensor })
+}
+
+fn read_spec(fields: &mut Fields<'_>) -> Result<Spec> {
+    let text = fields.text("spec of the update")?;
+    if text.len() > LONGEST_SPEC {
+        let problem = format!("{} bytes, up to {LONGEST_SPEC} make sense", text.len());
+        return Err(Error::corrupt(format!("spec of the update: {problem}")));
+    }
+    let spec: Spec =
+        text.parse().map_err(|e| Error::corrupt(format!("spec of the update: {e}")))?;
+    match spec.to_string() == text {
+        true => Ok(spec),
+        false => Err(Error::corrupt(format!("spec of the update: expected {spec}, found {text}"))),
+    }
 }
 
 fn read_gains(fields: &mut Fields<'_>) -> Result<Vec<f32>> {

@@ -18,27 +18,35 @@ pub use update::Update;
 
 pub(crate) use header::{EVERYONE, RECORD};
 
-use crate::{Error, Parameter, Result};
-use fedpress::{DecodeOptions, Decoder, EncodeOptions, Event, NonFinite, Seeds, Spec, Writer};
+use crate::{Error, Parameter, Result, TensorSpecs};
+use fedpress::{
+    DecodeOptions, Decoder, EncodeOptions, Event, NonFinite, Seeds, Spare, Spec, Writer,
+};
 
-/// Encodes header and parameters. Those named in `exact` travel losslessly, whatever the spec.
+/// Encodes header and parameters.
 pub(crate) fn encode(
     header: &Header,
     parameters: &[Parameter],
-    spec: &Spec,
-    exact: &[String],
+    specs: &TensorSpecs,
     seeds: Seeds,
 ) -> Result<Vec<u8>> {
     // A client whose training diverged is told so by the server; it must not fail here.
     let options = EncodeOptions::new(seeds)
         .with_non_finite(NonFinite::Lossless)
         .with_several(parameters.len() > 1);
-    let mut writer = Writer::new(Vec::new(), options)?;
+    // Whoever names a tensor goes before the table of what is spared.
+    let of_named = options.clone().with_spare(Spare::Nothing);
+    let mut writer = Writer::new(Vec::new(), of_named)?;
     writer.record(RECORD, &header.to_bytes())?;
     let lossless = Spec::lossless();
     for parameter in parameters {
-        let exact = exact.contains(&parameter.name);
-        writer.tensor(&parameter.view(), if exact { &lossless } else { spec })?;
+        let view = parameter.view();
+        let spec = match specs.by_tensor.get(&parameter.name) {
+            Some(named) => named,
+            None if fedpress::spared(&view.desc(), &options).is_some() => &lossless,
+            None => &specs.default,
+        };
+        writer.tensor(&view, spec)?;
     }
     Ok(writer.finish()?)
 }

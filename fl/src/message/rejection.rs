@@ -100,7 +100,7 @@ impl Rejection {
     /// `InvalidArgument` if the detail is longer than a record may be.
     pub fn encode(&self) -> Result<Vec<u8>> {
         let seeds = Seeds::new(0, 0).in_round(self.round).of_client(self.client, 0);
-        encode(&Header::Rejection(self.clone()), &[], &Spec::lossless(), &[], seeds)
+        encode(&Header::Rejection(self.clone()), &[], &Spec::lossless().into(), seeds)
     }
 }
 

@@ -3,6 +3,7 @@
 mod action;
 mod open;
 mod options;
+mod routes;
 mod state;
 
 pub use action::{Action, RoundSummary};
@@ -14,12 +15,13 @@ use crate::message::EVERYONE;
 use crate::seed::Purpose;
 use crate::{
     Aggregator, AggregatorOptions, Broadcast, Choice, Digest, Error, Layout, Parameter, Policy,
-    Reason, Received, Rejection, Result, Role, Scope, ServerOptimizer, gains, pack,
+    Reason, Received, Rejection, Result, Scope, ServerOptimizer, gains, pack,
 };
 use fedpress::DecodeOptions;
 use open::{Open, Shared};
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::Rng;
+use routes::{Route, Routes};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -67,6 +69,7 @@ pub struct Coordinator {
     optimizer: ServerOptimizer,
     /// What clients hold, where they are sent deltas.
     deltas: Option<Chain>,
+    routes: Routes,
     /// The number of the open round, or of the next.
     round: u64,
     open: Option<Open>,
@@ -76,15 +79,17 @@ impl Coordinator {
     /// Before the first round.
     ///
     /// # Errors
-    /// `InvalidArgument` if the model does not fit the layout, or options contradict each other.
+    /// `InvalidArgument` if the model does not fit the layout, options contradict each other, or a rule
+    /// for specs matches no parameter.
     pub fn new(layout: Layout, model: Vec<Parameter>, options: RoundOptions) -> Result<Self> {
         options.check()?;
         layout.check(&model)?;
         options.policy.check(&layout)?;
         let optimizer = ServerOptimizer::new(options.rule, &model);
+        let routes = Routes::new(&options, &layout)?;
         let layout = Arc::new(layout);
         let deltas = options.deltas.map(|deltas| Chain::new(deltas, layout.clone()));
-        Ok(Self { options, layout, model, optimizer, deltas, round: 0, open: None })
+        Ok(Self { options, layout, model, optimizer, deltas, routes, round: 0, open: None })
     }
 
     /// The server's model in full precision.
@@ -149,11 +154,9 @@ impl Coordinator {
         let asked = self.sample(available.into_iter().collect());
         // What cannot be said to one cannot be said to the others.
         if let Some(first) = asked.first() {
-            self.header(&self.choice(*first), Some(*first), Vec::new()).encode(
-                &[],
-                &self.options.down,
-                0,
-            )?;
+            let (choice, route) = (self.choice(*first), self.routes.of(*first));
+            let header = self.header(&choice, route, Some(*first), Vec::new());
+            header.encode(&[], &route.down, 0)?;
         }
         let aggregator = Aggregator::new(
             self.layout.clone(),
@@ -224,8 +227,10 @@ impl Coordinator {
             open.aggregator.expect(client, base, &choice)?;
             open.unsent.remove(&client);
         }
-        if !is_own && open.shared_with(&choice, &history).is_none() {
-            open.shared.push(Shared { choice, history, message: message.clone() });
+        let route = self.routes.of(client);
+        if !is_own && open.shared_with(&choice, route, &history).is_none() {
+            let (route, message) = (route.clone(), message.clone());
+            open.shared.push(Shared { choice, route, history, message });
         }
         Ok(message)
     }
@@ -240,10 +245,13 @@ impl Coordinator {
             return Err(Error::invalid(format!("client {client}: no update is expected")));
         };
         let choice = self.choice(client);
-        let history = self.history(client);
-        let message = match open.shared_with(&choice, &history) {
+        let (route, history) = (self.routes.of(client), self.history(client));
+        let message = match open.shared_with(&choice, route, &history) {
             Some(message) if !self.has_own(client) => message.clone(),
-            _ => self.broadcast(&choice, &history, self.has_own(client).then_some(client))?,
+            _ => {
+                let to = self.has_own(client).then_some(client);
+                self.broadcast(&choice, route, &history, to)?
+            }
         };
         if !open.unsent.contains(&client) {
             let base = Digest::of(&message);
@@ -269,13 +277,14 @@ impl Coordinator {
     fn broadcast(
         &self,
         choice: &Choice,
+        route: &Route,
         history: &History,
         client: Option<u64>,
     ) -> Result<Arc<[u8]>> {
         let selection = choice.select(&self.layout)?;
         let is_scaled = self.options.scaled;
         let gains = if is_scaled { gains(&self.layout, &selection) } else { Vec::new() };
-        let header = self.header(choice, client, gains);
+        let header = self.header(choice, route, client, gains);
         if let Some(chain) = &self.deltas {
             return Ok(chain.encode(header, history)?.into());
         }
@@ -284,14 +293,18 @@ impl Coordinator {
         // Rounding is the same for everyone who gets the same bytes.
         let to = client.unwrap_or(EVERYONE);
         let rounding = options.private.derive(Purpose::Rounding, &[self.round, to]);
-        Ok(header.encode(&submodel, &options.down, rounding)?.into())
+        Ok(header.encode(&submodel, &route.down, rounding)?.into())
     }
 
     /// What a broadcast says beside the model.
-    fn header(&self, choice: &Choice, client: Option<u64>, gains: Vec<f32>) -> Broadcast {
+    fn header(
+        &self,
+        choice: &Choice,
+        route: &Route,
+        client: Option<u64>,
+        gains: Vec<f32>,
+    ) -> Broadcast {
         let options = &self.options;
-        let statistic = |p: &&crate::ParamLayout| p.role == Role::Statistic;
-        let exact = self.layout.params().iter().filter(statistic).map(|p| p.name.clone());
         Broadcast {
             run: options.run,
             round: self.round,
@@ -299,9 +312,8 @@ impl Coordinator {
             seed: fedpress::derive_key(&[options.seed, self.round]),
             choice: choice.clone(),
             gains,
-            up: options.up.clone(),
+            up: route.up.clone(),
             task: options.task.clone(),
-            exact: exact.collect(),
         }
     }
 

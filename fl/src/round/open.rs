@@ -1,5 +1,6 @@
 //! [`Open`]: the state of a round that is collecting updates.
 
+use super::routes::Route;
 use crate::delta::History;
 use crate::{Aggregator, Choice};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +15,8 @@ pub(super) struct Open {
     /// Clients without an update that will not answer any more.
     pub(super) gone: BTreeSet<u64>,
     pub(super) n_asked: usize,
-    /// Broadcasts that all clients with the same choice get, and with deltas the same history.
+    /// Broadcasts that all clients with the same choice and the same route get, and with deltas the
+    /// same history.
     pub(super) shared: Vec<Shared>,
     /// When the updates on their way began.
     pub(super) began: BTreeMap<u64, u64>,
@@ -23,6 +25,7 @@ pub(super) struct Open {
 /// A broadcast for all clients of whom this is true.
 pub(super) struct Shared {
     pub(super) choice: Choice,
+    pub(super) route: Arc<Route>,
     pub(super) history: History,
     pub(super) message: Arc<[u8]>,
 }
@@ -33,9 +36,18 @@ impl Open {
         self.unsent.contains(&client) || self.aggregator.is_missing(client)
     }
 
-    /// The broadcast that all clients with this choice and this history share, if it has been made.
-    pub(super) fn shared_with(&self, choice: &Choice, history: &History) -> Option<&Arc<[u8]>> {
-        let same = |made: &&Shared| made.choice == *choice && made.history == *history;
+    /// The broadcast that all clients with this choice, this route and this history share, if it has
+    /// been made.
+    pub(super) fn shared_with(
+        &self,
+        choice: &Choice,
+        route: &Arc<Route>,
+        history: &History,
+    ) -> Option<&Arc<[u8]>> {
+        let same = |made: &&Shared| {
+            let same_route = Arc::ptr_eq(&made.route, route) || made.route == *route;
+            made.choice == *choice && same_route && made.history == *history
+        };
         self.shared.iter().find(same).map(|made| &made.message)
     }
 

@@ -1,9 +1,12 @@
 //! How rounds are run.
 
 use crate::{
-    AggregatorOptions, DeltaOptions, Error, Limit, Policy, PrivateSeed, Result, ServerRule,
+    AggregatorOptions, ClientSpecs, DeltaOptions, Error, Limit, Policy, PrivateSeed, Result,
+    ServerRule, Specs,
 };
 use fedpress::Spec;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// How rounds are run. Times are in whatever unit the caller's clock has.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,12 +32,14 @@ pub struct RoundOptions {
     /// Which submodel each client gets.
     pub policy: Policy,
     /// How broadcasts are encoded, unless they are deltas.
-    pub down: Spec,
+    pub down: Specs,
     /// Whether clients that hold a version of the model are sent what changed since, and how coarsely: their
     /// side is a [`Replica`](crate::Replica).
     pub deltas: Option<DeltaOptions>,
     /// How updates are to be encoded.
-    pub up: Spec,
+    pub up: Specs,
+    /// Clients for whom both are others, as behind a thin link; those of a tier share theirs.
+    pub client_specs: BTreeMap<u64, Arc<ClientSpecs>>,
     /// Whether clients are told to multiply sums over inputs by full over kept inputs in training
     /// ([`Broadcast::gains`](crate::Broadcast), Diao et al. 2021).
     pub scaled: bool,
@@ -68,9 +73,10 @@ impl RoundOptions {
             deadline: u64::MAX,
             patience: u64::MAX,
             policy: Policy::full(),
-            down: Spec::lossless(),
+            down: Spec::lossless().into(),
             deltas: None,
-            up: Spec::lossless(),
+            up: Spec::lossless().into(),
+            client_specs: BTreeMap::new(),
             scaled: false,
             task: String::new(),
             aggregator: AggregatorOptions::default(),

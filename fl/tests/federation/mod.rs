@@ -7,7 +7,7 @@ use fedpress_fl::message::{Header, decode};
 use fedpress_fl::{
     Action, Aggregator, AggregatorOptions, Broadcast, Choice, Coordinator, Digest, Download,
     Gather, Keep, Layout, Parameter, Policy, PrivateSeed, Reason, Received, Rejection,
-    RoundOptions, Rule, Scope, Selection, pack,
+    RoundOptions, Rule, Scope, Selection, TensorSpecs, pack,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -77,6 +77,11 @@ pub fn random(seed: u64, keep: f64) -> Choice {
     Choice { rule: Rule::Random { seed }, keep: Keep::from(keep) }
 }
 
+/// As a coordinator has it: the statistic of [`layout`] losslessly.
+pub fn exact(spec: Spec) -> TensorSpecs {
+    TensorSpecs::from(spec).with("norm.mean", Spec::lossless())
+}
+
 pub fn broadcast(choice: Choice, up: &str) -> Broadcast {
     Broadcast {
         run: RUN,
@@ -85,9 +90,8 @@ pub fn broadcast(choice: Choice, up: &str) -> Broadcast {
         seed: 11,
         choice,
         gains: vec![],
-        up: up.parse().unwrap(),
+        up: exact(up.parse().unwrap()),
         task: "task".into(),
-        exact: vec!["norm.mean".into()],
     }
 }
 
@@ -95,7 +99,7 @@ pub fn broadcast(choice: Choice, up: &str) -> Broadcast {
 pub fn send(layout: &Layout, model: &[Parameter], broadcast: &Broadcast, down: &Spec) -> Vec<u8> {
     let selection = broadcast.choice.select(layout).unwrap();
     let submodel = pack(layout, &selection, model).unwrap();
-    broadcast.encode(&submodel, down, 0x5eed).unwrap()
+    broadcast.encode(&submodel, &exact(down.clone()), 0x5eed).unwrap()
 }
 
 /// A client that has answered.

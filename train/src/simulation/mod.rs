@@ -298,7 +298,7 @@ fn round_options(config: &TrainConfig) -> Result<RoundOptions> {
     options.n_updates = config.clients_per_round;
     options.min_updates = 1;
     options.policy = config.policy();
-    (options.down, options.up) = (down, up);
+    (options.down, options.up) = (down.into(), up.into());
     options.scaled = config.scaled;
     options.aggregator.averaging = config.averaging;
     options.aggregator.weighting = config.weighting;
