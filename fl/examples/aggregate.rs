@@ -76,7 +76,10 @@ fn layout() -> Result<Layout, Error> {
 }
 
 fn aggregator(layout: &Arc<Layout>) -> Result<Aggregator, Error> {
-    Aggregator::new(layout.clone(), 1, 0, AggregatorOptions::default())
+    // Bounds as a coordinator sets them; nobody reaches them.
+    let (max_norm, max_statistic_norm) = (1e6, 1e6);
+    let options = AggregatorOptions { max_norm, max_statistic_norm, ..Default::default() };
+    Aggregator::new(layout.clone(), 1, 0, options)
 }
 
 /// What training changes, the same for every client: it is the folding that is measured.

@@ -8,8 +8,8 @@ mod federation;
 use federation::*;
 use fedpress::ErrorKind;
 use fedpress_fl::{
-    Aggregator, AggregatorOptions, Averaging, Coordinator, Error, Excess, Layout, Limit, Parameter,
-    Reason, Received, Role, RoundOptions, ServerRule, Weighting,
+    Action, Aggregator, AggregatorOptions, Averaging, Coordinator, Error, Excess, Layout, Limit,
+    Parameter, Reason, Received, Role, RoundOptions, ServerRule, Weighting,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -123,17 +123,19 @@ fn by_default_one_client_does_not_replace_the_model() {
         let mut server = server(options);
         let before = server.model().to_vec();
         let asked = begin(&mut server, &CLIENTS[..2], 0);
+        let mut last = Vec::new();
         for (i, (client, message)) in asked.iter().enumerate() {
             let download = fedpress_fl::Download::decode(message, &Default::default()).unwrap();
             let mut trained = download.base.clone();
             let hostile = trained.iter_mut().flat_map(|p| &mut p.values);
             hostile.take(if i == 0 { usize::MAX } else { 0 }).for_each(|v| *v += value);
             let samples = if i == 0 { 1_000_000 } else { 1 };
-            server
+            last = server
                 .receive(*client, &download.update(*client, &trained, samples, 9).unwrap(), 1)
                 .unwrap();
         }
-        assert!(!server.is_open());
+        let Some(Action::Committed(summary)) = last.last() else { panic!("{last:?}") };
+        assert_eq!(summary.n_clipped, 1, "the honest one is not");
         for (statistics, times) in [(false, 1.0), (true, 10.0)] {
             let squares = |of: &dyn Fn(usize, usize) -> f32| -> f64 {
                 let role = |i: usize| LAYOUT.params()[i].role == Role::Statistic;
@@ -159,9 +161,16 @@ fn what_is_within_the_bounds_is_as_without_them() {
         (0..5).map(|i| sums.mean(i)).collect::<Vec<_>>()
     };
     let free = folded(bounded(f64::INFINITY, f64::INFINITY));
+    let n_clipped = |options| {
+        let mut sums = aggregator(&LAYOUT, options, &PEERS);
+        PEERS.iter().for_each(|peer| peer.send_to(&mut sums));
+        sums.n_clipped()
+    };
     // Up to 0.1 for each of at most 3,077 weights and 6 statistics.
     assert_eq!(folded(bounded(0.1 * 3077f64.sqrt(), 0.1 * 6f64.sqrt())), free);
     assert_ne!(folded(bounded(0.5, f64::INFINITY)), free);
+    assert_eq!(n_clipped(bounded(0.1 * 3077f64.sqrt(), 0.1 * 6f64.sqrt())), 0);
+    assert_eq!([0.5, 0.0].map(|most| n_clipped(bounded(most, most))), [6, 6], "each once");
     assert_ne!(folded(bounded(f64::INFINITY, 0.05)), free);
 }
 

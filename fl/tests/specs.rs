@@ -127,6 +127,25 @@ fn a_tensor_may_be_exact() {
     }
 }
 
+/// Of a model that clients hold in versions, too.
+#[test]
+fn what_is_exact_is_exact_in_deltas() {
+    let deltas = Some(Default::default());
+    let down = specs(&["fc1=lossless"], "hadamard|q=1");
+    let mut server = server_of(RoundOptions { deltas, down, ..options(1, 1, 0.0) });
+    let mut replica = fedpress_fl::Replica::new(block());
+    for round in 0..3 {
+        let (client, message) = begin(&mut server, &CLIENTS[..1], round).remove(0);
+        let download = replica.decode(&message, &Default::default()).unwrap();
+        assert_eq!(download.base[0], server.model()[0]);
+        assert_eq!(download.base[3], server.model()[3]);
+        assert_ne!(download.base[1], server.model()[1]);
+        let trained = trained(&download.base, round);
+        server.receive(client, &download.update(client, &trained, 1, 9).unwrap(), round).unwrap();
+    }
+    assert_eq!(server.round(), 3);
+}
+
 /// A tier behind a thin link gets fewer bits and sends fewer; the others what they would get alone.
 #[test]
 fn clients_may_have_specs_of_their_own() {

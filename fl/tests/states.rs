@@ -178,7 +178,7 @@ fn other_rounds_layouts_and_options_are_refused() {
 }
 
 /// The head of a state: version, averaging and its number, weighting, what becomes of long updates, two
-/// bounds on norms, then run, round and sum of weights.
+/// bounds on norms, then run, round, sum of weights and how many updates were clipped.
 const WEIGHT_AT: usize = 8 + 16 + 16;
 
 #[test]
@@ -192,6 +192,7 @@ fn states_that_no_updates_make_are_corrupt() {
     for weight in [0, 1_000_001, 1 << 35, u64::MAX] {
         corrupt(&|head, _| head[WEIGHT_AT..][..8].copy_from_slice(&weight.to_le_bytes()));
     }
+    corrupt(&|head, _| head[WEIGHT_AT + 8] = 2);
     let put = |tensor: &mut Tensor, at: usize, bytes: &[u8]| {
         tensor.data[at..at + bytes.len()].copy_from_slice(bytes);
     };

@@ -4,7 +4,8 @@ use crate::input::Input;
 use crate::{MEMORY, options};
 use fedpress::Simd;
 use fedpress_fl::{
-    Aggregator, AggregatorOptions, Broadcast, Choice, Digest, Download, Layout, Parameter, Received,
+    Aggregator, AggregatorOptions, Averaging, Broadcast, Choice, Digest, Download, Layout,
+    Parameter, Received, Weighting,
 };
 use std::sync::Arc;
 
@@ -24,20 +25,26 @@ const CLIENT: u64 = 3;
 
 /// Arbitrary bytes as a message; then a right update whose records were dropped, doubled or changed,
 /// with right checks, at an aggregator: it is folded, or nothing of the sums changes. Either way the
-/// right update of another client is welcome afterwards.
+/// right update of another client is welcome afterwards. The same where updates are clipped and kept.
 pub fn message(data: &[u8]) {
     let _ = fedpress_fl::message::decode(data, &options(Simd::Auto));
+    let limits = AggregatorOptions {
+        decode_memory: MEMORY,
+        max_update_bytes: 1 << 16,
+        ..AggregatorOptions::default()
+    };
+    update(data, limits.clone());
+    let (averaging, weighting) = (Averaging::Median, Weighting::Uniform);
+    update(data, AggregatorOptions { averaging, weighting, max_norm: 1.0, ..limits });
+}
+
+fn update(data: &[u8], limits: AggregatorOptions) {
     let mut input = Input::new(data);
     let layout = Arc::new(Layout::from_toml(LAYOUT).unwrap());
     let (broadcast, sent) = broadcast(&layout);
     let download = Download::decode(&sent, &options(Simd::Auto)).unwrap();
     let update = |client| download.update(client, &download.base, 600, 5).unwrap();
 
-    let limits = AggregatorOptions {
-        decode_memory: MEMORY,
-        max_update_bytes: 1 << 16,
-        ..AggregatorOptions::default()
-    };
     let mut aggregator = Aggregator::new(layout.clone(), 1, 0, limits.clone()).unwrap();
     for client in [CLIENT, CLIENT + 1] {
         aggregator.expect(client, Digest::of(&sent), &broadcast.choice).unwrap();

@@ -80,13 +80,14 @@ fn sum_of_squares(values: &[f32]) -> f64 {
 const CLIPPED: f64 = 1.0 - 1.0 / (1 << 22) as f64;
 
 /// Holds the values of a decoded update, all finite, to the
-/// bounds on its norm: weights and statistics each to theirs. A function of this update alone, so
-/// the order of arrival does not show.
+/// bounds on its norm: weights and statistics each to theirs; says whether it was clipped. A function
+/// of this update alone, so the order of arrival does not show.
 pub(super) fn hold(
     options: &AggregatorOptions,
     layout: &Layout,
     decoded: &mut [(Gather, Vec<f32>)],
-) -> std::result::Result<(), Refusal> {
+) -> std::result::Result<bool, Refusal> {
+    let mut is_clipped = false;
     let bounds = [("weights", options.max_norm), ("statistics", options.max_statistic_norm)];
     for (statistics, (what, most)) in [false, true].into_iter().zip(bounds) {
         if most == f64::INFINITY {
@@ -100,6 +101,7 @@ pub(super) fn hold(
             let detail = format!("the change of {what} has norm {norm:e}, up to {most:e} is taken");
             return Err((Reason::TooFar, detail));
         }
+        is_clipped = true;
         let factor = most / norm * CLIPPED;
         for (param, (_, values)) in layout.params().iter().zip(&mut *decoded) {
             if (param.role == Role::Statistic) == statistics {
@@ -107,5 +109,5 @@ pub(super) fn hold(
             }
         }
     }
-    Ok(())
+    Ok(is_clipped)
 }

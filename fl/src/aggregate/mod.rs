@@ -95,6 +95,8 @@ pub struct Aggregator {
     clients: BTreeMap<u64, (Digest, bool)>,
     /// Those it has come from.
     n_folded: usize,
+    /// Of these, those that were beyond a bound on their norm.
+    n_clipped: usize,
     partials: BTreeMap<u64, Partial>,
     taken: Taken,
     weight: u64,
@@ -123,6 +125,7 @@ impl Aggregator {
             bases: BTreeMap::new(),
             clients: BTreeMap::new(),
             n_folded: 0,
+            n_clipped: 0,
             partials: BTreeMap::new(),
             taken,
             weight: 0,
@@ -296,9 +299,10 @@ impl Aggregator {
                 return Err((Reason::NotFinite, format!("{name:?}, value {at}: {value}")));
             }
         }
-        bound::hold(&self.options, &self.layout, &mut decoded)?;
+        let is_clipped = bound::hold(&self.options, &self.layout, &mut decoded)?;
         self.taken.add(update.client, decoded, weight as u32);
         self.weight += weight;
+        self.n_clipped += usize::from(is_clipped);
         Ok(samples)
     }
 
@@ -335,6 +339,13 @@ impl Aggregator {
     /// Updates folded so far.
     pub fn n_folded(&self) -> usize {
         self.n_folded
+    }
+
+    /// Of these, those that were clipped to [`AggregatorOptions::max_norm`] or
+    /// [`max_statistic_norm`](AggregatorOptions::max_statistic_norm). Where honest clients are among
+    /// them the bound is too tight.
+    pub fn n_clipped(&self) -> usize {
+        self.n_clipped
     }
 
     /// Clients whose update is expected and has not been folded.

@@ -31,7 +31,7 @@ impl Aggregator {
     fn head(&self) -> Vec<u8> {
         let mut out = vec![STATE_VERSION];
         self.options.write_rules(&mut out);
-        for field in [self.run, self.round, self.weight] {
+        for field in [self.run, self.round, self.weight, self.n_clipped as u64] {
             out.extend_from_slice(&field.to_le_bytes());
         }
         out.extend_from_slice(&self.layout.digest().0);
@@ -96,11 +96,17 @@ impl Aggregator {
         self.run = fields.u64("run")?;
         self.round = fields.u64("round")?;
         self.weight = fields.u64("sum of weights")?;
+        let n_clipped = fields.u64("updates that were clipped")?;
         let (expected, found) = (self.layout.digest(), Digest(fields.array("layout")?));
         if expected != found {
             return Err(Error::invalid(format!("layout: expected {expected}, found {found}")));
         }
         self.read_clients(fields)?;
+        self.n_clipped = usize::try_from(n_clipped).unwrap_or(usize::MAX);
+        if self.n_clipped > self.n_folded {
+            let n = self.n_folded;
+            return Err(Error::corrupt(format!("{n_clipped} updates of {n} were clipped")));
+        }
         self.check_room(self.clients.len())?;
         self.check_weight()
     }
@@ -201,6 +207,7 @@ impl Aggregator {
             }
         }
         self.n_folded += other.n_folded;
+        self.n_clipped += other.n_clipped;
         self.bases.extend(other.bases);
         self.weight += other.weight;
         self.taken.merge(other.taken);

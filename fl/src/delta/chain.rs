@@ -21,6 +21,8 @@ pub(super) type Version = Arc<Vec<Vec<f32>>>;
 pub(crate) struct Chain {
     pub(super) options: DeltaOptions,
     pub(super) layout: Arc<Layout>,
+    /// Which parameters are the server's to the bit in every version, and travel whole.
+    pub(super) exact: Vec<bool>,
     /// The last one, and those before that a client may hold.
     pub(super) versions: BTreeMap<u64, Version>,
     /// Of each parameter the root mean square of its last change; empty before the first.
@@ -30,10 +32,15 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// No version yet.
-    pub(crate) fn new(options: DeltaOptions, layout: Arc<Layout>) -> Self {
+    /// No version yet. Statistics are exact, and so is what `down` names with a lossless spec.
+    pub(crate) fn new(options: DeltaOptions, layout: Arc<Layout>, down: &TensorSpecs) -> Self {
+        let exact = layout.params().iter().map(|param| match down.by_tensor.get(&param.name) {
+            Some(spec) => !spec.is_lossy(),
+            None => param.role == Role::Statistic,
+        });
         Self {
             options,
+            exact: exact.collect(),
             layout,
             versions: BTreeMap::new(),
             changes: Vec::new(),
@@ -55,7 +62,7 @@ impl Chain {
         let zeros = |parameter: &Parameter| vec![0.0; parameter.values.len()];
         let last = last.unwrap_or_else(|| Arc::new(model.iter().map(zeros).collect()));
         let next = |(i, (parameter, last)): (usize, (&Parameter, &Vec<f32>))| {
-            if self.layout.params()[i].role == Role::Statistic {
+            if self.exact[i] {
                 return parameter.values.clone();
             }
             let change = self.changes.get(i).copied();
@@ -121,9 +128,9 @@ impl Chain {
         for (i, param) in layout.params().iter().enumerate() {
             let gather = Gather::new(layout, &selection, i)?;
             let result = gather.gather(&target[i]);
-            let difference = match param.role {
-                Role::Statistic => None,
-                Role::Weight => {
+            let difference = match self.exact[i] {
+                true => None,
+                false => {
                     let of = |version| values(version).map(|values| &values[i][..]);
                     let base = patchwork(layout, i, &held, of)?;
                     Multiples::between(&gather.gather(&base), &result)

@@ -6,7 +6,7 @@ use super::options::DeltaOptions;
 use super::replica::{Pending, Replica};
 use crate::bytes::{Fields, STATE_VERSION, split_state};
 use crate::submodel::Gather;
-use crate::{Choice, Error, Layout, Result};
+use crate::{Choice, Error, Layout, Result, TensorSpecs};
 use fedpress::{DecodeOptions, EncodeOptions, Seeds, Spec, Tensor, TensorView, Writer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,6 +46,7 @@ impl Chain {
         bytes: &'a [u8],
         layout: Arc<Layout>,
         options: DeltaOptions,
+        down: &TensorSpecs,
         decode: &DecodeOptions,
     ) -> Result<(Self, &'a [u8])> {
         let (head, stream, rest) = split_state(bytes, CHAIN, decode)?;
@@ -55,7 +56,7 @@ impl Chain {
             (0..fields.u32(what)?).map(|_| fields.u64(what)).collect::<Result<Vec<u64>>>()
         };
         let (numbers, changes) = (list("versions")?, list("changes")?);
-        let mut chain = Self::new(options, layout);
+        let mut chain = Self::new(options, layout, down);
         let n_params = chain.layout.params().len();
         chain.changes = changes.into_iter().map(f64::from_bits).collect();
         if !chain.changes.is_empty() && chain.changes.len() != n_params {

@@ -30,6 +30,9 @@ pub struct RoundSummary {
     pub n_asked: usize,
     /// Updates that were folded.
     pub n_folded: usize,
+    /// Of these, those that were clipped to a bound on their norm
+    /// ([`RoundOptions::max_norm`](crate::RoundOptions)).
+    pub n_clipped: usize,
     /// Sum of their weights.
     pub weight: u64,
 }

@@ -88,7 +88,7 @@ impl Coordinator {
         let optimizer = ServerOptimizer::new(options.rule, &model);
         let routes = Routes::new(&options, &layout)?;
         let layout = Arc::new(layout);
-        let deltas = options.deltas.map(|deltas| Chain::new(deltas, layout.clone()));
+        let deltas = options.deltas.map(|deltas| Chain::new(deltas, layout.clone(), routes.down()));
         Ok(Self { options, layout, model, optimizer, deltas, routes, round: 0, open: None })
     }
 
@@ -482,6 +482,7 @@ impl Coordinator {
             round: self.round,
             n_asked: open.n_asked,
             n_folded: open.aggregator.n_folded(),
+            n_clipped: open.aggregator.n_clipped(),
             weight: open.aggregator.weight(),
         };
         if let Some(chain) = &mut self.deltas {

@@ -31,14 +31,16 @@ pub struct RoundOptions {
     pub patience: u64,
     /// Which submodel each client gets.
     pub policy: Policy,
-    /// How broadcasts are encoded, unless they are deltas.
+    /// How broadcasts are encoded. Of deltas it only says which tensors are exact: those that a rule
+    /// names with a lossless spec.
     pub down: Specs,
     /// Whether clients that hold a version of the model are sent what changed since, and how coarsely: their
     /// side is a [`Replica`](crate::Replica).
     pub deltas: Option<DeltaOptions>,
     /// How updates are to be encoded.
     pub up: Specs,
-    /// Clients for whom both are others, as behind a thin link; those of a tier share theirs.
+    /// Clients for whom both are others, as behind a thin link; those of a tier share theirs. Deltas are
+    /// the same for all, and so is what they say of `down`.
     pub client_specs: BTreeMap<u64, Arc<ClientSpecs>>,
     /// Whether clients are told to multiply sums over inputs by full over kept inputs in training
     /// ([`Broadcast::gains`](crate::Broadcast), Diao et al. 2021).
@@ -48,9 +50,11 @@ pub struct RoundOptions {
     /// How updates are checked and averaged. Of the bounds on norms here and below, the smaller holds.
     pub aggregator: AggregatorOptions,
     /// How far the update of one client may move the weights: its L2 norm.
-    /// [`AggregatorOptions::excess_norm`] says what becomes of more. The default, once the norm
-    /// of the model, is what no honest client comes near (a CNN's first updates have a tenth of it),
-    /// and keeps one client from replacing the model; who knows more about the task bounds more.
+    /// [`AggregatorOptions::excess_norm`] says what becomes of more, and
+    /// [`RoundSummary::n_clipped`](crate::RoundSummary) how often that was. The default, once the norm
+    /// of the model, keeps one client from replacing it and is far from what training does to a network
+    /// in a round; who knows more about the task bounds more. Where weights begin at or near zero, as
+    /// half of those of an adapter do (LoRA), the norm of the model says nothing: give an absolute one.
     pub max_norm: Limit,
     /// The same of running statistics, by default ten times their norm: these go far in the first
     /// rounds. It does not keep a variance from becoming negative.

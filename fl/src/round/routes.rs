@@ -50,6 +50,11 @@ impl Routes {
         Ok(Self { default, clients })
     }
 
+    /// How those are sent to who have no specs of their own.
+    pub(super) fn down(&self) -> &TensorSpecs {
+        &self.default.down
+    }
+
     pub(super) fn of(&self, client: u64) -> &Arc<Route> {
         self.clients.get(&client).unwrap_or(&self.default)
     }

@@ -90,7 +90,8 @@ impl Coordinator {
                 None => Chain::skip(rest, decode)?,
                 Some(options) => {
                     let layout = coordinator.layout.clone();
-                    let (chain, rest) = Chain::restore(rest, layout, options, decode)?;
+                    let (chain, rest) =
+                        Chain::restore(rest, layout, options, coordinator.routes.down(), decode)?;
                     coordinator.deltas = Some(chain);
                     rest
                 }
