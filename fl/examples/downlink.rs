@@ -33,9 +33,11 @@ fn main() -> Result<()> {
     println!("|---|---|---|---|---|---|---|---|---|---|---|");
     for change in [0.012, 0.03] {
         for heavy in [false, true] {
-            for step in [1.0, 2.0, 3.5, 5.0] {
-                for dead_zone in [0.5, 0.6, 0.75, 0.9] {
-                    walk(change, heavy, step, dead_zone)?;
+            for step in [1.0, 2.0, 3.5, 5.0, 8.0, 16.0, 32.0] {
+                // Coarse ones for comparison only.
+                let dead_zones = if step > 5.0 { &[0.75][..] } else { &[0.5, 0.6, 0.75, 0.9] };
+                for dead_zone in dead_zones {
+                    walk(change, heavy, step, *dead_zone)?;
                 }
             }
         }

@@ -39,6 +39,10 @@
 //! and the shape of a tree of aggregators cannot show in the model; folding floats in client order
 //! would have to hold back early arrivals, and could not be split over a tree.
 //!
+//! **Downlinks** may be deltas ([`DeltaOptions`]): the server keeps one chain of versions of its model on a
+//! lattice, so that what leads from any version a client holds to the last one is integers, sent without loss;
+//! the client has a [`Replica`].
+//!
 //! **Randomness** is derived by hashing (seed, round, client, purpose) and never by drawing from
 //! shared state, so a saved state has no generator in it. What clients must not foresee, who is asked
 //! and which units are kept, derives from a [`PrivateSeed`].

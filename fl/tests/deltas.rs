@@ -98,6 +98,9 @@ impl World {
             let replica = self.replicas.entry(client).or_insert_with(replica);
             let download = take(replica, &message).unwrap();
             assert_eq!(bits(&download.base), bits(&expected), "client {client}, round {now}");
+            let mut known = self.server.replica(client).unwrap();
+            take(&mut known, &message).unwrap();
+            assert!(known == *replica, "client {client}, round {now}: the server knows otherwise");
             self.n_built += usize::from(delta(&message).base.is_some());
             match fate {
                 1 => drop(self.server.gone(client, now).unwrap()), // the update is lost
@@ -311,6 +314,18 @@ fn statistics_and_what_is_not_finite_travel_whole() {
     assert_eq!(delta(&message).exponents[0], None);
     let download = take(&mut Replica::new(Layout::clone(&layout())), &message).unwrap();
     assert_eq!(bits(&download.base[..1]), bits(&server.model()[..1]));
+}
+
+#[test]
+fn what_a_rule_names_lossless_travels_whole() {
+    let mut options = RoundOptions { n_updates: 1, ..deltas(Policy::full()) };
+    options.down.rules = vec!["head=lossless".parse().unwrap(), "conv=q=4".parse().unwrap()];
+    let mut server = server(options);
+    let (_, message) = begin(&mut server, &CLIENTS[..1], 0).remove(0);
+    let whole: Vec<bool> = delta(&message).exponents.iter().map(Option::is_none).collect();
+    assert_eq!(whole, [false, false, true, true, false]);
+    let download = take(&mut replica(), &message).unwrap();
+    assert_eq!(bits(&download.base[3..4]), bits(&server.model()[3..4]));
 }
 
 #[test]

@@ -4,8 +4,8 @@ use crate::input::Input;
 use crate::{MEMORY, options};
 use fedpress::Simd;
 use fedpress_fl::{
-    Aggregator, AggregatorOptions, Averaging, Broadcast, Choice, Digest, Download, Layout,
-    Parameter, Received, Weighting,
+    Aggregator, AggregatorOptions, Averaging, Broadcast, Choice, Coordinator, DeltaOptions, Digest,
+    Download, Layout, Parameter, PrivateSeed, Received, Replica, RoundOptions, Weighting,
 };
 use std::sync::Arc;
 
@@ -60,10 +60,39 @@ fn update(data: &[u8], limits: AggregatorOptions) {
     assert_eq!(right, Received::Folded { samples: 600 });
 
     let state = input.forged(&aggregator.save().unwrap());
-    if let Ok(mut restored) = Aggregator::restore(&state, layout, limits, &options(Simd::Auto)) {
+    if let Ok(mut restored) =
+        Aggregator::restore(&state, layout.clone(), limits, &options(Simd::Auto))
+    {
         let _ = aggregator.merge(&state, &options(Simd::Auto));
         let _ = restored.receive(CLIENT, &update(CLIENT));
         restored.save().unwrap();
+    }
+    delta(&layout, &mut input);
+}
+
+/// A delta whose records were dropped, doubled or changed, with right checks, and a replica: it is brought to
+/// the version, or it is as before and takes the right delta.
+fn delta(layout: &Layout, input: &mut Input<'_>) {
+    let mut rounds = RoundOptions::new(1, 7, PrivateSeed::from_number(3));
+    (rounds.n_updates, rounds.min_updates) = (1, 1);
+    rounds.deltas = Some(DeltaOptions::default());
+    let zeros = |i: usize| Parameter::zeros(layout.params()[i].name.clone(), &layout.shape(i));
+    let mut model: Vec<Parameter> = (0..layout.params().len()).map(zeros).collect();
+    model.iter_mut().flat_map(|p| &mut p.values).zip(0..).for_each(|(v, i)| *v = 0.1 * i as f32);
+    let mut server = Coordinator::new(layout.clone(), model, rounds).unwrap();
+    let mut replica = Replica::new(layout.clone());
+    server.begin(&[CLIENT], 0).unwrap();
+    let first = replica.decode(&server.send(CLIENT).unwrap(), &options(Simd::Auto)).unwrap();
+    let mut trained = first.base.clone();
+    trained[0].values.iter_mut().for_each(|v| *v += 0.3);
+    server.receive(CLIENT, &first.update(CLIENT, &trained, 5, 5).unwrap(), 0).unwrap();
+    server.begin(&[CLIENT], 1).unwrap();
+    let sent = server.send(CLIENT).unwrap();
+
+    let before = replica.clone();
+    if replica.decode(&input.forged(&sent), &options(Simd::Auto)).is_err() {
+        assert_eq!(replica, before);
+        replica.decode(&sent, &options(Simd::Auto)).unwrap();
     }
 }
 

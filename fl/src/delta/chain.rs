@@ -1,8 +1,9 @@
 //! [`Chain`]: the server's side, the versions of its model and who holds which.
 
-use super::history::{History, patchwork};
+use super::history::{History, Patchwork};
 use super::lattice::{Multiples, advance, quantum, rms};
 use super::options::DeltaOptions;
+use super::replica::Replica;
 use crate::message::{Broadcast, Delta, Digest, EVERYONE, Header, encode};
 use crate::submodel::Gather;
 use crate::{Choice, Error, Layout, Parameter, Result, Role, TensorSpecs};
@@ -112,6 +113,18 @@ impl Chain {
         self.histories.get(&client).cloned().unwrap_or_default()
     }
 
+    /// What a client holds, put together from the versions that it was sent.
+    pub(crate) fn replica(&self, client: u64) -> Result<Replica> {
+        let history = self.history(client);
+        let selections = history.selections(&self.layout)?;
+        let of = |i: usize| {
+            let values = |version| self.versions.get(&version).map(|values| &values[i][..]);
+            Ok(Patchwork::new(&self.layout, i, &selections, values)?.values)
+        };
+        let values = (0..self.layout.params().len()).map(of).collect::<Result<_>>()?;
+        Ok(Replica { layout: Layout::clone(&self.layout), values, history, pending: None })
+    }
+
     /// Encodes the version of the broadcast's round for those who hold this.
     ///
     /// # Errors
@@ -132,8 +145,9 @@ impl Chain {
                 true => None,
                 false => {
                     let of = |version| values(version).map(|values| &values[i][..]);
-                    let base = patchwork(layout, i, &held, of)?;
-                    Multiples::between(&gather.gather(&base), &result)
+                    let base = Patchwork::new(layout, i, &held, of)?.gather(&gather);
+                    let difference = Multiples::between(&base.values, &result);
+                    difference.map(|multiples| multiples.map(|values| base.sorted(values)))
                 }
             };
             let parameter = |values| {

@@ -74,21 +74,57 @@ impl History {
     }
 }
 
-/// The values of parameter `i` that a client holds: of each version, in `selections` ascending, what it kept,
-/// and 0 elsewhere. `values` has the parameter in the versions.
-pub(super) fn patchwork<'a>(
-    layout: &Layout,
-    i: usize,
-    selections: &[(u64, Selection)],
-    values: impl Fn(u64) -> Option<&'a [f32]>,
-) -> Result<Vec<f32>> {
-    let mut held = vec![0.0; layout.shape(i).iter().product()];
-    for (version, selection) in selections {
-        let values = values(*version)
-            .ok_or_else(|| Error::invalid(format!("version {version} is not kept any more")))?;
-        for (at, n) in Gather::new(layout, selection, i)?.runs() {
-            held[at..at + n].copy_from_slice(&values[at..at + n]);
+/// What a client holds of a parameter, value by value.
+pub(super) struct Patchwork {
+    pub(super) values: Vec<f32>,
+    /// Of which version each is: 0 for none, else one more than its place among the selections.
+    pub(super) places: Vec<u32>,
+}
+
+impl Patchwork {
+    /// Of parameter `i`: of each version, in `selections` ascending, what it kept, and 0 elsewhere. `values` has
+    /// the parameter in the versions.
+    pub(super) fn new<'a>(
+        layout: &Layout,
+        i: usize,
+        selections: &[(u64, Selection)],
+        values: impl Fn(u64) -> Option<&'a [f32]>,
+    ) -> Result<Self> {
+        let n = layout.shape(i).iter().product();
+        let mut held = Self { values: vec![0.0; n], places: vec![0; n] };
+        for ((version, selection), place) in selections.iter().zip(1..) {
+            let values = values(*version)
+                .ok_or_else(|| Error::invalid(format!("version {version} is not kept any more")))?;
+            for (at, n) in Gather::new(layout, selection, i)?.runs() {
+                held.values[at..at + n].copy_from_slice(&values[at..at + n]);
+                held.places[at..at + n].fill(place);
+            }
         }
+        Ok(held)
     }
-    Ok(held)
+
+    /// What a submodel has of it.
+    pub(super) fn gather(&self, gather: &Gather) -> Self {
+        Self { values: gather.gather(&self.values), places: gather.gather(&self.places) }
+    }
+
+    /// The order in which multiples travel: by the version of what they are added to, so that those that are
+    /// alike large stand together; within a version as they are.
+    fn order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.places.len()).collect();
+        order.sort_by_key(|at| self.places[*at]);
+        order
+    }
+
+    /// Multiples in the order in which they travel.
+    pub(super) fn sorted(&self, multiples: &[f32]) -> Vec<f32> {
+        self.order().into_iter().map(|at| multiples[at]).collect()
+    }
+
+    /// The inverse of [`sorted`](Self::sorted).
+    pub(super) fn unsorted(&self, sent: &[f32]) -> Vec<f32> {
+        let mut multiples = vec![0.0; sent.len()];
+        self.order().into_iter().zip(sent).for_each(|(at, multiple)| multiples[at] = *multiple);
+        multiples
+    }
 }

@@ -9,7 +9,7 @@ const LARGEST_MULTIPLE: f32 = (1u32 << 22) as f32;
 /// has nothing more bits than the model is worth.
 const FINEST: f64 = 1.0 / 4096.0;
 /// Of the root mean square of the values: what a first change is taken to be.
-const FIRST_CHANGE: f64 = 1.0 / 64.0;
+const FIRST_CHANGE: f64 = 1.0 / 32.0;
 
 /// The root mean square; 0 of nothing.
 pub(super) fn rms(values: impl ExactSizeIterator<Item = f64>) -> f64 {
@@ -107,6 +107,11 @@ impl Multiples {
         };
         let values = base.iter().zip(target).map(multiple).collect::<Option<_>>()?;
         Some(Self { exponent, values })
+    }
+
+    /// The same unit, and other multiples.
+    pub(crate) fn map(self, change: impl FnOnce(&[f32]) -> Vec<f32>) -> Self {
+        Self { values: change(&self.values), ..self }
     }
 
     /// The other version. Each multiple is the integer next to what was decoded, which came with an error

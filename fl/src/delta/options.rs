@@ -1,11 +1,13 @@
 //! [`DeltaOptions`]: how coarse the versions of a model are, and how many a client may be behind.
 
 use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
 
 /// How the server keeps the versions that clients hold. The defaults are those of the table in
 /// `fl/README.md`: less than a bit a value for a client that has the version before, at the error of an
 /// 8-bit model.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct DeltaOptions {
     /// The quantum of a tensor in a round is the greatest power of two that is at most so many times the
     /// root mean square of what the round before changed in it. Above 0, up to 64.
@@ -20,7 +22,7 @@ pub struct DeltaOptions {
 
 impl Default for DeltaOptions {
     fn default() -> Self {
-        Self { step: 3.5, dead_zone: 0.75, versions: 16 }
+        Self { step: 3.5, dead_zone: 0.75, versions: 32 }
     }
 }
 

@@ -1,6 +1,6 @@
 //! [`Replica`]: the client's side, what it holds of the server's model.
 
-use super::history::{History, patchwork};
+use super::history::{History, Patchwork};
 use super::lattice::Multiples;
 use crate::message::{Delta, Digest, Header, decode};
 use crate::submodel::Gather;
@@ -90,11 +90,11 @@ impl Replica {
         let held = self.held(&delta)?;
         for (i, (parameter, exponent)) in base.iter_mut().zip(&delta.exponents).enumerate() {
             let Some(exponent) = *exponent else { continue };
-            let held = self.parameter(i, &held)?;
-            let mut values = Gather::new(&self.layout, &selection, i)?.gather(&held);
-            let multiples = std::mem::take(&mut parameter.values);
-            Multiples { exponent, values: multiples }.add_to(&mut values);
-            parameter.values = values;
+            let gather = Gather::new(&self.layout, &selection, i)?;
+            let mut base = self.parameter(i, &held)?.gather(&gather);
+            let multiples = base.unsorted(&parameter.values);
+            Multiples { exponent, values: multiples }.add_to(&mut base.values);
+            parameter.values = base.values;
         }
         let found = Digest::of_values(&base);
         if found != delta.result {
@@ -103,8 +103,9 @@ impl Replica {
                 delta.broadcast.round, delta.result
             )));
         }
-        self.values =
-            (0..self.values.len()).map(|i| self.parameter(i, &held)).collect::<Result<_>>()?;
+        self.values = (0..self.values.len())
+            .map(|i| Ok(self.parameter(i, &held)?.values))
+            .collect::<Result<_>>()?;
         self.history = held.history;
         self.pending = Some(Pending {
             version: delta.broadcast.round,
@@ -139,18 +140,21 @@ impl Replica {
     }
 
     /// A parameter of the model, as far as it is held.
-    fn parameter(&self, i: usize, held: &Held) -> Result<Vec<f32>> {
+    fn parameter(&self, i: usize, held: &Held) -> Result<Patchwork> {
         let earlier = match (&held.selections[..], held.is_pending) {
             ([earlier @ .., _], true) => earlier,
             (all, _) => all,
         };
         // Each coordinate stands at the last version that kept it.
-        let mut values = patchwork(&self.layout, i, earlier, |_| Some(&self.values[i]))?;
+        let mut all = Patchwork::new(&self.layout, i, earlier, |_| Some(&self.values[i]))?;
         if let (Some((_, selection)), Some(pending), true) =
             (held.selections.last(), &self.pending, held.is_pending)
         {
-            Gather::new(&self.layout, selection, i)?.scatter(&pending.values[i], &mut values);
+            let gather = Gather::new(&self.layout, selection, i)?;
+            gather.scatter(&pending.values[i], &mut all.values);
+            let place = held.selections.len() as u32;
+            gather.runs().for_each(|(at, n)| all.places[at..at + n].fill(place));
         }
-        Ok(values)
+        Ok(all)
     }
 }

@@ -2,14 +2,12 @@
 
 use super::chain::{Chain, Version};
 use super::history::History;
-use super::options::DeltaOptions;
 use super::replica::{Pending, Replica};
 use crate::bytes::{Fields, STATE_VERSION, split_state};
 use crate::submodel::Gather;
-use crate::{Choice, Error, Layout, Result, TensorSpecs};
+use crate::{Choice, Error, Layout, Result};
 use fedpress::{DecodeOptions, EncodeOptions, Seeds, Spec, Tensor, TensorView, Writer};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// The codec records that hold everything but tensors.
 const CHAIN: u8 = 0xA4;
@@ -38,15 +36,14 @@ impl Chain {
         stream.finish()
     }
 
-    /// From the front of what [`save`](Self::save) made, for the same layout; and what stands behind it.
+    /// This, which has no version yet, with what stands at the front of what [`save`](Self::save) made for the
+    /// same layout; and what stands behind that.
     ///
     /// # Errors
     /// As decoding; `Corrupt` if it belongs to another layout, or does not hold together.
     pub(crate) fn restore<'a>(
+        mut self,
         bytes: &'a [u8],
-        layout: Arc<Layout>,
-        options: DeltaOptions,
-        down: &TensorSpecs,
         decode: &DecodeOptions,
     ) -> Result<(Self, &'a [u8])> {
         let (head, stream, rest) = split_state(bytes, CHAIN, decode)?;
@@ -56,7 +53,7 @@ impl Chain {
             (0..fields.u32(what)?).map(|_| fields.u64(what)).collect::<Result<Vec<u64>>>()
         };
         let (numbers, changes) = (list("versions")?, list("changes")?);
-        let mut chain = Self::new(options, layout, down);
+        let chain = &mut self;
         let n_params = chain.layout.params().len();
         chain.changes = changes.into_iter().map(f64::from_bits).collect();
         if !chain.changes.is_empty() && chain.changes.len() != n_params {
@@ -78,7 +75,7 @@ impl Chain {
         }
         chain.histories = read_histories(&mut fields, &chain.layout, &chain.versions)?;
         fields.finish()?;
-        Ok((chain, rest))
+        Ok((self, rest))
     }
 
     /// What stands behind the state of a chain that is not wanted.

@@ -10,7 +10,7 @@ pub use action::{Action, RoundSummary};
 pub use options::RoundOptions;
 
 use crate::aggregate::{Base, norms};
-use crate::delta::{Chain, History};
+use crate::delta::{Chain, History, Replica};
 use crate::message::EVERYONE;
 use crate::seed::Purpose;
 use crate::{
@@ -328,6 +328,19 @@ impl Coordinator {
         {
             open.began.remove(&client);
             open.unsent.insert(client);
+        }
+    }
+
+    /// What the server knows a client to hold, the whole of what the client's own replica has but for a
+    /// version that it has not answered: so a simulation needs no copy for each of its clients. Nothing, where
+    /// broadcasts are no deltas.
+    ///
+    /// # Errors
+    /// None that a state of this server does not exclude.
+    pub fn replica(&self, client: u64) -> Result<Replica> {
+        match &self.deltas {
+            Some(chain) => chain.replica(client),
+            None => Ok(Replica::new(Layout::clone(&self.layout))),
         }
     }
 

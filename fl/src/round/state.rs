@@ -86,12 +86,10 @@ impl Coordinator {
         coordinator.round = round;
         coordinator.read_tensors(first, decode)?;
         if has_chain {
-            rest = match coordinator.options.deltas {
+            rest = match coordinator.deltas.take() {
                 None => Chain::skip(rest, decode)?,
-                Some(options) => {
-                    let layout = coordinator.layout.clone();
-                    let (chain, rest) =
-                        Chain::restore(rest, layout, options, coordinator.routes.down(), decode)?;
+                Some(chain) => {
+                    let (chain, rest) = chain.restore(rest, decode)?;
                     coordinator.deltas = Some(chain);
                     rest
                 }

@@ -1,7 +1,9 @@
 //! [`TrainConfig`]: everything a training depends on, as TOML.
 
 use fedpress::Spec;
-use fedpress_fl::{Averaging, Error, Keep, Policy, Result, Scope, ServerRule, Strategy, Weighting};
+use fedpress_fl::{
+    Averaging, DeltaOptions, Error, Keep, Policy, Result, Scope, ServerRule, Strategy, Weighting,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -82,6 +84,10 @@ pub struct TrainConfig {
     pub evaluate_every: u64,
     /// What everything random derives from.
     pub seed: u64,
+    /// Whether broadcasts are what changed since the version that a client holds, in the place of `down`: a table
+    /// `[deltas]`, which may be empty, with `step`, `dead_zone` and `versions`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deltas: Option<DeltaOptions>,
     /// What FedGKT needs beside.
     pub gkt: GktConfig,
 }
@@ -126,6 +132,7 @@ impl Default for TrainConfig {
             server: ServerRule::default(),
             evaluate_every: 1,
             seed: 0,
+            deltas: None,
             gkt: GktConfig::default(),
         }
     }
@@ -212,6 +219,7 @@ impl TrainConfig {
             ("scope", self.scope != of.scope),
             ("scaled", self.scaled),
             ("feedback", self.feedback),
+            ("deltas", self.deltas.is_some()),
             ("averaging", self.averaging != of.averaging),
             ("weighting", self.weighting != of.weighting),
             ("server", self.server != of.server),

@@ -13,8 +13,8 @@ pub use record::{RoundRecord, Seconds};
 use super::{Architecture, Dataset, Device, cpu, evaluate, in_parallel, on_threads, train};
 use fedpress::{DecodeOptions, derive_key};
 use fedpress_fl::{
-    Action, Coordinator, Download, Error, Feedback, Gather, Layout, Parameter, Policy, PrivateSeed,
-    Reason, Result, RoundOptions,
+    Action, Coordinator, Error, Feedback, Gather, Layout, Parameter, Policy, PrivateSeed, Reason,
+    Result, RoundOptions,
 };
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -206,7 +206,9 @@ impl Simulation {
     ) -> Result<Trip> {
         let mut seconds = Seconds::default();
         let options = DecodeOptions::default();
-        let download = timed(&mut seconds.decode, || Download::decode(message, &options))?;
+        // All that a client has of the model is what the server knows it to have.
+        let mut replica = self.coordinator.replica(client)?;
+        let download = timed(&mut seconds.decode, || replica.decode(message, &options))?;
         let architecture = self.architecture.with_widths_of(&download.base)?;
         let architecture = architecture.with_gains(download.header.gains.clone())?;
         let shard = &self.shards[client as usize];
@@ -300,6 +302,7 @@ fn round_options(config: &TrainConfig) -> Result<RoundOptions> {
     options.policy = config.policy();
     (options.down, options.up) = (down.into(), up.into());
     options.scaled = config.scaled;
+    options.deltas = config.deltas;
     options.aggregator.averaging = config.averaging;
     options.aggregator.weighting = config.weighting;
     options.rule = config.server;

@@ -57,6 +57,26 @@ fn a_round_in_which_all_diverge_changes_nothing() {
     }
 }
 
+/// Whoever comes back gets what changed, which is less than the model, and restarts do not show.
+#[test]
+fn deltas_cost_less_than_models() {
+    let deltas = Some(fedpress_fl::DeltaOptions::default());
+    let config = TrainConfig { deltas, rounds: 4, evaluate_every: 4, ..small() };
+    assert_eq!(TrainConfig::from_toml(&config.to_toml()).unwrap(), config);
+    let empty = TrainConfig::from_toml("[deltas]").unwrap();
+    assert_eq!(empty.deltas, deltas);
+    let mut simulation = Simulation::new(config.clone()).unwrap();
+    let first = simulation.round(2).unwrap().bytes_down;
+    let second = simulation.round(2).unwrap().bytes_down;
+    assert!(second < first, "{first} and {second} bytes");
+    let mut restored = Simulation::restore(config, &simulation.save().unwrap()).unwrap();
+    for threads in [1, 2] {
+        let through = simulation.round(threads).unwrap().bytes_down;
+        assert_eq!(restored.round(3 - threads).unwrap().bytes_down, through);
+    }
+    assert_eq!(restored.model(), simulation.model());
+}
+
 /// Two of eight clients keep a quarter of the units, two a half, the others all.
 #[test]
 fn weak_clients_train_less() {
