@@ -191,6 +191,20 @@ fn clipping_keeps_the_direction_and_uses_the_bound() {
     );
 }
 
+/// A bound is where it is: the norm itself is within it, the next number below is not.
+#[test]
+fn an_update_of_the_norm_of_the_bound_is_whole() {
+    let weights = hostile().download.base.iter().filter(|p| p.name != "norm.mean");
+    let n_values: usize = weights.map(|p| p.values.len()).sum();
+    let norm = (n_values as f64).sqrt();
+    for (bound, n_clipped) in [(norm, 0), (norm.next_down(), 1)] {
+        let mut sums = aggregator(&LAYOUT, bounded(bound, f64::INFINITY), &PEERS[5..]);
+        sums.receive(hostile().id, &forged(&[1.0], 10));
+        assert_eq!((sums.n_folded(), sums.n_clipped()), (1, n_clipped), "{bound}");
+        assert_eq!(sums.mean(4)[0] == Some(1.0), n_clipped == 0);
+    }
+}
+
 #[test]
 fn beyond_a_bound_that_refuses_nothing_is_folded() {
     let refusing = |max_norm, max_statistic_norm| AggregatorOptions {

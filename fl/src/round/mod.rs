@@ -41,7 +41,9 @@ use std::sync::Arc;
 /// the choice it would have made, and takes the leaf's word for the bytes as it does for the sums.
 /// Leaves have disjoint clients, dealt out by the root: sums cannot be taken apart, so where one client
 /// was folded by two leaves, the second is refused whole ([`Error::is_overlap`]). A leaf that takes
-/// whoever comes lets any client do that to it.
+/// whoever comes lets any client do that to it. Trimmed means and medians are no sums: there a leaf
+/// hands on the updates themselves, and a tree spares the root the connections and the checks, but
+/// neither memory nor bytes.
 ///
 /// ```
 /// use fedpress_fl::{Coordinator, Download, Layout, Parameter, PrivateSeed, RoundOptions};

@@ -55,6 +55,8 @@ pub struct RoundOptions {
     /// of the model, keeps one client from replacing it and is far from what training does to a network
     /// in a round; who knows more about the task bounds more. Where weights begin at or near zero, as
     /// half of those of an adapter do (LoRA), the norm of the model says nothing: give an absolute one.
+    /// It is the change that is bounded, before the server's rule: momentum goes on along it, and Adam
+    /// makes steps of its own size of it.
     pub max_norm: Limit,
     /// The same of running statistics, by default ten times their norm: these go far in the first
     /// rounds. It does not keep a variance from becoming negative.
