@@ -32,7 +32,7 @@ use std::sync::Arc;
 /// client that is asked its broadcast, and does what the returned [`Action`]s say.
 /// [`save`](Self::save) works at any moment. Broadcasts are made when they are asked for; kept is, while
 /// a round is open, only what all clients with the same choice get, where they share it
-/// ([`Scope::Round`]).
+/// ([`Scope::Round`](crate::Scope::Round)).
 ///
 /// # Trees
 /// Servers near the clients may send broadcasts and fold updates in the place of this one: each is a
