@@ -8,11 +8,11 @@ use federation::*;
 use fedpress::{DecodeOptions, ErrorKind};
 use fedpress_fl::message::{Header, decode};
 use fedpress_fl::{
-    Action, Coordinator, Delta, DeltaOptions, Download, Layout, Parameter, Policy, Reason, Replica,
-    Result, RoundOptions, Scope, Strategy as Pick, pack,
+    Action, Choice, Coordinator, Delta, DeltaOptions, Download, Gather, Layout, Parameter, Policy,
+    Reason, Replica, Result, RoundOptions, Scope, Strategy as Pick, pack,
 };
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 fn deltas(policy: Policy) -> RoundOptions {
@@ -137,6 +137,88 @@ proptest! {
         (0..14).for_each(|now| world.round(now));
         prop_assert!(world.n_built > 3, "{} deltas", world.n_built);
     }
+}
+
+/// A client as MESSAGES.md 1.7 has it, coordinate by coordinate: the version and the value of each, if any.
+#[derive(Default)]
+struct ByHand {
+    held: Vec<Vec<Option<(u64, f32)>>>,
+    pending: Option<(u64, Choice, Vec<Vec<f32>>)>,
+}
+
+impl ByHand {
+    fn new(layout: &Layout) -> Self {
+        let nothing = |i| vec![None; layout.shape(i).iter().product()];
+        Self { held: (0..layout.params().len()).map(nothing).collect(), pending: None }
+    }
+
+    /// Which coordinates of parameter `i` a choice keeps, in order.
+    fn kept(layout: &Layout, choice: &Choice, i: usize) -> Vec<usize> {
+        let all: Vec<usize> = (0..layout.shape(i).iter().product()).collect();
+        Gather::new(layout, &choice.select(layout).unwrap(), i).unwrap().gather(&all)
+    }
+
+    fn take(&mut self, layout: &Layout, message: &[u8]) -> Vec<Vec<f32>> {
+        let (delta, tensors) = (delta(message), decode(message, &Default::default()).unwrap().1);
+        match (delta.base, self.pending.take()) {
+            (None, _) => *self = Self::new(layout),
+            (Some(base), Some((version, choice, values))) if version == base => {
+                for (i, values) in values.iter().enumerate() {
+                    let kept = Self::kept(layout, &choice, i);
+                    kept.iter()
+                        .zip(values)
+                        .for_each(|(at, v)| self.held[i][*at] = Some((version, *v)));
+                }
+            }
+            _ => {}
+        }
+        let places = self.held.iter_mut().flatten();
+        places.for_each(|place| *place = place.filter(|(version, _)| *version >= delta.oldest));
+        let (choice, round) = (&delta.broadcast.choice, delta.broadcast.round);
+        let value = |(i, tensor): (usize, &Parameter)| {
+            let Some(exponent) = delta.exponents[i] else { return tensor.values.clone() };
+            let kept = Self::kept(layout, choice, i);
+            let mut order: Vec<usize> = (0..kept.len()).collect();
+            order.sort_by_key(|at| self.held[i][kept[*at]].map(|(version, _)| version));
+            let mut values = vec![0.0; kept.len()];
+            for (at, sent) in order.into_iter().zip(&tensor.values) {
+                let base = self.held[i][kept[at]].map_or(0.0, |(_, value)| value);
+                values[at] = base + sent.round() * 2f32.powi(exponent.into());
+            }
+            values
+        };
+        let values: Vec<Vec<f32>> = tensors.iter().enumerate().map(value).collect();
+        self.pending = Some((round, choice.clone(), values.clone()));
+        values
+    }
+}
+
+/// Submodels of each client's own, and updates that are lost: what this crate reads is what the document says.
+#[test]
+fn a_reader_written_from_the_document_agrees() {
+    let layout = layout();
+    let mut server =
+        server(RoundOptions { n_updates: 2, ..deltas(policy(Pick::Random, Scope::Client, 0.5)) });
+    let mut readers: BTreeMap<u64, ByHand> = [3, 5].map(|c| (c, ByHand::new(&layout))).into();
+    let mut replicas: BTreeMap<u64, Replica> = [3, 5].map(|c| (c, replica())).into();
+    let mut n_mixed = 0;
+    for now in 0..12 {
+        for (client, message) in begin(&mut server, &[3, 5], now) {
+            let download = take(replicas.get_mut(&client).unwrap(), &message).unwrap();
+            let reader = readers.get_mut(&client).unwrap();
+            let values = reader.take(&layout, &message);
+            let same = download.base.iter().zip(&values).all(|(p, v)| p.values == *v);
+            assert!(same, "client {client}, round {now}");
+            let versions = |place: &Option<(u64, f32)>| place.map(|(version, _)| version);
+            let kinds: BTreeSet<_> = reader.held[0].iter().map(versions).collect();
+            n_mixed += usize::from(kinds.len() > 2);
+            match fedpress::derive_key(&[now, client]) % 4 {
+                0 => drop(server.gone(client, now).unwrap()),
+                _ => drop(server.receive(client, &answer(client, &download), now).unwrap()),
+            }
+        }
+    }
+    assert!(n_mixed > 10, "{n_mixed} of patchworks of three versions and more");
 }
 
 /// One client, every round, all of the model.

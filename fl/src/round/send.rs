@@ -118,7 +118,8 @@ impl Coordinator {
 
     /// A client says that it holds nothing, as one does that is
     /// [out of step](Error::is_out_of_step): its next [broadcast](Self::send) has the model whole, in the
-    /// open round, too. Nothing happens where broadcasts are no deltas.
+    /// open round, too. That costs the bytes of a model each time: how often a client may say so is for the
+    /// transport to bound. Nothing happens where broadcasts are no deltas.
     pub fn forget(&mut self, client: u64) {
         let Some(chain) = &mut self.deltas else { return };
         chain.forget(client);
