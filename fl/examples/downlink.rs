@@ -1,7 +1,8 @@
 //! What downlinks as deltas cost and how far the clients' model is from the server's, over the options: a
 //! model that walks at random, by .012 or .03 of its norm each round, the changes Gaussian or heavy-tailed
-//! (Student's t with five degrees of freedom, kurtosis 9). Its four tensors differ in scale by a quarter of an
-//! octave each, so that quanta, which are powers of two, stand in every relation to the changes.
+//! (Student's t with five degrees of freedom, kurtosis 9), or the same in every round. Its four tensors differ
+//! in scale by a quarter of an octave each, so that quanta, which are powers of two, stand in every relation
+//! to the changes.
 //!
 //! `cargo run --release -p fedpress-fl --example downlink`
 #![allow(clippy::print_stdout, reason = "printing is what this program is for")]
@@ -28,16 +29,16 @@ fn main() -> Result<()> {
         "{TENSORS} tensors of {VALUES} values; bits a value with every byte of the message counted"
     );
     println!(
-        "| change | tails | step | dead zone | silo bits | entropy | zeros | NMSE of the model | of the change | after {AWAY} rounds | new |"
+        "| change | kind | step | dead zone | silo bits | entropy | zeros | NMSE of the model | of the change | after {AWAY} rounds | new |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|---|");
     for change in [0.012, 0.03] {
-        for heavy in [false, true] {
+        for kind in [Kind::Gaussian, Kind::Heavy, Kind::Same] {
             for step in [1.0, 2.0, 3.5, 5.0, 8.0, 16.0, 32.0] {
-                // Coarse ones for comparison only.
-                let dead_zones = if step > 5.0 { &[0.75][..] } else { &[0.5, 0.6, 0.75, 0.9] };
+                let is_coarse = step > 5.0 || kind == Kind::Same;
+                let dead_zones = if is_coarse { &[0.75][..] } else { &[0.5, 0.6, 0.75, 0.9] };
                 for dead_zone in dead_zones {
-                    walk(change, heavy, step, *dead_zone)?;
+                    walk(change, kind, step, *dead_zone)?;
                 }
             }
         }
@@ -45,9 +46,19 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// How a round's change is made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Gaussian,
+    /// Student's t.
+    Heavy,
+    /// Gaussian, and the same in every round.
+    Same,
+}
+
 /// One row of the table.
-fn walk(change: f64, heavy: bool, step: f64, dead_zone: f64) -> Result<()> {
-    let mut draws = Draws(fedpress::derive_key(&[7, heavy.into()]));
+fn walk(change: f64, kind: Kind, step: f64, dead_zone: f64) -> Result<()> {
+    let mut draws = Draws(fedpress::derive_key(&[7, kind as u64]));
     let layout = layout()?;
     let mut options = RoundOptions::new(1, 7, PrivateSeed::from_number(3));
     (options.n_updates, options.min_updates) = (1, 1);
@@ -74,19 +85,21 @@ fn walk(change: f64, heavy: bool, step: f64, dead_zone: f64) -> Result<()> {
         if round == last {
             device = bits(&message);
         }
+        if kind == Kind::Same {
+            draws.0 = fedpress::derive_key(&[7]);
+        }
         let mut trained = download.base.clone();
         for (tensor, parameter) in trained.iter_mut().enumerate() {
             let size = change * scale(tensor);
-            parameter.values.iter_mut().for_each(|v| *v += (size * draws.next(heavy)) as f32);
+            parameter.values.iter_mut().for_each(|v| *v += (size * draws.next(kind)) as f32);
         }
         server.receive(client, &download.update(client, &trained, 1, round)?, round)?;
     }
     server.begin(&[NEW], last + 1)?;
     let new = bits(&server.send(NEW)?);
     let [silo, entropy, zeros, error] = [silo, entropies, zeros, errors].map(|v| mean(&v));
-    let tails = if heavy { "heavy" } else { "Gaussian" };
     println!(
-        "| {change} | {tails} | {step} | {dead_zone} | {silo:.3} | {entropy:.3} | {zeros:.2} | {error:.2e} | {:.3} | {device:.2} | {new:.2} |",
+        "| {change} | {kind:?} | {step} | {dead_zone} | {silo:.3} | {entropy:.3} | {zeros:.2} | {error:.2e} | {:.3} | {device:.2} | {new:.2} |",
         error / (change * change)
     );
     Ok(())
@@ -104,7 +117,10 @@ fn scale(tensor: usize) -> f64 {
 fn model(draws: &mut Draws) -> Vec<Parameter> {
     let tensor = |tensor| {
         let mut values = Parameter::zeros(format!("w{tensor}"), &[256, 256]);
-        values.values.iter_mut().for_each(|v| *v = (scale(tensor) * draws.next(false)) as f32);
+        values
+            .values
+            .iter_mut()
+            .for_each(|v| *v = (scale(tensor) * draws.next(Kind::Gaussian)) as f32);
         values
     };
     (0..TENSORS).map(tensor).collect()
@@ -160,9 +176,9 @@ impl Draws {
         radius * (std::f64::consts::TAU * self.uniform()).cos()
     }
 
-    fn next(&mut self, heavy: bool) -> f64 {
+    fn next(&mut self, kind: Kind) -> f64 {
         let gaussian = self.gaussian();
-        if !heavy {
+        if kind != Kind::Heavy {
             return gaussian;
         }
         // Student's t, whose variance is 5/3.

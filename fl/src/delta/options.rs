@@ -3,9 +3,9 @@
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// How the server keeps the versions that clients hold. The defaults are those of the table in
-/// `fl/README.md`: less than a bit a value for a client that has the version before, at the error of an
-/// 8-bit model.
+/// How the server keeps the versions that clients hold. The table in `fl/README.md` says what
+/// it costs; the defaults take less than a bit a value for a client that has the version before, at a squared
+/// error of about 10^-4 of the model's energy where a round changes .012 of its norm.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeltaOptions {
