@@ -67,6 +67,13 @@ impl Gather {
         Ok(Self { shape, n_full, n_packed, levels })
     }
 
+    /// Of the same parameter, with nothing kept.
+    pub(crate) fn nothing(&self) -> Self {
+        let n_full = self.n_full;
+        let levels = vec![Level { runs: Vec::new(), full_len: n_full, stride: 1 }];
+        Self { shape: vec![0], n_full, n_packed: 0, levels }
+    }
+
     /// For all parameters of the layout, in its order.
     pub(crate) fn all(layout: &Layout, choice: &crate::Choice) -> Result<Vec<Self>> {
         let selection = choice.select(layout)?;

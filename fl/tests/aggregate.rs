@@ -119,7 +119,10 @@ fn the_mean_is_the_weighted_mean() {
             let (mut sums, mut sizes, mut weights) =
                 (vec![0.0; n_values], vec![0.0; n_values], vec![0.0; n_values]);
             let mut total = 0.0;
-            for (peer, sent) in &sent {
+            let is_statistic = param.name == "norm.mean";
+            // Statistics of submodels are of other networks.
+            let counts = |peer: &Peer| !is_statistic || peer.choice.keep.default == 1.0;
+            for (peer, sent) in sent.iter().filter(|(peer, _)| counts(peer)) {
                 let weight = match options.weighting {
                     Weighting::Samples => peer.samples as f64,
                     Weighting::Uniform => 1.0,
@@ -133,7 +136,7 @@ fn the_mean_is_the_weighted_mean() {
                     weights[at] += weight;
                 }
             }
-            let counted = options.averaging == Averaging::Counted || param.name == "norm.mean";
+            let counted = options.averaging == Averaging::Counted || is_statistic;
             for (at, mean) in aggregator.mean(i).into_iter().enumerate() {
                 assert_eq!(mean.is_some(), weights[at] > 0.0, "{} {at}", param.name);
                 let Some(mean) = mean else { continue };

@@ -45,10 +45,13 @@ fn folded(options: &AggregatorOptions, peers: &[Peer]) -> Aggregator {
     sums
 }
 
-/// What these clients sent of each coordinate of parameter `i`.
+/// What these clients sent of each coordinate of parameter `i`; of statistics, those who trained the
+/// whole model.
 fn sent(i: usize, peers: &[Peer]) -> Vec<Vec<f32>> {
+    let is_statistic = LAYOUT.params()[i].role == fedpress_fl::Role::Statistic;
+    let counts = |peer: &&Peer| !is_statistic || peer.choice.keep.default == 1.0;
     let mut all = vec![Vec::new(); LAYOUT.shape(i).iter().product()];
-    for peer in peers {
+    for peer in peers.iter().filter(counts) {
         let (gather, values) = &peer.sent(&LAYOUT)[i];
         let places = gather.runs().flat_map(|(at, n)| at..at + n);
         places.zip(values).for_each(|(at, value)| all[at].push(*value));

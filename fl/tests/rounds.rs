@@ -154,6 +154,20 @@ fn the_step_is_that_of_aggregator_and_optimizer() {
 }
 
 #[test]
+fn statistics_of_the_full_model_are_put_in_their_place_and_nothing_else() {
+    let mut server = server(options(2, 2, 0.0));
+    let before = server.model().to_vec();
+    let given = model(&layout(), 9);
+    server.set_statistics(&given).unwrap();
+    for ((found, before), given) in server.model().iter().zip(&before).zip(&given) {
+        assert_eq!(found, if found.name == "norm.mean" { given } else { before });
+    }
+    assert!(server.set_statistics(&given[1..]).is_err());
+    begin(&mut server, &CLIENTS, 0);
+    assert!(server.set_statistics(&before).is_err(), "while clients train");
+}
+
+#[test]
 fn a_scaled_broadcast_says_its_gains_and_has_the_weights_as_they_are() {
     let policy = policy(Strategy::Random, Scope::Client, 0.5);
     let layout = layout();

@@ -39,7 +39,7 @@ pub use evaluate::{Evaluation, evaluate};
 pub use gkt::{Clock, GktConfig, GktRecord, GktSimulation, Pace, Pair};
 pub use grid::{Grid, Run};
 pub use local::{LocalTraining, Optimizer, Trained, train};
-pub use network::{Architecture, LayerSpec, Network, SplitModel};
+pub use network::{Architecture, Initial, LayerSpec, Network, SplitModel};
 pub use parallel::in_parallel;
 pub(crate) use parallel::on_threads;
 pub use partition::{Partition, class_counts};

@@ -1,6 +1,6 @@
 //! Local training: what a client does with the model it got.
 
-use super::data::Dataset;
+use super::data::{Augment, Dataset};
 use super::network::{Architecture, Network, cross_entropy, device_failed};
 use super::random::{Draws, Purpose};
 use burn::optim::decay::WeightDecayConfig;
@@ -9,6 +9,7 @@ use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use fedpress_fl::{Error, Parameter, Result};
 use serde::{Deserialize, Serialize};
+use std::cell::Cell;
 
 /// The rule of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -41,6 +42,8 @@ pub struct LocalTraining {
     pub max_steps: Option<u64>,
     /// `sgd` or `adam`.
     pub optimizer: Optimizer,
+    /// How images are varied from step to step: `none`, `crop`, `crop-flip` or `crop-flip-cutout`.
+    pub augment: Augment,
 }
 
 /// One epoch of batches of 10 at 0.1.
@@ -54,6 +57,7 @@ impl Default for LocalTraining {
             weight_decay: 0.0,
             max_steps: None,
             optimizer: Optimizer::Sgd,
+            augment: Augment::None,
         }
     }
 }
@@ -118,7 +122,8 @@ pub struct Trained {
 
 /// Trains a model from `start` on the examples `indices` of `data`.
 ///
-/// The order of examples is a permutation for each epoch, made from `seed` and the epoch. Matrix
+/// The order of examples is a permutation for each epoch, made from `seed` and the epoch; how images are
+/// varied follows from `seed`, step and example. Matrix
 /// products use the rayon pool that this is called in; the result is the same in any.
 ///
 /// # Errors
@@ -136,8 +141,12 @@ pub fn train(
 ) -> Result<Trained> {
     check_fit(architecture, data, indices)?;
     let device = device.clone().autodiff();
+    let [_, height, width] = data.shape();
+    let step = Cell::new(0);
     let loss = |network: &Network, batch: &[u32]| {
-        let (images, labels) = data.batch(batch, &device)?;
+        let number = step.replace(step.get() + 1);
+        let view = |i| settings.augment.view([height, width], seed, number, i);
+        let (images, labels) = data.views(batch, view, &device)?;
         Ok(cross_entropy(network.forward(images), labels))
     };
     descend(architecture, start, indices, settings, seed, &device, loss)

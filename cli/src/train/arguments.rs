@@ -58,6 +58,9 @@ pub struct Arguments {
     /// result does not depend on it
     #[arg(short = 'T', long, value_name = "N", default_value_t = 0, value_parser = parse_threads)]
     threads: usize,
+    /// Print the tables of seeds taken together as Markdown, for a document of results
+    #[arg(long, conflicts_with = "json")]
+    pub markdown: bool,
 }
 
 /// The algorithms, as they are written.
@@ -89,7 +92,7 @@ struct Settings {
     /// Where the files of the data set are
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// mnist-cnn, emnist-cnn, all-cnn-c or small-cnn; gkt-small, gkt-resnet56 or gkt-resnet110
+    /// mnist-cnn, emnist-cnn, cifar-cnn, all-cnn-c or small-cnn; gkt-small, gkt-resnet56 or gkt-resnet110
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
     /// Rounds of training
@@ -105,11 +108,11 @@ struct Settings {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// How the model, or the logits, are encoded for the clients; none sends raw f32 [default without
-    /// CONFIG: hadamard|q=4|zstd, or identity|q=16,nearest for logits]
+    /// CONFIG: rotation|trellis=3,biased, or identity|q=16,nearest for logits]
     #[arg(long, value_name = "SPEC")]
     down: Option<String>,
-    /// How updates, or features, are encoded for the server [default without CONFIG: hadamard|q=2|zstd,
-    /// or identity|q=4,nearest|zstd for features]
+    /// How updates, or features, are encoded for the server [default without CONFIG: uplink, or
+    /// identity|q=4,nearest|zstd for features]
     #[arg(long, value_name = "SPEC")]
     up: Option<String>,
     /// Fraction of the units of each layer that a client gets (Federated Dropout); 1 is the full
@@ -126,7 +129,7 @@ fn compressed(algorithm: Algorithm) -> TrainConfig {
     let settings = TrainConfig::of(algorithm);
     match algorithm {
         Algorithm::FedAvg => {
-            let (down, up) = ("hadamard|q=4|zstd".into(), "hadamard|q=2|zstd".into());
+            let (down, up) = ("rotation|trellis=3,biased".into(), "uplink".into());
             TrainConfig { down, up, ..settings }
         }
         // Features and logits are compressed as it is.

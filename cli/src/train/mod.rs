@@ -8,6 +8,7 @@ mod folder;
 mod paired;
 mod report;
 mod section;
+mod target;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -57,6 +58,8 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
     folder::replace(&path, report::html(&grid, &finished).as_bytes())?;
     if console.json {
         console.print_json("train", report::Summary { runs: &finished, report: &path })?;
+    } else if args.markdown {
+        console.print(&report::markdown(&finished))?;
     } else {
         console.print(&format!("{}\nreport: {}\n", report::table(&finished), path.display()))?;
     }

@@ -4,13 +4,22 @@ use super::curves::groups;
 use super::report::{Finished, times};
 use super::section::Section;
 
-const HEADS: [&str; 8] =
-    ["run", "seeds", "accuracy_%", "difference", "error", "less_down", "less_up", "less_compute"];
+const HEADS: [&str; 9] = [
+    "run",
+    "seeds",
+    "accuracy_%",
+    "difference",
+    "95_%_interval",
+    "less_down",
+    "less_up",
+    "less_compute",
+    "less_seconds",
+];
 
 /// One row for each name: its mean accuracy, and against the first name the mean difference of equal
-/// seeds with its standard error (the deviation of the differences over the root of their number),
-/// and how many times less its updates take. Empty unless some name has several seeds.
-fn rows(runs: &[Finished]) -> Vec<[String; 8]> {
+/// seeds with Student's interval, and how many times less its updates take: bytes, multiply-adds by
+/// count, and seconds of training as measured. Empty unless some name has several seeds.
+fn rows(runs: &[Finished]) -> Vec<[String; 9]> {
     let groups = groups(runs);
     let Some((_, first)) = groups.first() else { return Vec::new() };
     if groups.iter().all(|(_, members)| members.len() < 2) {
@@ -19,7 +28,7 @@ fn rows(runs: &[Finished]) -> Vec<[String; 8]> {
     groups.iter().map(|(name, members)| row(name, members, first)).collect()
 }
 
-fn row(name: &str, own: &[&Finished], first: &[&Finished]) -> [String; 8] {
+fn row(name: &str, own: &[&Finished], first: &[&Finished]) -> [String; 9] {
     let accuracies: Vec<f64> = own.iter().filter_map(|run| run.accuracy).collect();
     let partner = |run: &&&Finished| first.iter().find(|other| other.seed() == run.seed());
     let pairs: Vec<(&Finished, &Finished)> =
@@ -37,10 +46,12 @@ fn row(name: &str, own: &[&Finished], first: &[&Finished]) -> [String; 8] {
         own.len().to_string(),
         percent(mean(&accuracies)),
         mean(&differences).map_or("-".into(), |x| format!("{:+.2}", 100.0 * x)),
-        percent(standard_error(&differences)),
+        interval(&differences)
+            .map_or("-".into(), |[low, high]| format!("{:+.2}..{:+.2}", 100.0 * low, 100.0 * high)),
         less(Finished::down_per_update),
         less(Finished::up_per_update),
         less(Finished::compute_per_update),
+        less(Finished::training_per_update),
     ]
 }
 
@@ -55,12 +66,29 @@ fn standard_error(values: &[f64]) -> Option<f64> {
     (values.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt())
 }
 
+/// The 95 % interval of the mean by Student's t, for differences that are about normal; of fewer than
+/// two values nothing is known.
+fn interval(values: &[f64]) -> Option<[f64; 2]> {
+    let (mean, error) = (mean(values)?, standard_error(values)?);
+    let half = quantile(values.len() - 1) * error;
+    Some([mean - half, mean + half])
+}
+
+/// The 97.5 % quantile of Student's t with so many degrees of freedom, at least 1; beyond the table that
+/// of the last, which is too large rather than too small.
+fn quantile(freedom: usize) -> f64 {
+    const TABLE: [f64; 12] =
+        [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179];
+    TABLE[freedom.clamp(1, TABLE.len()) - 1]
+}
+
 /// Without rows where seeds do not repeat.
-pub fn section(runs: &[Finished]) -> Section<8> {
+pub fn section(runs: &[Finished]) -> Section<9> {
     Section {
         heading: "Seeds taken together",
-        text: "Differences are those of runs with equal seeds, against \
-         the first name, in points; the error is that of their mean.",
+        text: "Differences are those of runs with equal seeds, against the first name, in points, with \
+               the 95 % interval of their mean (Student's t). Compute counts multiply-adds; seconds \
+               of training are measured.",
         heads: HEADS,
         rows: rows(runs),
     }
@@ -78,5 +106,10 @@ mod tests {
         // Deviation of 1, 2, 6 is sqrt(7); over sqrt(3).
         let error = standard_error(&[1.0, 2.0, 6.0]).unwrap();
         assert!((error - (7.0f64 / 3.0).sqrt()).abs() < 1e-12);
+        // t of 2 degrees of freedom is 4.303.
+        let [low, high] = interval(&[1.0, 2.0, 6.0]).unwrap();
+        assert!((high - 3.0 - 4.303 * error).abs() < 1e-12 && (low + high - 6.0).abs() < 1e-12);
+        assert_eq!(interval(&[5.0]), None);
+        assert_eq!(quantile(1000), 2.179);
     }
 }

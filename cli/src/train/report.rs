@@ -11,6 +11,7 @@ use super::curves;
 use super::edge::{self, Edge};
 use super::paired;
 use super::section::Section;
+use super::target;
 use crate::size::human;
 
 /// A training that is over, or was stopped.
@@ -30,6 +31,8 @@ pub struct Finished {
     formula_down: f64,
     formula_up: f64,
     clients_missing: usize,
+    /// Seconds that clients trained, as measured.
+    seconds_training: f64,
     /// What there is beside, of FedGKT.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub edge: Option<Edge>,
@@ -79,6 +82,7 @@ impl Finished {
             formula_down,
             formula_up,
             clients_missing: records.iter().map(|r| r.clients_missing).sum(),
+            seconds_training: seconds.train,
             is_done: training.is_done(),
             edge: Edge::new(training.config(), records, &cost),
             cost,
@@ -112,9 +116,17 @@ impl Finished {
         self.per_update(self.multiply_adds)
     }
 
+    /// The same of the seconds that clients trained.
+    pub fn training_per_update(&self) -> f64 {
+        self.seconds_training / self.updates()
+    }
+
     fn per_update(&self, sum: u64) -> f64 {
-        let updates: usize = self.records.iter().map(|r| r.updates).sum();
-        sum as f64 / updates.max(1) as f64
+        sum as f64 / self.updates()
+    }
+
+    fn updates(&self) -> f64 {
+        self.records.iter().map(|r| r.updates).sum::<usize>().max(1) as f64
     }
 }
 
@@ -199,10 +211,19 @@ pub fn table(runs: &[Finished]) -> String {
     let missing = runs.iter().filter(|run| run.clients_missing > 0).map(|run| {
         format!("\n{}: training diverged on {} clients\n", run.name, run.clients_missing)
     });
-    let tables =
-        [section(runs).lines(), paired::section(runs).lines(), edge::section(runs).lines()];
+    let tables = [
+        section(runs).lines(),
+        paired::section(runs).lines(),
+        target::section(runs).lines(),
+        edge::section(runs).lines(),
+    ];
     let text: Vec<String> = tables.into_iter().chain(missing).collect();
     text.concat().trim_start().to_owned()
+}
+
+/// The tables of runs with several seeds as Markdown, for a document of results.
+pub fn markdown(runs: &[Finished]) -> String {
+    [paired::section(runs).markdown(), target::section(runs).markdown()].concat()
 }
 
 /// The page.
@@ -217,6 +238,7 @@ pub fn html(grid: &Grid, runs: &[Finished]) -> String {
     );
     page += &section(runs).html();
     page += &paired::section(runs).html();
+    page += &target::section(runs).html();
     page += &accounting(runs).html();
     page += &edge::section(runs).html();
     for (heading, chart) in curves::charts(runs) {

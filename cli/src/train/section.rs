@@ -31,6 +31,21 @@ impl<const N: usize> Section<N> {
         format!("\n{table}")
     }
 
+    /// For a document in Markdown.
+    pub fn markdown(self) -> String {
+        if self.rows.is_empty() {
+            return String::new();
+        }
+        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+        let heads = self.heads.map(|head| head.replace('_', " "));
+        let mut text = line(&heads) + &line(&heads.each_ref().map(|_| "---".to_owned()));
+        for row in &self.rows {
+            // A cell ends at a bar, even inside of code.
+            text += &line(&row.each_ref().map(|cell| cell.replace('|', "\\|")));
+        }
+        text + "\n"
+    }
+
     /// For the page.
     pub fn html(self) -> String {
         if self.rows.is_empty() {

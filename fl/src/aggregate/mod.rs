@@ -13,6 +13,7 @@ pub use bound::{Excess, Limit};
 pub use options::{AggregatorOptions, Averaging, Weighting};
 
 use crate::message::{Digest, Reason, Rejection, Update};
+use crate::submodel::Gather;
 use crate::{Choice, Error, Layout, Result, Role};
 use fedpress::{ChunkDecoder, DecodeOptions, ErrorKind};
 use partial::{Partial, Refusal};
@@ -300,6 +301,9 @@ impl Aggregator {
             }
         }
         let is_clipped = bound::hold(&self.options, &self.layout, &mut decoded)?;
+        for i in uncounted(&self.layout, decoded.iter().map(|(gather, _)| gather)) {
+            decoded[i] = (decoded[i].0.nothing(), Vec::new());
+        }
         self.taken.add(update.client, decoded, weight as u32);
         self.weight += weight;
         self.n_clipped += usize::from(is_clipped);
@@ -384,7 +388,8 @@ impl Aggregator {
     }
 
     /// The average change of parameter `i`, coordinate by coordinate; none where nobody trained it, or
-    /// too few. Running statistics always average over those who sent them.
+    /// too few. Running statistics always average over those who sent them and trained the whole model;
+    /// those of submodels are not counted.
     pub fn mean(&self, i: usize) -> Vec<Option<f64>> {
         let sums = match &self.taken {
             Taken::Sums(sums) => &sums[i],
@@ -403,4 +408,14 @@ impl Aggregator {
         };
         sums.weights.iter().enumerate().map(mean).collect()
     }
+}
+
+/// The parameters of an update that are checked and not counted: running statistics of a submodel,
+/// which are of another network, with smaller sums of fewer inputs.
+fn uncounted<'a>(layout: &Layout, gathers: impl Iterator<Item = &'a Gather> + Clone) -> Vec<usize> {
+    if gathers.clone().all(|gather| gather.n_packed() == gather.n_full()) {
+        return Vec::new();
+    }
+    let params = layout.params().iter().enumerate();
+    params.filter(|(_, param)| param.role == Role::Statistic).map(|(i, _)| i).collect()
 }

@@ -1,6 +1,6 @@
 //! The state of an aggregator as bytes: to survive a restart, and to join others into a tree.
 
-use super::{Aggregator, AggregatorOptions, Base, MAX_WEIGHT, Weighting};
+use super::{Aggregator, AggregatorOptions, Base, MAX_WEIGHT, Weighting, uncounted};
 use crate::bytes::{Fields, STATE_VERSION, split_state};
 use crate::message::Digest;
 use crate::submodel::Gather;
@@ -85,7 +85,11 @@ impl Aggregator {
         }
         let folded = self.clients.iter().filter(|(_, (_, folded))| *folded);
         let gathers = |(client, (base, _)): (&u64, &(Digest, bool))| {
-            Ok((*client, Gather::all(&self.layout, &self.bases[base].choice)?))
+            let mut gathers = Gather::all(&self.layout, &self.bases[base].choice)?;
+            for i in uncounted(&self.layout, gathers.iter()) {
+                gathers[i] = gathers[i].nothing();
+            }
+            Ok((*client, gathers))
         };
         folded.map(gathers).collect()
     }

@@ -33,7 +33,9 @@ pub enum Role {
     #[default]
     Weight,
     /// Counted and not trained, as a running mean or variance: it is averaged as it is, no server
-    /// optimizer moves it, and it travels without loss.
+    /// optimizer moves it, and it travels without loss. Of a submodel, which has smaller sums, it is
+    /// not averaged: take statistics on the full model afterwards
+    /// ([`Coordinator::set_statistics`](crate::Coordinator::set_statistics)), or use a norm without.
     Statistic,
 }
 

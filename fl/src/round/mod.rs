@@ -16,7 +16,7 @@ use crate::message::EVERYONE;
 use crate::seed::Purpose;
 use crate::{
     Aggregator, AggregatorOptions, Choice, Error, Layout, Parameter, Policy, Reason, Received,
-    Rejection, Result, ServerOptimizer,
+    Rejection, Result, Role, ServerOptimizer,
 };
 use fedpress::DecodeOptions;
 use open::Open;
@@ -126,6 +126,24 @@ impl Coordinator {
         }
         policy.check(&self.layout)?;
         self.options.policy = policy;
+        Ok(())
+    }
+
+    /// Puts running statistics of the full model in their place, as they are taken where submodels were
+    /// trained, whose own are not averaged (static batch norm, Diao et al. 2021). Of other parameters
+    /// `model` is not looked at.
+    ///
+    /// # Errors
+    /// `InvalidArgument` while a round is open, or for a model of another layout.
+    pub fn set_statistics(&mut self, model: &[Parameter]) -> Result<()> {
+        if self.open.is_some() {
+            return Err(Error::invalid(format!("round {} is open", self.round)));
+        }
+        self.layout.check(model)?;
+        let params = self.layout.params().iter().zip(self.model.iter_mut().zip(model));
+        for (_, (ours, given)) in params.filter(|(param, _)| param.role == Role::Statistic) {
+            ours.values.clone_from(&given.values);
+        }
         Ok(())
     }
 

@@ -162,6 +162,14 @@ impl Dataset {
         Self { shape: self.shape, n_classes: self.n_classes, images, labels, normalisation, tables }
     }
 
+    /// Those behind the first `n`.
+    pub(crate) fn behind(&self, n: usize) -> Self {
+        let n = n.min(self.len());
+        let values = self.images.len() / self.labels.len().max(1);
+        let (images, labels) = (self.images[n * values..].to_vec(), self.labels[n..].to_vec());
+        Self { images, labels, ..self.first(0) }
+    }
+
     /// Normalised images `[examples, channels, height, width]` on `device`, and their classes
     /// `[examples]`.
     ///
@@ -253,5 +261,8 @@ mod tests {
         let data = tiny().first(2);
         assert_eq!((data.len(), data.image(1), data.image(2)), (2, tiny().image(1), None));
         assert_eq!(tiny().first(9), tiny());
+        let rest = tiny().behind(2);
+        assert_eq!((rest.len(), rest.image(0), rest.labels()), (1, tiny().image(2), &[1][..]));
+        assert_eq!((tiny().behind(0), tiny().behind(9).len()), (tiny(), 0));
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct Client {
     pub(super) waits: Option<f64>,
     /// Virtual seconds that it has waited.
     pub(super) idle: f64,
+    /// Whether its training has diverged: it is out, and what it sent before is no longer taught from.
+    pub(super) lost: bool,
 }
 
 /// What a client has when its cycle ends.
@@ -54,6 +56,7 @@ impl Client {
             arrived: 0,
             waits: None,
             idle: 0.0,
+            lost: false,
         }
     }
 

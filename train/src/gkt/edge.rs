@@ -8,7 +8,7 @@ use crate::{Dataset, Device, LocalTraining, Network, Seconds, SplitModel, Traine
 use burn::tensor::{Tensor, TensorData};
 use fedpress::derive_key;
 use fedpress_fl::exchange::{FeatureSpecs, FeatureWriter, Features};
-use fedpress_fl::{Parameter, Result};
+use fedpress_fl::{Error, Parameter, Result};
 
 /// Examples in a forward pass, and in a batch on the wire.
 pub(super) const BATCH: usize = 256;
@@ -140,11 +140,13 @@ impl Cycle<'_> {
                 let features = network.features(images, cut);
                 let logits = network.forward_from(features.clone(), cut);
                 let features = features.try_into_vec_as::<f32>().map_err(device_failed)?;
-                Ok::<_, fedpress_fl::Error>((
-                    features,
-                    logits.try_into_vec_as().map_err(device_failed)?,
-                ))
+                let logits = logits.try_into_vec_as::<f32>().map_err(device_failed)?;
+                Ok::<_, Error>((features, logits))
             })?;
+            if !features.iter().chain(&logits).all(|value| value.is_finite()) {
+                let why = format!("client {}: its features are not finite", self.client);
+                return Err(Error::divergence(why));
+            }
             let labels: Vec<u16> =
                 ids.iter().map(|i| self.data.labels()[self.shard[*i as usize] as usize]).collect();
             // They travel once.

@@ -30,7 +30,7 @@ use client::{Client, Working};
 use edge::{Cycle, Teacher, Worked};
 use fedpress::{DecodeOptions, Spec, derive_key};
 use fedpress_fl::exchange::{FeatureSpecs, FeatureStore, StoreOptions, Upload, decode_logits};
-use fedpress_fl::{Error, Parameter, Result};
+use fedpress_fl::{Error, Parameter, Reason, Result};
 use queue::{Event, Queue};
 use record::Tally;
 use server::Plateau;
@@ -190,7 +190,8 @@ impl GktSimulation {
     /// from the last [`save`](Self::save).
     ///
     /// # Errors
-    /// `InvalidArgument` when the training is over, or diverges.
+    /// `InvalidArgument` when the training is over, or diverges on the server or on every client; one
+    /// client's drops out.
     pub fn round(&mut self, threads: usize) -> Result<&RoundRecord> {
         let over = || Error::invalid("the training is over: no turn or no client is left");
         if self.is_done() {
@@ -199,7 +200,7 @@ impl GktSimulation {
         let start = Instant::now();
         loop {
             self.start_cycles(threads)?;
-            let enough = self.fresh.len() >= self.config.gkt.quorum(self.clients.len());
+            let enough = self.fresh.len() >= self.quorum();
             let overdue = self.due.is_some_and(|due| due <= self.now);
             if !self.busy && (enough || overdue) {
                 self.begin_turn(threads)?;
@@ -222,8 +223,15 @@ impl GktSimulation {
         let clients = std::mem::take(&mut self.starting);
         let this = &*self;
         let jobs = clients.iter().map(|client| move || this.cycle(*client).run()).collect();
-        let worked = in_parallel(threads, jobs)?.into_iter().collect::<Result<Vec<Worked>>>()?;
-        for (client, Worked { trained, message, seconds }) in clients.into_iter().zip(worked) {
+        let worked = in_parallel(threads, jobs)?;
+        for (client, worked) in clients.into_iter().zip(worked) {
+            let Worked { trained, message, seconds } = match worked {
+                Err(why) if why.is_divergence() => {
+                    self.lose(client, why)?;
+                    continue;
+                }
+                worked => worked?,
+            };
             self.tally.seconds += seconds;
             let multiply_adds = self.cycle(client).multiply_adds(&trained);
             let (parameters, loss) = (trained.parameters, trained.loss);
@@ -234,6 +242,19 @@ impl GktSimulation {
             self.queue.plan(self.now + working + sending, Event::Upload { client, message });
         }
         Ok(())
+    }
+
+    /// A client whose training has diverged drops out; an error if nobody is left.
+    fn lose(&mut self, client: u64, why: Error) -> Result<()> {
+        self.clients[client as usize].lost = true;
+        self.tally.clients_missing += 1;
+        if self.clients.iter().all(|client| client.lost) { Err(why) } else { Ok(()) }
+    }
+
+    /// New uploads that begin a turn: no more than there can be.
+    fn quorum(&self) -> usize {
+        let left = self.clients.iter().filter(|client| !client.lost).count();
+        self.config.gkt.quorum(self.clients.len()).min(left)
     }
 
     fn cycle(&self, client: u64) -> Cycle<'_> {
@@ -261,6 +282,11 @@ impl GktSimulation {
         let cycle = state.uploads;
         let decode = &mut self.tally.seconds.decode;
         let received = timed(decode, || self.store.receive(client, cycle, &message))?;
+        if let Upload::Rejected(why) = &received
+            && why.reason == Reason::NotFinite
+        {
+            return self.lose(client, Error::divergence(why.to_string()));
+        }
         taken(client, received)?;
         (state.uploads, state.arrived) = (cycle + 1, turn);
         let worked = state.next.take();

@@ -41,6 +41,8 @@ pub(super) struct Tally {
     pub(super) seconds: Seconds,
     /// Of the uploads that were new to the turn.
     pub(super) losses: Vec<f64>,
+    /// Clients whose training has diverged.
+    pub(super) clients_missing: usize,
     gkt: GktRecord,
 }
 
@@ -70,7 +72,7 @@ impl Tally {
             bytes_up: self.bytes_up,
             multiply_adds: self.multiply_adds,
             updates: self.losses.len(),
-            clients_missing: 0,
+            clients_missing: self.clients_missing,
             seconds: self.seconds,
             gkt: Some(self.gkt),
         }
@@ -83,9 +85,10 @@ pub(super) fn evaluate(
     threads: usize,
     record: &mut RoundRecord,
 ) -> Result<()> {
-    let all = simulation.clients.len();
-    let n = simulation.config.gkt.evaluated_clients.unwrap_or(all).min(all);
-    let jobs = (0..n).map(|client| move || of_client(simulation, client)).collect();
+    let limit = simulation.config.gkt.evaluated_clients.unwrap_or(usize::MAX);
+    let left = simulation.clients.iter().enumerate().filter(|(_, client)| !client.lost).take(limit);
+    let jobs: Vec<_> = left.map(|(client, _)| move || of_client(simulation, client)).collect();
+    let n = jobs.len();
     let found = in_parallel(threads, jobs)?.into_iter().collect::<Result<Vec<_>>>()?;
     let mean = |part: fn(&[Evaluation; 2]) -> f64| found.iter().map(part).sum::<f64>() / n as f64;
     let pairs = || found.iter().map(|[pair, _]| pair.accuracy());

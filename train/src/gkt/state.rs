@@ -37,6 +37,7 @@ struct SmallClient {
     arrived: u64,
     waits: Option<f64>,
     idle: f64,
+    lost: bool,
 }
 
 /// The turn is over when a training is saved.
@@ -86,6 +87,7 @@ impl GktSimulation {
             arrived: client.arrived,
             waits: client.waits,
             idle: client.idle,
+            lost: client.lost,
         };
         let event = |(time, event): (f64, &Event)| match event {
             Event::Upload { client, .. } => SmallEvent::Upload { time, client: *client },
@@ -194,6 +196,7 @@ impl GktSimulation {
         }
         (client.uploads, client.answered) = (small.uploads, small.answered);
         (client.arrived, client.waits, client.idle) = (small.arrived, small.waits, small.idle);
+        client.lost = small.lost;
         Ok(())
     }
 

@@ -110,6 +110,30 @@ fn a_training_goes_on_where_it_was_stopped() {
 }
 
 #[test]
+fn a_client_that_diverges_drops_out_and_the_others_go_on() {
+    for config in [config(), asynchronous()] {
+        let mut simulation = GktSimulation::new(config.clone()).unwrap();
+        simulation.clients[1].parameters[0].values.fill(f32::NAN);
+        simulation.round(2).unwrap();
+        assert!(simulation.clients[1].lost);
+        let mut resumed = GktSimulation::restore(config, &simulation.save().unwrap()).unwrap();
+        for simulation in [&mut simulation, &mut resumed] {
+            while !simulation.is_done() {
+                simulation.round(1).unwrap();
+            }
+        }
+        let missing = simulation.records().iter().map(|record| record.clients_missing);
+        assert_eq!(missing.collect::<Vec<_>>()[..2], [1, 0]);
+        let n_clients = |record: &RoundRecord| record.gkt.as_ref().unwrap().clients;
+        assert!(simulation.records().iter().all(|record| n_clients(record) <= 2));
+        assert_eq!(log(&resumed), log(&simulation));
+    }
+    let mut simulation = GktSimulation::new(config()).unwrap();
+    simulation.clients.iter_mut().for_each(|c| c.parameters[0].values.fill(f32::NAN));
+    assert!(simulation.round(1).unwrap_err().is_divergence());
+}
+
+#[test]
 fn features_in_files_give_the_same_result_as_in_memory() {
     let folder = tempfile::tempdir().unwrap();
     let mut spilled = config();

@@ -13,7 +13,9 @@ impl GktSimulation {
         let (number, gkt) = (self.records.len() as u64, &self.config.gkt);
         let age = |client: &u64| number - self.clients[*client as usize].arrived;
         let known = self.store.clients().map(|(client, _, _)| client);
-        let clients: Vec<u64> = known.filter(|client| age(client) <= gkt.pace.staleness).collect();
+        let lost = |client: &u64| self.clients[*client as usize].lost;
+        let clients: Vec<u64> =
+            known.filter(|client| !lost(client) && age(client) <= gkt.pace.staleness).collect();
         let turn = Turn {
             model: &self.model,
             gkt,

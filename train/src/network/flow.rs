@@ -48,6 +48,8 @@ impl Flow {
             LayerSpec::Dense { .. } => Err("needs a vector: flatten or global-mean first".into()),
             _ if self.flat => Err("needs an image, found a vector".into()),
             LayerSpec::BatchNorm { .. } => Ok(self),
+            LayerSpec::GroupNorm { groups: 0, .. } => Err("expected at least one group".into()),
+            LayerSpec::GroupNorm { .. } => Ok(self),
             LayerSpec::Residual { body, shortcut } => {
                 let along = |path: &[LayerSpec]| path.iter().try_fold(self, |f, l| f.through(l));
                 let (one, other) = (along(body)?, along(shortcut)?);

@@ -37,6 +37,15 @@ pub enum LayerSpec {
         /// The prefix of its parameters.
         name: String,
     },
+    /// Normalization of each image in groups of channels (Wu & He 2018), the same in training and
+    /// otherwise; epsilon 1e-5. Of a submodel in as many groups as divide its channels as well: it has
+    /// no statistics that would be of a submodel.
+    GroupNorm {
+        /// The prefix of its parameters.
+        name: String,
+        /// Groups, at least 1.
+        groups: usize,
+    },
     /// max(x, 0).
     Relu,
     /// The largest of each square of `size` by `size`; a rest at the edge is left out.
@@ -74,9 +83,10 @@ impl LayerSpec {
     /// The name of a layer that has parameters.
     pub fn name(&self) -> Option<&str> {
         match self {
-            Self::Conv { name, .. } | Self::Dense { name, .. } | Self::BatchNorm { name } => {
-                Some(name)
-            }
+            Self::Conv { name, .. }
+            | Self::Dense { name, .. }
+            | Self::BatchNorm { name }
+            | Self::GroupNorm { name, .. } => Some(name),
             _ => None,
         }
     }

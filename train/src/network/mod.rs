@@ -13,6 +13,7 @@ mod stage;
 mod tests;
 
 pub use architecture::Architecture;
+pub use initial::Initial;
 pub use layer::LayerSpec;
 pub use split::SplitModel;
 
@@ -22,7 +23,7 @@ use burn::module::{Module, Param, RunningState};
 use burn::nn::conv::Conv2d;
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
-use burn::nn::{BatchNorm, Linear, PaddingConfig2d, Relu};
+use burn::nn::{BatchNorm, GroupNorm, Linear, PaddingConfig2d, Relu};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use fedpress::ErrorKind;
 use fedpress_fl::{Error, Parameter, Result};
@@ -42,6 +43,7 @@ enum Layer {
     Conv(Conv2d),
     Dense(Linear),
     BatchNorm(BatchNorm),
+    GroupNorm(GroupNorm),
     Relu(Relu),
     MaxPool(MaxPool2d),
     GlobalMean(GlobalMean),
@@ -88,9 +90,38 @@ impl Network {
         parameters: &[Parameter],
         device: &Device,
     ) -> Result<Self> {
+        Self::with_momentum(architecture, parameters, device, 0.1)
+    }
+
+    /// The same, with batch norms whose running statistics move to those of a batch by `momentum`.
+    fn with_momentum(
+        architecture: &Architecture,
+        parameters: &[Parameter],
+        device: &Device,
+        momentum: f64,
+    ) -> Result<Self> {
         architecture.check(parameters)?;
-        let mut source = Source { architecture, parameters, next: 0, device };
+        let mut source = Source { architecture, parameters, next: 0, device, momentum };
         Ok(Self { layers: source.layers(architecture.layers()) })
+    }
+
+    /// `parameters` with the running statistics that one pass over `images` gives (static batch norm,
+    /// Diao et al. 2021), which need not fit those that were there.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); `Io` if the device fails.
+    ///
+    /// # Panics
+    /// In burn as [`forward`](Self::forward).
+    pub(crate) fn statistics(
+        architecture: &Architecture,
+        parameters: &[Parameter],
+        images: Tensor<4>,
+    ) -> Result<Vec<Parameter>> {
+        let device = images.device().autodiff();
+        let network = Self::with_momentum(architecture, parameters, &device, 1.0)?;
+        network.forward(images.to_device(&device));
+        network.parameters(architecture)
     }
 
     /// The weights, named by `architecture`, which has to be the one it was made with. Call it on
@@ -160,6 +191,7 @@ struct Source<'a> {
     parameters: &'a [Parameter],
     next: usize,
     device: &'a Device,
+    momentum: f64,
 }
 
 impl Source<'_> {
@@ -209,9 +241,21 @@ impl Source<'_> {
                 training: Param::from_bool(true),
                 running_mean: RunningState::new(self.take()),
                 running_var: RunningState::new(self.take()),
-                momentum: 0.1,
+                momentum: self.momentum,
                 epsilon: 1e-5,
             }),
+            LayerSpec::GroupNorm { groups, .. } => {
+                let [gamma, beta] = [self.weight(), self.weight()];
+                let num_channels = gamma.dims()[0];
+                Layer::GroupNorm(GroupNorm {
+                    gamma: Some(gamma),
+                    beta: Some(beta),
+                    num_groups: common_divisor(*groups, num_channels),
+                    num_channels,
+                    epsilon: 1e-5,
+                    affine: true,
+                })
+            }
             LayerSpec::Residual { body, shortcut } => {
                 let body = self.layers(body);
                 let shortcut = self.layers(shortcut);
@@ -246,6 +290,11 @@ impl Layer {
                     out.push(read(tensor)?);
                 }
             }
+            Self::GroupNorm(norm) => {
+                for tensor in norm.gamma.iter().chain(&norm.beta) {
+                    out.push(read(tensor.val())?);
+                }
+            }
             Self::Residual(Residual { body, shortcut }) => {
                 body.iter().chain(shortcut).try_for_each(|layer| layer.read(out))?;
             }
@@ -264,6 +313,7 @@ impl Layer {
         match (self, signal) {
             (Self::Conv(conv), Signal::Image(x)) => Signal::Image(conv.forward(x)),
             (Self::BatchNorm(norm), Signal::Image(x)) => Signal::Image(norm.forward(x)),
+            (Self::GroupNorm(norm), Signal::Image(x)) => Signal::Image(norm.forward(x)),
             (Self::MaxPool(pool), Signal::Image(x)) => Signal::Image(pool.forward(x)),
             (Self::Residual(sum), Signal::Image(x)) => {
                 let body = forward(&sum.body, Signal::Image(x.clone())).image();
@@ -278,6 +328,11 @@ impl Layer {
             (_, signal) => Signal::Vector(signal.vector()),
         }
     }
+}
+
+/// The greatest number that divides both.
+fn common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { common_divisor(b, a % b) }
 }
 
 fn global_mean(images: Tensor<4>) -> Tensor<2> {

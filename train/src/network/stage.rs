@@ -149,6 +149,9 @@ impl Stage<'_> {
                 vector("running_mean", Start::Statistic(0.0)),
                 vector("running_var", Start::Statistic(1.0)),
             ],
+            LayerSpec::GroupNorm { .. } => {
+                vec![vector("weight", Start::Constant(1.0)), vector("bias", Start::Constant(0.0))]
+            }
             _ => vec![],
         }
     }

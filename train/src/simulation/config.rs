@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::super::{Architecture, Dataset, GktConfig, LocalTraining, Partition, SplitModel};
+use super::super::{
+    Architecture, Dataset, GktConfig, Initial, LocalTraining, Partition, SplitModel,
+};
 
 /// Who trains what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -39,12 +41,17 @@ pub struct TrainConfig {
     pub train_examples: Option<usize>,
     /// Test examples used, the first ones; all if absent.
     pub test_examples: Option<usize>,
-    /// `mnist-cnn`, `emnist-cnn`, `all-cnn-c` or `small-cnn`; `gkt-small`, `gkt-resnet56` or
+    /// So many of the training examples, the last ones, are kept apart, and are what is evaluated on
+    /// in the place of the test set: for the choice of rates. 0: the test set.
+    pub validation: usize,
+    /// `mnist-cnn`, `emnist-cnn`, `cifar-cnn`, `all-cnn-c` or `small-cnn`; `gkt-small`, `gkt-resnet56` or
     /// `gkt-resnet110` (of bottlenecks), which FedAvg trains as one network, extractor and server's;
     /// with `-client` behind it, FedAvg trains the client's. By the data set if absent.
     pub model: Option<String>,
     /// Widths of an `all-cnn-c` as a fraction of the paper's.
     pub width: f64,
+    /// How weights start: `glorot` or `he`.
+    pub initial: Initial,
     /// Rounds in all.
     pub rounds: u64,
     /// Clients in all.
@@ -55,6 +62,8 @@ pub struct TrainConfig {
     pub partition: Partition,
     /// How a client trains.
     pub local: LocalTraining,
+    /// What the clients' learning rate is multiplied by from round to round.
+    pub decay: f64,
     /// Fraction of units kept by Federated Dropout; 1: the full model.
     pub keep: f64,
     /// The same for single groups of units.
@@ -111,13 +120,16 @@ impl Default for TrainConfig {
             data: None,
             train_examples: None,
             test_examples: None,
+            validation: 0,
             model: None,
             width: 1.0,
+            initial: Initial::default(),
             rounds: 20,
             clients: 100,
             clients_per_round: 10,
             partition: Partition::Iid,
             local: LocalTraining::default(),
+            decay: 1.0,
             keep: 1.0,
             keep_groups: BTreeMap::new(),
             tiers: Vec::new(),
@@ -209,6 +221,13 @@ impl TrainConfig {
         Policy { strategy, scope, keep, clients, masks: BTreeMap::new() }
     }
 
+    /// Whether any client trains less than the full model.
+    pub(super) fn drops(&self) -> bool {
+        let groups = self.keep_groups.values().copied();
+        let keeps = groups.chain(self.tiers.iter().map(|tier| tier.keep)).chain([self.keep]);
+        keeps.into_iter().any(|keep| keep < 1.0)
+    }
+
     /// What FedGKT has no use for is refused rather than ignored.
     pub(crate) fn check_fedgkt(&self) -> Result<()> {
         let of = Self::of(Algorithm::FedGkt);
@@ -224,6 +243,9 @@ impl TrainConfig {
             ("weighting", self.weighting != of.weighting),
             ("server", self.server != of.server),
             ("width", self.width != of.width),
+            ("initial", self.initial != of.initial),
+            ("decay", self.decay != of.decay),
+            ("local.augment", self.local.augment != of.local.augment),
         ];
         match unused.iter().find(|(_, set)| *set) {
             Some((what, _)) => Err(Error::invalid(format!("{what}: not a setting of fedgkt"))),
@@ -254,6 +276,9 @@ impl TrainConfig {
             return Err(Error::invalid(format!("{some} clients a round, there are {all}")));
         }
         self.check_tiers()?;
+        if !(self.decay > 0.0 && self.decay <= 1.0) {
+            return Err(Error::invalid(format!("decay: expected up to 1, found {}", self.decay)));
+        }
         if i64::try_from(self.seed).is_err() {
             return Err(Error::invalid(format!("seed: below 2^63, found {}", self.seed)));
         }
@@ -291,7 +316,15 @@ impl TrainConfig {
             Some(n) if n < data.len() => data.first(n),
             _ => data,
         };
-        Ok((cut(train, self.train_examples), cut(test, self.test_examples)))
+        let (train, test) = (cut(train, self.train_examples), cut(test, self.test_examples));
+        match train.len().checked_sub(self.validation) {
+            Some(_) if self.validation == 0 => Ok((train, test)),
+            Some(rest) if rest > 0 => Ok((train.first(rest), train.behind(rest))),
+            _ => {
+                let (all, found) = (train.len(), self.validation);
+                Err(Error::invalid(format!("validation: expected fewer than {all}, found {found}")))
+            }
+        }
     }
 
     /// The network that FedAvg trains.
@@ -305,6 +338,7 @@ impl TrainConfig {
         let architecture = match name {
             "mnist-cnn" => Architecture::mnist_cnn(data.n_classes())?,
             "emnist-cnn" => Architecture::emnist_cnn()?,
+            "cifar-cnn" => Architecture::cifar_cnn(data.n_classes())?,
             "all-cnn-c" => Architecture::all_cnn_c(data.n_classes(), self.width)?,
             "small-cnn" => Architecture::small_cnn(data.shape(), data.n_classes())?,
             name => match name.strip_suffix("-client") {

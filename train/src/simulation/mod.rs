@@ -10,13 +10,16 @@ mod tests;
 pub use config::{Algorithm, Tier, TrainConfig};
 pub use record::{RoundRecord, Seconds};
 
-use super::{Architecture, Dataset, Device, cpu, evaluate, in_parallel, on_threads, train};
+use super::{
+    Architecture, Dataset, Device, Network, cpu, evaluate, in_parallel, on_threads, train,
+};
 use fedpress::{DecodeOptions, derive_key};
 use fedpress_fl::{
     Action, Coordinator, Error, Feedback, Gather, Layout, Parameter, Policy, PrivateSeed, Reason,
-    Result, RoundOptions,
+    Result, Role, RoundOptions,
 };
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// What a key derived from the seed of a training is for.
@@ -46,6 +49,16 @@ pub struct Simulation {
     device: Device,
 }
 
+/// Training examples that running statistics of the full model are taken on.
+const STATISTICS_EXAMPLES: usize = 500;
+
+/// What a client is sent, and what it has kept of its updates.
+struct Sent {
+    client: u64,
+    message: Arc<[u8]>,
+    feedback: Option<Feedback>,
+}
+
 /// What comes out of a client's part of a round.
 struct Trip {
     client: u64,
@@ -70,7 +83,7 @@ impl Simulation {
         // First, as it refuses more clients than there are examples for.
         let shards =
             config.partition.split(train.labels(), config.clients, key(purpose::PARTITION))?;
-        let model = architecture.initial_parameters(key(purpose::WEIGHTS));
+        let model = config.initial.parameters(&architecture, key(purpose::WEIGHTS));
         let coordinator = Coordinator::new(layout, model, round_options(&config)?)?;
         Ok(Self {
             architecture,
@@ -143,28 +156,14 @@ impl Simulation {
         }
         let start = Instant::now();
         let round = self.coordinator.round();
-        let everyone: Vec<u64> = (0..self.config.clients as u64).collect();
         let mut seconds = Seconds::default();
-        let mut bytes_down = 0;
-        let mut jobs = Vec::new();
-        let mut broadcasts = Vec::new();
-        for client in self.coordinator.begin(&everyone, round)? {
-            let message = timed(&mut seconds.encode, || self.coordinator.send(client))?;
-            broadcasts.push((client, message));
-        }
-        for (client, message) in broadcasts {
-            bytes_down += message.len() as u64;
-            let feedback = self.config.feedback.then(|| {
-                self.feedback
-                    .get(&client)
-                    .cloned()
-                    .unwrap_or_else(|| Feedback::new(self.coordinator.layout()))
-            });
-            let this = &*self;
-            jobs.push(move || (client, this.client(round, client, &message, feedback)));
-        }
+        let sent = self.send(round, &mut seconds)?;
+        let bytes_down = sent.iter().map(|sent| sent.message.len() as u64).sum();
+        let this = &*self;
+        let job = |sent: Sent| move || (sent.client, this.client(round, sent));
+        let done = in_parallel(threads, sent.into_iter().map(job).collect())?;
         let (mut trips, mut lost) = (Vec::new(), Vec::new());
-        for (client, trip) in in_parallel(threads, jobs)? {
+        for (client, trip) in done {
             match trip {
                 Err(why) if why.is_divergence() => lost.push(client),
                 trip => trips.push(trip?),
@@ -190,25 +189,39 @@ impl Simulation {
         for client in lost {
             self.coordinator.gone(client, round)?;
         }
-        self.evaluate_into(&mut record, threads)?;
+        if self.is_due(&record) {
+            self.take_statistics(threads)?;
+            self.evaluate_into(&mut record, threads)?;
+        }
         record.seconds.round = start.elapsed().as_secs_f64();
         self.records.push(record);
         Ok(&self.records[self.records.len() - 1])
     }
 
+    /// The broadcasts of a round.
+    fn send(&mut self, round: u64, seconds: &mut Seconds) -> Result<Vec<Sent>> {
+        let everyone: Vec<u64> = (0..self.config.clients as u64).collect();
+        let asked = self.coordinator.begin(&everyone, round)?;
+        let mut sent = Vec::with_capacity(asked.len());
+        for client in asked {
+            let message = timed(&mut seconds.encode, || self.coordinator.send(client))?;
+            let feedback = self.config.feedback.then(|| {
+                let known = self.feedback.get(&client).cloned();
+                known.unwrap_or_else(|| Feedback::new(self.coordinator.layout()))
+            });
+            sent.push(Sent { client, message, feedback });
+        }
+        Ok(sent)
+    }
+
     /// What happens on a client: bytes in, bytes out.
-    fn client(
-        &self,
-        round: u64,
-        client: u64,
-        message: &[u8],
-        mut feedback: Option<Feedback>,
-    ) -> Result<Trip> {
+    fn client(&self, round: u64, sent: Sent) -> Result<Trip> {
+        let Sent { client, message, mut feedback } = sent;
         let mut seconds = Seconds::default();
         let options = DecodeOptions::default();
         // All that a client has of the model is what the server knows it to have.
         let mut replica = self.coordinator.replica(client)?;
-        let download = timed(&mut seconds.decode, || replica.decode(message, &options))?;
+        let download = timed(&mut seconds.decode, || replica.decode(&message, &options))?;
         let architecture = self.architecture.with_widths_of(&download.base)?;
         let architecture = architecture.with_gains(download.header.gains.clone())?;
         let shard = &self.shards[client as usize];
@@ -216,7 +229,9 @@ impl Simulation {
         let trained = timed(&mut seconds.train, || {
             let seed = key(purpose::SHUFFLE);
             let (base, data) = (&download.base, &self.train);
-            train(&architecture, base, data, shard, &self.config.local, seed, &self.device)
+            let mut local = self.config.local.clone();
+            local.learning_rate *= self.config.decay.powf(round as f64);
+            train(&architecture, base, data, shard, &local, seed, &self.device)
         })?;
         let (samples, private) = (shard.len() as u64, key(purpose::ROUNDING));
         let parameters = &trained.parameters;
@@ -254,11 +269,29 @@ impl Simulation {
         Ok(())
     }
 
-    fn evaluate_into(&self, record: &mut RoundRecord, threads: usize) -> Result<()> {
-        let due = record.round.is_multiple_of(self.config.evaluate_every);
-        if !due && record.round < self.config.rounds {
+    /// Whether the model is evaluated after this round.
+    fn is_due(&self, record: &RoundRecord) -> bool {
+        record.round.is_multiple_of(self.config.evaluate_every)
+            || record.round >= self.config.rounds
+    }
+
+    /// Running statistics where submodels are trained, whose own are of other networks: those of the
+    /// full model on some training examples, for which a federation asks its clients.
+    fn take_statistics(&mut self, threads: usize) -> Result<()> {
+        let layout = self.coordinator.layout();
+        let has_statistics = layout.params().iter().any(|p| p.role == Role::Statistic);
+        if !has_statistics || !self.config.drops() {
             return Ok(());
         }
+        let some = self.train.len().min(STATISTICS_EXAMPLES) as u32;
+        let some: Vec<u32> = (0..some).collect();
+        let (images, _) = self.train.batch(&some, &self.device)?;
+        let (architecture, model) = (&self.architecture, self.coordinator.model());
+        let model = on_threads(threads, || Network::statistics(architecture, model, images))??;
+        self.coordinator.set_statistics(&model)
+    }
+
+    fn evaluate_into(&self, record: &mut RoundRecord, threads: usize) -> Result<()> {
         let start = Instant::now();
         let (architecture, model) = (&self.architecture, self.coordinator.model());
         let (test, device) = (&self.test, &self.device);

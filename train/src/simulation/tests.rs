@@ -1,5 +1,6 @@
 use super::*;
-use crate::{LocalTraining, Partition};
+use crate::{Augment, LocalTraining, Partition};
+use fedpress_fl::DeltaOptions;
 
 fn small() -> TrainConfig {
     let local = LocalTraining { learning_rate: 0.05, ..LocalTraining::default() };
@@ -131,5 +132,116 @@ fn the_formula_gives_the_ratios_of_the_paper() {
         let fewer = ratio(model, 0.75);
         assert!((down * fewer - 14.2).abs() < 0.05, "{model}: {}", down * fewer);
         assert!((up * fewer - 28.4).abs() < 0.1, "{model}: {}", up * fewer);
+    }
+}
+
+/// The first round has the rate that is given, the second less.
+#[test]
+fn a_decaying_rate_begins_as_it_is_given() {
+    let models = |decay| {
+        let mut simulation = Simulation::new(TrainConfig { decay, ..small() }).unwrap();
+        [0, 1].map(|_| {
+            simulation.round(2).unwrap();
+            simulation.model().to_vec()
+        })
+    };
+    let (constant, decaying, none) = (models(1.0), models(0.5), models(1e-9));
+    assert_eq!(constant[0], decaying[0]);
+    let moved = |models: &[Vec<Parameter>; 2]| {
+        let of = |(a, b): (&Parameter, &Parameter)| {
+            a.values.iter().zip(&b.values).map(|(a, b)| (a - b).powi(2)).sum::<f32>()
+        };
+        models[0].iter().zip(&models[1]).map(of).sum::<f32>().sqrt()
+    };
+    let [full, half, none] = [&constant, &decaying, &none].map(moved);
+    assert!(half < 0.75 * full && none < 1e-6 * full, "{full} {half} {none}");
+    assert!(Simulation::new(TrainConfig { decay: 0.0, ..small() }).is_err());
+}
+
+#[test]
+fn validation_examples_are_the_last_ones_and_are_not_trained_on() {
+    let simulation = Simulation::new(TrainConfig { validation: 40, ..small() }).unwrap();
+    let (train, test) = small().datasets().unwrap();
+    assert_eq!((train.len(), test.len()), (160, 50));
+    assert_eq!(simulation.n_examples(), 120);
+    assert_eq!(simulation.test, train.behind(120));
+    assert!(Simulation::new(TrainConfig { validation: 160, ..small() }).is_err());
+}
+
+#[test]
+fn varied_images_are_another_training_and_the_same_again() {
+    let trained = |augment| {
+        let mut config = small();
+        config.local.augment = augment;
+        let mut simulation = Simulation::new(config).unwrap();
+        simulation.round(2).unwrap();
+        simulation.model().to_vec()
+    };
+    let [plain, crop, again] = [Augment::None, Augment::Crop, Augment::Crop].map(trained);
+    assert_ne!(plain, crop);
+    assert_eq!(crop, again);
+}
+
+/// Statistics of submodels would be of smaller sums; those that the model ends with are its own.
+#[test]
+fn statistics_after_submodels_are_those_of_the_full_model() {
+    let config = TrainConfig {
+        model: Some("gkt-small".into()),
+        keep: 0.5,
+        train_examples: Some(1600),
+        test_examples: Some(200),
+        rounds: 6,
+        evaluate_every: 6,
+        ..small()
+    };
+    let mut simulation = Simulation::new(config).unwrap();
+    while !simulation.is_done() {
+        simulation.round(2).unwrap();
+    }
+    let accuracy = simulation.records()[5].accuracy.unwrap();
+    assert!(accuracy > 0.5, "{accuracy}");
+    let some: Vec<u32> = (0..STATISTICS_EXAMPLES as u32).collect();
+    let (images, _) = simulation.train.batch(&some, &cpu()).unwrap();
+    let taken = Network::statistics(&simulation.architecture, simulation.model(), images).unwrap();
+    for (ours, taken) in simulation.model().iter().zip(&taken) {
+        let wrong = ours.values.iter().zip(&taken.values).any(|(a, b)| (a - b).abs() > 1e-4);
+        assert!(!wrong, "{}", ours.name);
+    }
+}
+
+/// Silo mode, where every client is sent each change; and devices that return now and then, with
+/// submodels. What they train from is within a quantum of the server's model.
+#[test]
+fn deltas_cost_less_and_teach_as_much() {
+    let run = |deltas: bool, per_round: usize, keep: f64| {
+        let config = TrainConfig {
+            clients_per_round: per_round,
+            keep,
+            rounds: 8,
+            evaluate_every: 8,
+            train_examples: Some(800),
+            test_examples: Some(300),
+            deltas: deltas.then(DeltaOptions::default),
+            ..small()
+        };
+        let mut simulation = Simulation::new(config.clone()).unwrap();
+        for _ in 0..4 {
+            simulation.round(2).unwrap();
+        }
+        // Saved and gone on with as any other.
+        let saved = simulation.save().unwrap();
+        let mut simulation = Simulation::restore(config, &saved).unwrap();
+        for _ in 4..8 {
+            simulation.round(2).unwrap();
+        }
+        let late: u64 = simulation.records()[4..].iter().map(|record| record.bytes_down).sum();
+        (late, simulation.records()[7].accuracy.unwrap())
+    };
+    for (per_round, keep, fewer) in [(8, 1.0, 10), (4, 0.75, 4)] {
+        let ((plain, accuracy), (deltas, other)) =
+            (run(false, per_round, keep), run(true, per_round, keep));
+        assert!(deltas * fewer < plain, "{per_round} {keep}: {deltas} {plain}");
+        // 300 images: five errors of a difference of proportions at the worst.
+        assert!(other > accuracy - 5.0 * (0.5f64 / 300.0).sqrt(), "{other} {accuracy}");
     }
 }

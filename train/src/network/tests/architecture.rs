@@ -215,3 +215,19 @@ fn initial_weights_are_glorot_uniform_and_seeded() {
         assert!(parameters[i + 1].values.iter().all(|x| *x == 0.0));
     }
 }
+
+#[test]
+fn initial_weights_after_he_keep_the_size_of_what_flows_through_relus() {
+    let architecture = Architecture::mnist_cnn(10).unwrap();
+    let parameters = Initial::He.parameters(&architecture, 7);
+    let glorot = architecture.initial_parameters(7);
+    for (i, fan_in) in [(0, 25), (2, 32 * 25), (4, 3136), (6, 512)] {
+        let limit = (6.0 / f64::from(fan_in)).sqrt() as f32;
+        let largest = parameters[i].values.iter().fold(0f32, |m, x| m.max(x.abs()));
+        assert!(largest <= limit && largest > 0.97 * limit, "{i}: {largest} {limit}");
+        // The same draws, another limit.
+        let ratio = parameters[i].values[0] / glorot[i].values[0];
+        let mut pairs = parameters[i].values.iter().zip(&glorot[i].values);
+        assert!(pairs.all(|(he, glorot)| (he - glorot * ratio).abs() <= 1e-5 * limit));
+    }
+}

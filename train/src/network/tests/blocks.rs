@@ -301,3 +301,27 @@ fn evaluation_does_not_depend_on_the_batch() {
     let again = network.parameters(model.client()).unwrap();
     assert_eq!(again, parameters);
 }
+
+/// By hand: 4 channels of 1 x 2 pixels; groups of two channels have mean and variance of their own,
+/// and 4 groups are 2 where 2 channels are left.
+#[test]
+fn a_group_norm_is_its_formula_and_follows_the_width() {
+    let norm = |groups| LayerSpec::GroupNorm { name: "gn".into(), groups };
+    let output = |groups: usize, channels: usize, images: Vec<f32>| {
+        let layers = vec![norm(groups), LayerSpec::Flatten];
+        let architecture = Architecture::new([channels, 1, 2], layers).unwrap();
+        let parameters = architecture.initial_parameters(1);
+        let network = Network::new(&architecture, &parameters, &cpu()).unwrap();
+        let images = TensorData::new(images, [1, channels, 1, 2]);
+        network.forward(Tensor::from_data(images, &cpu())).try_into_vec_as::<f32>().unwrap()
+    };
+    let close = |found: &[f32], expected: &[f32]| {
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4), "{found:?}");
+    };
+    let root = 1.25f32.sqrt();
+    let group = [-1.5 / root, -0.5 / root, 0.5 / root, 1.5 / root];
+    let images = vec![1.0, 2.0, 3.0, 4.0, 10.0, 20.0, 30.0, 40.0];
+    close(&output(2, 4, images.clone()), &[group, group].concat());
+    close(&output(4, 2, images[..4].to_vec()), &[-1.0, 1.0, -1.0, 1.0]);
+    assert!(Architecture::new([4, 1, 2], vec![norm(0), LayerSpec::Flatten]).is_err());
+}
