@@ -11,6 +11,18 @@
 //! 6. The [`Aggregator`] checks each update, folds it into exact sums over the coordinates of the
 //!    full model, and a [`ServerOptimizer`] moves the server's full-precision weights.
 //!
+//! # Who owns what
+//! ```text
+//! server                                                          client
+//! Coordinator   options, layout, model, round number
+//! |- ServerOptimizer   running means of changes                   Replica    what it holds of the model,
+//! |- chain of versions, who holds which  --- Broadcast bytes -->             where broadcasts are deltas
+//! `- the open round    who is asked, who is missing               Download   decoded model, digest
+//!    `- Aggregator     exact sums, or a cohort's updates          Feedback   what its updates have lost
+//!       `- updates on their way, encoded  <-- Update bytes ----   Update
+//! ```
+//! A tree has Aggregators at its leaves, whose saved states the Coordinator merges.
+//!
 //! Nothing of this does I/O, reads a clock or starts a thread: bytes and time come in, bytes and
 //! decisions go out. The crate `fedpress-train` has models, data and local training that use all of
 //! it in one process.

@@ -9,7 +9,7 @@ pub fn cpu() -> Device {
 }
 
 /// The device of a name: `cpu`; `cuda` or `cuda:1`, the first or second NVIDIA GPU, in a build with
-/// the feature `cuda`.
+/// the feature `burn-cuda`.
 ///
 /// It is no part of a [`TrainConfig`](super::TrainConfig): a training may be saved on one device and
 /// resumed on another. But that the same seed gives the same bits is a promise of the processor alone;
@@ -28,7 +28,7 @@ pub fn device(name: &str) -> Result<Device> {
     }
 }
 
-#[cfg(feature = "cuda")]
+#[cfg(feature = "burn-cuda")]
 fn gpu(index: usize) -> Result<Device> {
     let mut found = Device::enumerate(burn::tensor::DeviceType::Cuda).into_vec();
     match index < found.len() {
@@ -40,10 +40,10 @@ fn gpu(index: usize) -> Result<Device> {
     }
 }
 
-#[cfg(not(feature = "cuda"))]
+#[cfg(not(feature = "burn-cuda"))]
 fn gpu(_: usize) -> Result<Device> {
     Err(Error::invalid(
-        "device: cuda is in builds with the feature cuda (of the command: train-cuda), and this is none",
+        "device: cuda is in builds with the feature burn-cuda (of the command: train-cuda), and this is none",
     ))
 }
 
@@ -59,7 +59,7 @@ mod tests {
             assert!(error.contains("expected cpu, cuda or cuda:INDEX"), "{name}: {error}");
         }
         // No machine has so many.
-        let why = if cfg!(feature = "cuda") { "GPUs" } else { "the feature cuda" };
+        let why = if cfg!(feature = "burn-cuda") { "GPUs" } else { "the feature burn-cuda" };
         assert!(device("cuda:9999").unwrap_err().to_string().contains(why));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`fedpress_fl`] moves models and does not make them; this crate makes real weights and real
 //! updates for it to move, on burn: on its CPU backend, or with the
-//! feature `cuda` on a GPU ([`device()`] is the one place that names them). What is here:
+//! feature `burn-cuda` on a GPU ([`device()`] is the one place that names them). What is here:
 //! - [`Architecture`]: a sequential network as data; it knows its parameters, its cost, its layout
 //!   for submodels, and the architecture of a submodel. [`Network`] is one with weights.
 //! - [`Dataset`]: labelled images as bytes, read from files or [made](procedural); a [`Partition`]

@@ -109,3 +109,37 @@ fn a_gain_is_a_weight_multiplied_at_the_square_of_the_rate() {
     }
     assert_ne!(step(&plain, &packed), by_gain, "gains do something");
 }
+
+/// With residual sums, batch norms and a flattened convolution.
+#[test]
+fn layouts_of_networks_compute_what_they_say() {
+    let verify = |full: &Architecture, text: &str| {
+        let layout = Layout::from_toml(text).unwrap();
+        let [channels, height, width] = full.input();
+        let pixels = (0..2 * channels * height * width).map(|i| (i * 37 % 256) as u8).collect();
+        let data = Dataset::new(full.input(), full.n_classes(), pixels, vec![0, 1]).unwrap();
+        let mut model = full.initial_parameters(5);
+        // Statistics and shifts as after training.
+        for (i, parameter) in model.iter_mut().enumerate() {
+            if parameter.shape.len() == 1 {
+                let value = |j: usize| 0.5 + ((i + 3 * j) % 7) as f32 / 7.0;
+                parameter.values.iter_mut().enumerate().for_each(|(j, v)| *v = value(j));
+            }
+        }
+        layout.verify(&model, 1e-3, |parameters| {
+            let architecture = full.with_widths_of(parameters)?;
+            let network = fedpress_train::Network::new(&architecture, parameters, &cpu())?;
+            let (images, _) = data.batch(&[0, 1], &cpu())?;
+            Ok(network.forward(images).try_into_vec_as::<f32>().unwrap())
+        })
+    };
+    let small = Architecture::small_cnn([1, 8, 8], 5).unwrap();
+    verify(&small, &small.layout_toml()).unwrap();
+    let deep = SplitModel::gkt_resnet(1, 5).unwrap().joined().unwrap();
+    verify(&deep, &deep.layout_toml()).unwrap();
+    // Pixel by pixel where it is channel by channel: every shape fits.
+    let wrong = small.layout_toml().replace("conv2*4", "4*conv2");
+    assert_ne!(wrong, small.layout_toml());
+    let error = verify(&small, &wrong).unwrap_err().to_string();
+    assert!(error.contains("group conv2"), "{error}");
+}

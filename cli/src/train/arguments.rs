@@ -115,6 +115,9 @@ struct Settings {
     /// identity|q=4,nearest|zstd for features]
     #[arg(long, value_name = "SPEC")]
     up: Option<String>,
+    /// Send clients what changed since the version of the model that they hold, in the place of --down
+    #[arg(long)]
+    deltas: bool,
     /// Fraction of the units of each layer that a client gets (Federated Dropout); 1 is the full
     /// model
     #[arg(long, value_name = "FRACTION")]
@@ -207,6 +210,9 @@ impl Settings {
         set(&mut config.clients, &self.clients);
         set(&mut config.clients_per_round, &self.clients_per_round);
         set(&mut config.down, &self.down);
+        if self.deltas {
+            config.deltas.get_or_insert_default();
+        }
         set(&mut config.up, &self.up);
         set(&mut config.keep, &self.keep);
         set(&mut config.local.learning_rate, &self.learning_rate);

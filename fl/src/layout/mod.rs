@@ -5,6 +5,7 @@ mod infer;
 mod known;
 mod order;
 mod text;
+mod verify;
 
 pub use axis::{Axis, Segment};
 pub use infer::Convention;
