@@ -110,6 +110,7 @@ fn differ(some: &[f32], others: &[f32], tolerance: f32) -> Option<(f32, f32)> {
     let n = some.len().max(others.len());
     let at = |values: &[f32], i: usize| values.get(i).copied().unwrap_or(f32::NAN);
     let pairs = (0..n).map(|i| (at(some, i), at(others, i)));
-    // Not the other way round: NaN is near nothing.
-    pairs.into_iter().find(|(a, b)| !((a - b).abs() <= tolerance * largest))
+    // NaN is near nothing.
+    let near = |(a, b): &(f32, f32)| (a - b).abs() <= tolerance * largest;
+    pairs.into_iter().find(|pair| !near(pair))
 }

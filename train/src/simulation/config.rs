@@ -255,11 +255,12 @@ impl TrainConfig {
 
     pub(crate) fn check(&self) -> Result<()> {
         let (_, up) = self.specs()?;
-        let up = up.to_string();
-        if self.feedback && (!up.contains(",nearest") || up.contains("subsample")) {
+        let text = up.to_string();
+        if self.feedback && (up.is_unbiased() || text.contains("subsample")) {
             return Err(Error::invalid(format!(
-                "feedback: {up:?} draws at random, and may lose more than there is: what feedback \
-                 holds would grow without end; it needs q=Q,nearest and no subsample"
+                "feedback: {text:?} draws at random, and may lose more than there is: what feedback \
+                 holds would grow without end; it needs a biased spec (q=Q,nearest; \
+                 rotation|trellis=R,biased) and no subsample"
             )));
         }
         let counts = [
