@@ -2,11 +2,14 @@
 
 use fedpress::Spec;
 use fedpress_fl::{
-    Averaging, DeltaOptions, Error, Keep, Policy, Result, Scope, ServerRule, Strategy, Weighting,
+    Averaging, ClientSpecs, DeltaOptions, Error, Keep, Policy, Result, Scope, ServerRule, Strategy,
+    Weighting,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::super::{
     Architecture, Dataset, GktConfig, Initial, LocalTraining, Partition, SplitModel,
@@ -103,13 +106,19 @@ pub struct TrainConfig {
 
 /// Some of the clients: those with the lowest numbers that no tier before it has, up to the client that
 /// is nearest to the sum of shares.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tier {
     /// Fraction of all clients.
     pub share: f64,
     /// What they keep of each group of units.
     pub keep: f64,
+    /// Spec of their broadcasts, if another than that of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down: Option<String>,
+    /// Spec of their updates, if another than that of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up: Option<String>,
 }
 
 impl Default for TrainConfig {
@@ -202,22 +211,42 @@ impl TrainConfig {
     /// # Errors
     /// `InvalidArgument` from the parser of specs.
     pub fn specs(&self) -> Result<(Spec, Spec)> {
-        let parse = |what: &str, text: &str| {
-            text.parse::<Spec>().map_err(|e| Error::invalid(format!("{what} {text:?}: {e}")))
-        };
         Ok((parse("down", &self.down)?, parse("up", &self.up)?))
+    }
+
+    /// How those of clients in a tier are that has specs of its own.
+    pub(super) fn client_specs(&self) -> Result<BTreeMap<u64, Arc<ClientSpecs>>> {
+        let mut all = BTreeMap::new();
+        for (tier, clients) in self.tiers() {
+            let (down, up) = (tier.down.as_ref(), tier.up.as_ref());
+            if down.or(up).is_some() {
+                let down = parse("down of a tier", down.unwrap_or(&self.down))?.into();
+                let up = parse("up of a tier", up.unwrap_or(&self.up))?.into();
+                let specs = Arc::new(ClientSpecs { down, up });
+                all.extend(clients.map(|client| (client, specs.clone())));
+            }
+        }
+        Ok(all)
+    }
+
+    /// The tiers, with the numbers of their clients.
+    fn tiers(&self) -> impl Iterator<Item = (&Tier, Range<u64>)> {
+        let place = |share: f64| (share * self.clients as f64).round() as u64;
+        self.tiers.iter().scan(0.0, move |sum, tier| {
+            let from = *sum;
+            *sum += tier.share;
+            Some((tier, place(from)..place(*sum)))
+        })
     }
 
     pub(super) fn policy(&self) -> Policy {
         let keep = Keep { default: self.keep, groups: self.keep_groups.clone() };
         let (strategy, scope) = (self.strategy, self.scope);
-        let (mut clients, mut from) = (BTreeMap::new(), 0.0);
-        for tier in &self.tiers {
-            let to = from + tier.share;
-            let place = |share: f64| (share * self.clients as f64).round() as u64;
-            clients.extend((place(from)..place(to)).map(|client| (client, tier.keep.into())));
-            from = to;
-        }
+        let of_tier = |(tier, clients): (&Tier, Range<u64>)| {
+            let keep = Keep::from(tier.keep);
+            clients.map(move |client| (client, keep.clone()))
+        };
+        let clients = self.tiers().flat_map(of_tier).collect();
         Policy { strategy, scope, keep, clients, masks: BTreeMap::new() }
     }
 
@@ -361,6 +390,10 @@ impl TrainConfig {
         fits(name, model.client(), data)?;
         Ok(model)
     }
+}
+
+fn parse(what: &str, text: &str) -> Result<Spec> {
+    text.parse().map_err(|e| Error::invalid(format!("{what} {text:?}: {e}")))
 }
 
 fn pair(name: &str, data: &Dataset) -> Result<SplitModel> {

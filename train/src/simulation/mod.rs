@@ -336,6 +336,7 @@ fn round_options(config: &TrainConfig) -> Result<RoundOptions> {
     (options.down, options.up) = (down.into(), up.into());
     options.scaled = config.scaled;
     options.deltas = config.deltas;
+    options.client_specs = config.client_specs()?;
     options.aggregator.averaging = config.averaging;
     options.aggregator.weighting = config.weighting;
     options.rule = config.server;

@@ -81,7 +81,7 @@ fn deltas_cost_less_than_models() {
 /// Two of eight clients keep a quarter of the units, two a half, the others all.
 #[test]
 fn weak_clients_train_less() {
-    let tier = |share, keep| Tier { share, keep };
+    let tier = |share, keep| Tier { share, keep, down: None, up: None };
     let tiers = vec![tier(0.25, 0.25), tier(0.25, 0.5)];
     let cost = |tiers: Vec<Tier>| {
         let mut simulation = Simulation::new(TrainConfig { tiers, ..small() }).unwrap();
@@ -111,6 +111,32 @@ fn weak_clients_train_less() {
     }
     let config = TrainConfig { tiers, ..small() };
     assert_eq!(TrainConfig::from_toml(&config.to_toml()).unwrap(), config);
+}
+
+/// A quarter of the clients have thin links: their messages are smaller, and only theirs.
+#[test]
+fn a_tier_has_specs_of_its_own() {
+    let bytes = |tiers: Vec<Tier>| {
+        let config = TrainConfig { tiers, ..small() };
+        assert_eq!(TrainConfig::from_toml(&config.to_toml()).unwrap(), config);
+        let mut simulation = Simulation::new(config).unwrap();
+        let record = simulation.round(2).unwrap();
+        (record.bytes_down, record.bytes_up)
+    };
+    let thin = |down: Option<&str>, up: Option<&str>| {
+        let [down, up] = [down, up].map(|spec| spec.map(str::to_owned));
+        vec![Tier { share: 0.25, keep: 1.0, down, up }]
+    };
+    let plain = bytes(vec![]);
+    let (down, up) = (bytes(thin(Some("rotation|lm=4"), None)), bytes(thin(None, Some("uplink"))));
+    let share = |some: u64, of: u64| some as f64 / of as f64;
+    // But for the names of specs in headers.
+    assert!([share(down.1, plain.1), share(up.0, plain.0)].iter().all(|x| (x - 1.0).abs() < 0.01));
+    // Three quarters and a little of raw f32.
+    assert!((0.76..0.85).contains(&share(down.0, plain.0)), "{down:?} of {plain:?}");
+    assert!((0.76..0.85).contains(&share(up.1, plain.1)), "{up:?} of {plain:?}");
+    let wrong = TrainConfig { tiers: thin(Some("nonsense"), None), ..small() };
+    assert!(Simulation::new(wrong).is_err());
 }
 
 /// Caldas et al. 2018: 14x down and 28x up are 8 and 16 times what dropping a quarter of
