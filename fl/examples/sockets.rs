@@ -95,8 +95,9 @@ fn server(listener: &TcpListener) -> Result<()> {
     let wrong = coordinator.model()[0].values.iter().zip(truth(None)).map(|(w, t)| (w - t).powi(2));
     let wrong = (wrong.sum::<f32>() / N_WEIGHTS as f32).sqrt();
     println!("after {N_ROUNDS} rounds the weights are off by {wrong:.4} (root mean square)");
-    // Each client's data is off by .029; the mean of those that stayed by .017.
-    if wrong < 0.03 { Ok(()) } else { Err("it has not learned".into()) }
+    // They begin .71 off. The mean of those that stayed is .017 off; the rest is what one bit a value does
+    // to the last steps.
+    if wrong < 0.1 { Ok(()) } else { Err("it has not learned".into()) }
 }
 
 /// One round: whoever does not answer is gone for good.
