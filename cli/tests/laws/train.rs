@@ -66,7 +66,8 @@ fn seeds_are_taken_together() {
     let told = room.ok("train seeds.toml --out out --rounds 1");
     let rows: Vec<Vec<&str>> = told.lines().map(|line| line.split_whitespace().collect()).collect();
     let row = |name: &str| rows.iter().find(|row| row.first() == Some(&name)).unwrap();
-    assert_eq!(row("a")[1..], ["2", row("a")[2], "+0.00", "0.00", "1.00x", "1.00x", "1.00x"]);
+    assert_eq!(row("a")[1..5], ["2", row("a")[2], "+0.00", "+0.00..+0.00"]);
+    assert_eq!(row("a")[5..], ["1.00x"; 4]);
     let accuracy = |run: &str| -> f64 {
         let text = String::from_utf8(room.read(&format!("out/{run}/log.jsonl"))).unwrap();
         let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
@@ -74,7 +75,12 @@ fn seeds_are_taken_together() {
     };
     let [d1, d2] = [1, 2].map(|s| accuracy(&format!("b-s{s}")) - accuracy(&format!("a-s{s}")));
     assert_eq!(row("b")[3], format!("{:+.2}", (d1 + d2) / 2.0));
-    assert_eq!(row("b")[4], format!("{:.2}", (d1 - d2).abs() / 2.0));
+    // The standard error of two is half of their distance; 12.706 is t of one degree of freedom.
+    let [mean, half] = [(d1 + d2) / 2.0, 12.706 * (d1 - d2).abs() / 2.0];
+    assert_eq!(row("b")[4], format!("{:+.2}..{:+.2}", mean - half, mean + half));
+    let markdown = room.ok("train seeds.toml --out out --rounds 1 --resume --markdown");
+    let line = format!("| a | 2 | {} | +0.00 | +0.00..+0.00 | 1.00x |", row("a")[2]);
+    assert!(markdown.contains(&line), "{markdown}");
     let page = String::from_utf8(room.read("out/report.html")).unwrap();
     assert!(page.contains("Seeds taken together"));
     // Pictures have a line for each name, not for each seed: rounds, bytes, and where they end.
