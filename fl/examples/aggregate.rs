@@ -5,10 +5,13 @@
 //! `cargo run --release -p fedpress-fl --example aggregate -- 10000`
 #![allow(clippy::print_stdout, reason = "printing is what this program is for")]
 
+mod mnist_cnn;
+
 use fedpress_fl::{
-    Aggregator, AggregatorOptions, Broadcast, Choice, Convention, Digest, Download, Error, Keep,
-    Layout, Parameter, Received, Rule, pack,
+    Aggregator, AggregatorOptions, Broadcast, Choice, Digest, Download, Error, Keep, Layout,
+    Parameter, Received, Rule, pack,
 };
+use mnist_cnn::layout;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -58,21 +61,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     println!("a tree of {LEAVES} aggregators gives the same mean, bit by bit");
     Ok(())
-}
-
-fn layout() -> Result<Layout, Error> {
-    let shapes: [(&str, &[usize]); 8] = [
-        ("conv1.weight", &[32, 1, 5, 5]),
-        ("conv1.bias", &[32]),
-        ("conv2.weight", &[64, 32, 5, 5]),
-        ("conv2.bias", &[64]),
-        ("fc1.weight", &[512, 64 * 49]),
-        ("fc1.bias", &[512]),
-        ("fc2.weight", &[10, 512]),
-        ("fc2.bias", &[10]),
-    ];
-    let shapes = shapes.map(|(name, shape)| (name.to_owned(), shape.to_vec()));
-    Layout::infer(&shapes, Convention::Torch)
 }
 
 fn aggregator(layout: &Arc<Layout>) -> Result<Aggregator, Error> {

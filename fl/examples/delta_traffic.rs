@@ -5,10 +5,13 @@
 //! `cargo run --release -p fedpress-fl --example delta_traffic`
 #![allow(clippy::print_stdout, reason = "printing is what this program is for")]
 
+mod mnist_cnn;
+
 use fedpress_fl::{
-    Convention, Coordinator, DeltaOptions, Keep, Layout, Parameter, Policy, PrivateSeed, Result,
-    RoundOptions, Scope, Strategy,
+    Coordinator, DeltaOptions, Keep, Layout, Parameter, Policy, PrivateSeed, Result, RoundOptions,
+    Scope, Strategy,
 };
+use mnist_cnn::layout;
 use std::time::Instant;
 
 const CHANGE: f32 = 0.012;
@@ -74,21 +77,6 @@ fn measure(mode: &str, clients: u64, keep: f64, step: f64, noise: &[f32]) -> Res
         1e3 * decoding / f64::from(n)
     );
     Ok(())
-}
-
-fn layout() -> Result<Layout> {
-    let shapes: [(&str, &[usize]); 8] = [
-        ("conv1.weight", &[32, 1, 5, 5]),
-        ("conv1.bias", &[32]),
-        ("conv2.weight", &[64, 32, 5, 5]),
-        ("conv2.bias", &[64]),
-        ("fc1.weight", &[512, 64 * 49]),
-        ("fc1.bias", &[512]),
-        ("fc2.weight", &[10, 512]),
-        ("fc2.bias", &[10]),
-    ];
-    let shapes = shapes.map(|(name, shape)| (name.to_owned(), shape.to_vec()));
-    Layout::infer(&shapes, Convention::Torch)
 }
 
 /// A tensor whose root mean square is .05.

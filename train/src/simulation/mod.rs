@@ -15,8 +15,8 @@ use super::{
 };
 use fedpress::{DecodeOptions, derive_key};
 use fedpress_fl::{
-    Action, Coordinator, Error, Feedback, Gather, Layout, Parameter, Policy, PrivateSeed, Reason,
-    Result, Role, RoundOptions,
+    Action, Coordinator, Download, Error, Feedback, Gather, Layout, Parameter, Policy, PrivateSeed,
+    Reason, Result, Role, RoundOptions,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -219,9 +219,13 @@ impl Simulation {
         let Sent { client, message, mut feedback } = sent;
         let mut seconds = Seconds::default();
         let options = DecodeOptions::default();
-        // All that a client has of the model is what the server knows it to have.
-        let mut replica = self.coordinator.replica(client)?;
-        let download = timed(&mut seconds.decode, || replica.decode(&message, &options))?;
+        let download = if self.config.deltas.is_some() {
+            // All that a client has of the model is what the server knows it to have.
+            let mut replica = self.coordinator.replica(client)?;
+            timed(&mut seconds.decode, || replica.decode(&message, &options))?
+        } else {
+            timed(&mut seconds.decode, || Download::decode(&message, &options))?
+        };
         let architecture = self.architecture.with_widths_of(&download.base)?;
         let architecture = architecture.with_gains(download.header.gains.clone())?;
         let shard = &self.shards[client as usize];
