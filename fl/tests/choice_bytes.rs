@@ -28,6 +28,7 @@ fn any_choice() -> impl Strategy<Value = Choice> {
         any::<u64>().prop_map(|seed| Rule::Random { seed }),
         Just(Rule::Ordered),
         any::<u64>().prop_map(|offset| Rule::Rolling { offset }),
+        any::<[u64; 2]>().prop_map(|[seed, position]| Rule::Permuted { seed, position }),
         prop::collection::vec(mask, 0..4).prop_map(Rule::Explicit),
     ];
     let groups = prop::collection::btree_map("[a-zé]{0,5}", 0.001f64..=1.0, 0..4);
@@ -73,7 +74,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_a_panic(noise in prop::collection::vec(any::<u8>(), 0..64), rule in 0u8..5) {
+    fn no_bytes_make_a_panic(noise in prop::collection::vec(any::<u8>(), 0..64), rule in 0u8..6) {
         let _ = read(&noise);
         let _ = read(&[&[rule][..], &noise].concat());
     }
@@ -95,6 +96,8 @@ fn the_bytes_are_these() {
     assert_eq!(rule(Rule::Random { seed: 0x0102 })[..9], [0, 2, 1, 0, 0, 0, 0, 0, 0]);
     assert_eq!(rule(Rule::Ordered)[..1], [1]);
     assert_eq!(rule(Rule::Rolling { offset: 3 })[..9], [2, 3, 0, 0, 0, 0, 0, 0, 0]);
+    let permuted = rule(Rule::Permuted { seed: 3, position: 4 });
+    assert_eq!(permuted[..17], [4, 3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 #[test]
@@ -130,6 +133,6 @@ fn what_has_another_form_is_refused() {
         assert_eq!(*error.kind(), ErrorKind::Corrupt, "{bytes:?}");
         assert!(error.to_string().contains(why), "{bytes:?}: {error}");
     }
-    let error = read(&[4, 0, 0]).unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::Unsupported { found, .. } if found == "rule 4"));
+    let error = read(&[5, 0, 0]).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Unsupported { found, .. } if found == "rule 5"));
 }

@@ -211,7 +211,7 @@ fn what_nobody_trains_stays_to_the_bit_whatever_the_downlink_loses() {
 
 #[test]
 fn one_message_for_all_of_a_round_or_one_for_each_client() {
-    for strategy in [Strategy::Random, Strategy::Ordered, Strategy::Rolling] {
+    for strategy in [Strategy::Random, Strategy::Ordered, Strategy::Rolling, Strategy::Balanced] {
         let of_scope = |scope| {
             let policy = policy(strategy, scope, 0.5);
             begin(&mut server(RoundOptions { policy, ..options(4, 1, 0.0) }), &CLIENTS, 0)

@@ -31,7 +31,12 @@ proptest! {
     fn every_rule_keeps_exactly_its_count(
         layout in any_layout(), keep in 0.001f64..=1.0, number in any::<u64>()
     ) {
-        for rule in [Rule::Random { seed: number }, Rule::Ordered, Rule::Rolling { offset: number }] {
+        for rule in [
+            Rule::Random { seed: number },
+            Rule::Ordered,
+            Rule::Rolling { offset: number },
+            Rule::Permuted { seed: number, position: number ^ 1 },
+        ] {
             let choice = choice(rule, keep);
             let selection = choice.select(&layout).unwrap();
             prop_assert_eq!(&choice.select(&layout).unwrap(), &selection);
@@ -66,6 +71,54 @@ proptest! {
         }
         prop_assert!(times.iter().all(|n| *n == n_kept), "{:?}", times);
     }
+}
+
+#[test]
+fn a_balanced_round_trains_every_unit_equally_often() {
+    let of_tier = |keep| Keep { default: keep, groups: BTreeMap::from([("a".to_owned(), 0.3)]) };
+    let policy = Policy {
+        strategy: Strategy::Balanced,
+        scope: Scope::Client,
+        keep: of_tier(0.75),
+        clients: (5..9).map(|client| (client, of_tier(0.4))).collect(),
+        masks: BTreeMap::new(),
+    };
+    let (layout, seed) = (pair(), PrivateSeed::from_number(3));
+    for round in 0..50 {
+        let cohort = [1, 4, 5, 6, 8, 11, 12];
+        let positions = policy.positions(cohort);
+        for tier in [&[1, 4, 11, 12][..], &[5, 6, 8]] {
+            let mut times = [[0; 16]; 2];
+            for client in tier {
+                let choice = policy.choice(&seed, round, *client, positions[client]);
+                let selection = choice.select(&layout).unwrap();
+                for (group, times) in times.iter_mut().enumerate() {
+                    selection.kept(group).for_each(|unit| times[unit] += 1);
+                }
+            }
+            for times in times {
+                let (least, most) = (times.iter().min().unwrap(), times.iter().max().unwrap());
+                assert!(most - least <= 1, "{times:?}");
+            }
+        }
+    }
+}
+
+/// Of the stretches of a permutation every unit and every pair are in each equally often.
+#[test]
+fn permutations_are_uniform() {
+    const SEEDS: usize = 20_000;
+    let layout = line(16);
+    let (mut units, mut pairs) = ([0; 16], 0);
+    for seed in 0..SEEDS as u64 {
+        let kept = kept(&layout, &choice(Rule::Permuted { seed, position: 1 }, 0.375));
+        kept.iter().for_each(|unit| units[*unit] += 1);
+        pairs += usize::from(kept.contains(&3) && kept.contains(&4));
+    }
+    for (unit, times) in units.into_iter().enumerate() {
+        assert_proportion(times, SEEDS, 0.375, &format!("unit {unit}"));
+    }
+    assert_proportion(pairs, SEEDS, 6.0 / 16.0 * 5.0 / 15.0, "pairs");
 }
 
 #[test]
@@ -109,15 +162,24 @@ fn seeds_mean_these_units_for_ever() {
         clients: BTreeMap::new(),
         masks: BTreeMap::new(),
     };
-    let rule =
-        |strategy, scope| policy(strategy, scope).choice(&PrivateSeed::from_number(7), 3, 5).rule;
+    let rule = |strategy, scope| {
+        policy(strategy, scope).choice(&PrivateSeed::from_number(7), 3, 5, 2).rule
+    };
     assert_eq!(rule(Strategy::Random, Scope::Round), Rule::Random { seed: PINNED_ROUND });
     assert_eq!(rule(Strategy::Random, Scope::Client), Rule::Random { seed: PINNED_CLIENT });
     assert_eq!(rule(Strategy::Rolling, Scope::Round), Rule::Rolling { offset: 3 });
     assert_eq!(rule(Strategy::Rolling, Scope::Client), Rule::Rolling { offset: PINNED_OFFSET });
     assert_eq!(rule(Strategy::Ordered, Scope::Client), Rule::Ordered);
+    let permuted = |position| Rule::Permuted { seed: PINNED_ROUND, position };
+    assert_eq!(rule(Strategy::Balanced, Scope::Client), permuted(2));
+    assert_eq!(rule(Strategy::Balanced, Scope::Round), permuted(0));
+    let stretch = |position| kept(&layout, &choice(Rule::Permuted { seed: 7, position }, 0.375));
+    assert_eq!([stretch(0), stretch(1), stretch(2)], PINNED_STRETCHES);
 }
 
+// By forty lines of Python from MESSAGES.md 2.
+const PINNED_STRETCHES: [[usize; 6]; 3] =
+    [[0, 1, 3, 9, 11, 13], [6, 7, 8, 12, 14, 15], [1, 2, 3, 4, 5, 10]];
 const PINNED_A: [usize; 8] = [0, 1, 2, 4, 5, 7, 8, 11];
 const PINNED_B: [usize; 8] = [1, 2, 4, 5, 7, 11, 13, 15];
 // By BLAKE3's Python package: keyed by the seed, of the purpose in a byte and round and client in eight.
@@ -164,11 +226,11 @@ fn random_keeps_every_unit_and_every_pair_equally_often() {
 #[test]
 fn scope_says_who_shares_a_submodel() {
     let layout = pair();
-    for strategy in [Strategy::Random, Strategy::Rolling] {
+    for strategy in [Strategy::Random, Strategy::Rolling, Strategy::Balanced] {
         let select = |scope, round, client| {
             let (keep, clients) = (Keep::from(0.5), BTreeMap::new());
             Policy { strategy, scope, keep, clients, masks: BTreeMap::new() }
-                .choice(&PrivateSeed::from_number(9), round, client)
+                .choice(&PrivateSeed::from_number(9), round, client, client)
                 .select(&layout)
                 .unwrap()
         };
@@ -193,7 +255,7 @@ fn a_weak_client_keeps_less() {
     let layout = pair();
     policy.check(&layout).unwrap();
     let n_kept = |client| {
-        policy.choice(&PrivateSeed::from_number(1), 0, client).select(&layout).unwrap().n_kept(0)
+        policy.choice(&PrivateSeed::from_number(1), 0, client, 0).select(&layout).unwrap().n_kept(0)
     };
     assert_eq!([n_kept(2), n_kept(3)], [8, 4]);
     let wrong = Policy { clients: BTreeMap::from([(3, Keep::from(2.0))]), ..policy };

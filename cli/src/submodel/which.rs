@@ -43,7 +43,7 @@ pub struct Which {
     /// What a random choice derives from
     #[arg(long, value_name = "N", default_value = "0")]
     seed: u64,
-    /// Where a rolling window starts, such as the number of the round
+    /// Where a rolling window starts, such as the number of the round; of balanced stretches, whose it is
     #[arg(long, value_name = "N", default_value = "0")]
     offset: u64,
 }
@@ -66,6 +66,9 @@ enum How {
     Ordered,
     /// A window from the offset on, around the end
     Rolling,
+    /// Of a permutation from the seed the stretch number OFFSET, so that clients 0, 1, 2 and so on have
+    /// every unit equally often
+    Balanced,
 }
 
 fn parse_group(text: &str) -> Result<(String, f64), String> {
@@ -175,6 +178,7 @@ impl Which {
             How::Random => Rule::Random { seed: self.seed },
             How::Ordered => Rule::Ordered,
             How::Rolling => Rule::Rolling { offset: self.offset },
+            How::Balanced => Rule::Permuted { seed: self.seed, position: self.offset },
         };
         Ok(Choice { rule, keep }.select(layout)?)
     }

@@ -335,6 +335,11 @@ impl Aggregator {
         folded.filter_map(|(client, (base, _))| Some((*client, &self.bases.get(base)?.choice)))
     }
 
+    /// The clients of whom an update is expected or has been folded, ascending.
+    pub(crate) fn expected(&self) -> impl Iterator<Item = u64> + '_ {
+        self.clients.keys().copied()
+    }
+
     /// The layout of the model.
     pub fn layout(&self) -> &Layout {
         &self.layout

@@ -175,7 +175,8 @@ impl Coordinator {
         let asked = self.sample(available.into_iter().collect());
         // What cannot be said to one cannot be said to the others.
         if let Some(first) = asked.first() {
-            let (choice, route) = (self.choice(*first), self.routes.of(*first));
+            let choice = self.options.policy.choice(&self.options.private, self.round, *first, 0);
+            let route = self.routes.of(*first);
             let header = self.header(&choice, route, Some(*first), Vec::new());
             header.encode(&[], &route.down, 0)?;
         }
@@ -192,6 +193,7 @@ impl Coordinator {
             unsent: asked.iter().copied().collect(),
             gone: BTreeSet::new(),
             n_asked: asked.len(),
+            positions: self.options.policy.positions(asked.iter().copied()),
             shared: Vec::new(),
             began: BTreeMap::new(),
         });
@@ -229,7 +231,9 @@ impl Coordinator {
     }
 
     fn choice(&self, client: u64) -> Choice {
-        self.options.policy.choice(&self.options.private, self.round, client)
+        let known = self.open.as_ref().and_then(|open| open.positions.get(&client));
+        let position = known.copied().unwrap_or(0);
+        self.options.policy.choice(&self.options.private, self.round, client, position)
     }
 
     /// Clients whose update is still expected, ascending: those to send to once more after

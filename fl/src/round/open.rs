@@ -15,6 +15,8 @@ pub(super) struct Open {
     /// Clients without an update that will not answer any more.
     pub(super) gone: BTreeSet<u64>,
     pub(super) n_asked: usize,
+    /// Where each client is among those that keep as much ([`Policy::positions`](crate::Policy::positions)).
+    pub(super) positions: BTreeMap<u64, u64>,
     /// Broadcasts that all clients with the same choice and the same route get, and with deltas the
     /// same history.
     pub(super) shared: Vec<Shared>,

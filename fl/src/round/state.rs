@@ -101,7 +101,10 @@ impl Coordinator {
             let aggregator = Aggregator::restore(rest, layout, options, decode)?;
             let is_same = aggregator.is_of(coordinator.options.run, round);
             let is_sent = unsent.iter().any(|client| aggregator.is_expected(*client));
+            let asked: BTreeSet<u64> =
+                aggregator.expected().chain(unsent.iter().copied()).collect();
             let open = Open {
+                positions: coordinator.options.policy.positions(asked),
                 aggregator,
                 ends_at,
                 unsent,

@@ -2,8 +2,9 @@
 //!
 //! | field | bytes |
 //! |---|---|
-//! | rule | 1: 0 random, 1 ordered, 2 rolling, 3 explicit |
-//! | seed of random, offset of rolling | 8 |
+//! | rule | 1: 0 random, 1 ordered, 2 rolling, 3 explicit, 4 permuted |
+//! | seed of random and permuted, offset of rolling | 8 |
+//! | position of permuted | 8 |
 //! | of explicit: number of masks | 4 |
 //! | then for each: units | 4 |
 //! | and one bit per unit, lowest first, spare bits 0 | ceil(units / 8) |
@@ -23,6 +24,7 @@ const RANDOM: u8 = 0;
 const ORDERED: u8 = 1;
 const ROLLING: u8 = 2;
 const EXPLICIT: u8 = 3;
+const PERMUTED: u8 = 4;
 
 impl Choice {
     /// Appends the bytes of this choice. One that selects from some layout reads back as it is;
@@ -37,6 +39,11 @@ impl Choice {
             Rule::Rolling { offset } => {
                 out.push(ROLLING);
                 out.extend(offset.to_le_bytes());
+            }
+            Rule::Permuted { seed, position } => {
+                out.push(PERMUTED);
+                out.extend(seed.to_le_bytes());
+                out.extend(position.to_le_bytes());
             }
             Rule::Explicit(masks) => {
                 out.push(EXPLICIT);
@@ -85,7 +92,11 @@ fn read_rule(fields: &mut Fields<'_>) -> Result<Rule> {
             let n_masks = fields.u32("choice, number of masks")?;
             (0..n_masks).map(|_| read_mask(fields)).collect::<Result<_>>().map(Rule::Explicit)
         }
-        other => Err(Error::unsupported("choice", format!("rule {other}"), "rules 0 to 3")),
+        PERMUTED => Ok(Rule::Permuted {
+            seed: fields.u64("choice, seed")?,
+            position: fields.u64("choice, position")?,
+        }),
+        other => Err(Error::unsupported("choice", format!("rule {other}"), "rules 0 to 4")),
     }
 }
 

@@ -75,6 +75,16 @@ pub enum Rule {
         /// Of the first unit kept, modulo the size of the group.
         offset: u64,
     },
+    /// A permutation of the units, of which the clients of a round take one stretch after the other,
+    /// around the end: c clients train every unit of n floor(c k / n) or ceil(c k / n) times, where each
+    /// keeps k. Independent draws leave some units to nobody. The permutation of a group depends on the
+    /// seed and its name.
+    Permuted {
+        /// What the permutation is a function of; all clients of a round share it.
+        seed: u64,
+        /// How many stretches are before this one.
+        position: u64,
+    },
     /// These, one mask per group in the order of the layout, whatever the fractions say.
     Explicit(Vec<BitVec>),
 }
@@ -111,6 +121,9 @@ impl Choice {
             Rule::Rolling { offset } => {
                 masks_by(&|group, n_kept| window(*offset, group.units, n_kept))
             }
+            Rule::Permuted { seed, position } => {
+                masks_by(&|group, n_kept| permuted(*seed, *position, group, n_kept))
+            }
             Rule::Explicit(masks) => masks.clone(),
         };
         Selection::from_masks(layout, masks)
@@ -128,20 +141,45 @@ fn name_key(name: &str) -> u64 {
     fedpress::derive_key(&std::iter::once(name.len() as u64).chain(words).collect::<Vec<u64>>())
 }
 
+/// What a rule draws from for a group; `first` and the number behind it are its own.
+fn generator(seed: u64, group: &Group, first: u64) -> Pcg64Mcg {
+    let name = name_key(&group.name);
+    let half = |i| u128::from(fedpress::derive_key(&[seed, name, i]));
+    Pcg64Mcg::new(half(first) << 64 | half(first + 1))
+}
+
+/// Below a bound, but for a bias of at most bound / 2^64.
+fn below(generator: &mut Pcg64Mcg, bound: u64) -> u64 {
+    ((u128::from(generator.next_u64()) * u128::from(bound)) >> 64) as u64
+}
+
 /// Knuth's algorithm S: a unit is kept with probability needed / left, one draw each. Part of the
 /// wire: the same seed has to mean the same units in every version.
 fn random(seed: u64, group: &Group, n_kept: usize) -> BitVec {
-    let name = name_key(&group.name);
-    let half = |i| u128::from(fedpress::derive_key(&[seed, name, i]));
-    let mut generator = Pcg64Mcg::new(half(0) << 64 | half(1));
+    let mut generator = generator(seed, group, 0);
     let mut needed = n_kept as u64;
     let mut draw = |left: u64| {
-        let below = (u128::from(generator.next_u64()) * u128::from(left)) >> 64;
-        let kept = (below as u64) < needed;
+        let kept = below(&mut generator, left) < needed;
         needed -= u64::from(kept);
         kept
     };
     (1..=group.units as u64).rev().map(&mut draw).collect()
+}
+
+/// Knuth's algorithm P from the last unit down, and of the permutation the stretch number `position`.
+/// Part of the wire, too.
+fn permuted(seed: u64, position: u64, group: &Group, n_kept: usize) -> BitVec {
+    let mut generator = generator(seed, group, 2);
+    let mut order: Vec<usize> = (0..group.units).collect();
+    for last in (1..group.units).rev() {
+        order.swap(last, below(&mut generator, last as u64 + 1) as usize);
+    }
+    let start = u128::from(position) * n_kept as u128 % group.units as u128;
+    let mut mask = BitVec::repeat(false, group.units);
+    for i in 0..n_kept {
+        mask.set(order[(start as usize + i) % group.units], true);
+    }
+    mask
 }
 
 /// `n_kept` units from the offset on, around the end.

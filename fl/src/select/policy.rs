@@ -17,6 +17,9 @@ pub enum Strategy {
     Ordered,
     /// [`Rule::Rolling`], one unit further each round.
     Rolling,
+    /// [`Rule::Permuted`]: of the clients of a round that keep as much, each has the next stretch of one
+    /// permutation, so that every unit is trained equally often. With [`Scope::Round`] all have the first.
+    Balanced,
 }
 
 /// Who shares a submodel.
@@ -71,15 +74,41 @@ impl Policy {
 
     /// The choice for a client in a round; a pure function of its arguments. Random choices and the
     /// starts of windows cannot be foreseen without the seed, whatever choices are known; ordered
-    /// ones and windows that all share can.
-    pub fn choice(&self, seed: &PrivateSeed, round: u64, client: u64) -> Choice {
+    /// ones and windows that all share can. A client of a balanced round knows the permutation, and by it
+    /// what others of the same round may have, but not who, nor anything of other rounds.
+    ///
+    /// `position` is where [`positions`](Self::positions) has the client, and matters to
+    /// [`Strategy::Balanced`] alone.
+    pub fn choice(&self, seed: &PrivateSeed, round: u64, client: u64, position: u64) -> Choice {
         let explicit = self.masks.get(&client).cloned().map(Rule::Explicit);
-        let rule = explicit.unwrap_or_else(|| self.rule(seed, round, client));
+        let rule = explicit.unwrap_or_else(|| self.rule(seed, round, client, position));
         Choice { rule, keep: self.keep_of(client).clone() }
     }
 
-    fn rule(&self, seed: &PrivateSeed, round: u64, client: u64) -> Rule {
+    /// How many of the clients of a round before each keep as much as it does and have no masks of their
+    /// own, for [`choice`](Self::choice).
+    pub fn positions(&self, cohort: impl IntoIterator<Item = u64>) -> BTreeMap<u64, u64> {
+        let mut taken: Vec<(&Keep, u64)> = Vec::new();
+        let mut positions = BTreeMap::new();
+        for client in cohort.into_iter().filter(|client| !self.masks.contains_key(client)) {
+            let keep = self.keep_of(client);
+            let known = taken.iter().position(|(other, _)| *other == keep);
+            let i = known.unwrap_or_else(|| {
+                taken.push((keep, 0));
+                taken.len() - 1
+            });
+            positions.insert(client, taken[i].1);
+            taken[i].1 += 1;
+        }
+        positions
+    }
+
+    fn rule(&self, seed: &PrivateSeed, round: u64, client: u64, position: u64) -> Rule {
         match (self.strategy, self.scope) {
+            (Strategy::Balanced, scope) => Rule::Permuted {
+                seed: seed.derive(Purpose::Mask, &[round]),
+                position: if scope == Scope::Round { 0 } else { position },
+            },
             (Strategy::Random, Scope::Round) => {
                 Rule::Random { seed: seed.derive(Purpose::Mask, &[round]) }
             }

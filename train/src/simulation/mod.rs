@@ -323,7 +323,8 @@ pub(super) fn timed<T>(seconds: &mut f64, work: impl FnOnce() -> T) -> T {
 
 fn fewer_parameters(layout: &Layout, config: &TrainConfig) -> Result<f64> {
     let policy = Policy { clients: BTreeMap::new(), ..config.policy() };
-    let selection = policy.choice(&PrivateSeed::from_number(config.seed), 0, 0).select(layout)?;
+    let selection =
+        policy.choice(&PrivateSeed::from_number(config.seed), 0, 0, 0).select(layout)?;
     let kept = |i| Ok(Gather::new(layout, &selection, i)?.n_packed());
     let kept: usize = (0..layout.params().len()).map(kept).sum::<Result<usize>>()?;
     Ok(layout.n_values() as f64 / kept as f64)

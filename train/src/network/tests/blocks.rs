@@ -252,7 +252,7 @@ fn submodels_of_residual_networks_keep_what_is_added() {
     let half =
         fedpress_fl::Policy { keep: fedpress_fl::Keep::from(0.5), ..fedpress_fl::Policy::full() };
     let selection =
-        half.choice(&fedpress_fl::PrivateSeed::from_number(1), 0, 0).select(&layout).unwrap();
+        half.choice(&fedpress_fl::PrivateSeed::from_number(1), 0, 0, 0).select(&layout).unwrap();
     let small = fedpress_fl::pack(&layout, &selection, &parameters).unwrap();
     let narrow = model.with_widths_of(&small).unwrap();
     assert!(narrow.n_parameters() < model.n_parameters());
