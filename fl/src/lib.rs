@@ -43,6 +43,8 @@
 //! **A selection** ([`Selection`]) keeps some units of each group; a [`Choice`] (rule, seed and
 //! fractions kept) is what travels and makes the same selection on both sides.
 //!
+//! **Personal** parameters ([`Personal`]) stay with their client; the server does not know of them.
+//!
 //! **Messages** are codec streams whose first record (0xA0, which other readers pass over) is a
 //! typed header: `fedpress inspect` and `fedpress decode` work on an update as on any file.
 //!
@@ -73,6 +75,7 @@ mod layout;
 pub mod message;
 mod optimize;
 mod parameter;
+mod personal;
 mod round;
 mod seed;
 mod select;
@@ -91,6 +94,7 @@ pub use layout::{Axis, Convention, Group, Heads, Layout, ParamLayout, Recognized
 pub use message::{Broadcast, Delta, Digest, Download, Reason, Rejection, Update};
 pub use optimize::{ServerOptimizer, ServerRule};
 pub use parameter::Parameter;
+pub use personal::Personal;
 pub use round::{Action, Coordinator, RoundOptions, RoundSummary};
 pub use seed::PrivateSeed;
 pub use select::{Choice, Keep, Policy, Rule, Scope, Selection, Strategy};
