@@ -93,8 +93,13 @@ impl Planner {
     /// error of it counts beside those of the others, 1 unless something is known.
     ///
     /// # Errors
-    /// `InvalidArgument` if the spec has no [rate](Spec::rates).
+    /// `InvalidArgument` if the spec has no [rate](Spec::rates), or the weight is no number above 0.
     pub fn begin(&mut self, spec: &Spec, weight: f64) -> Result<()> {
+        if !(weight > 0.0 && weight.is_finite()) {
+            return Err(Error::invalid(format!(
+                "weight: expected a number above 0, found {weight}"
+            )));
+        }
         // Says what is expected.
         spec.at_rate(spec.rates().map_or(0.0, |rates| *rates.start()))?;
         self.curves.extend(Curve::new(spec, weight));
@@ -259,10 +264,10 @@ pub fn encode_to<T: NamedTensor>(
     options: &EncodeOptions,
 ) -> Result<Vec<u8>> {
     let parts: Vec<_> = tensors.iter().map(as_tensor::Parts::of).collect();
-    let views: Vec<_> = parts.iter().map(|tensor| (tensor.view(), spec)).collect();
+    let views: Vec<_> = parts.iter().map(|tensor| (tensor.view(), spec, 1.0)).collect();
     let put = |specs: &[Spec], out: &mut Vec<u8>| {
         out.clear();
-        let views = views.iter().map(|(view, _)| *view).zip(specs);
+        let views = views.iter().map(|(view, ..)| *view).zip(specs);
         encode_views(&views.collect::<Vec<_>>(), options, out)
     };
     let mut out = Vec::new();
@@ -274,14 +279,15 @@ pub fn encode_to<T: NamedTensor>(
 }
 
 /// Pipelines of tensors in memory by which their stream meets a target: those that stand beside them, at rates
-/// of their own where they have one. `encode` says how many bytes the stream takes by pipelines of all tensors;
+/// of their own where they have one. Behind them is what a squared error of the tensor counts beside those of the
+/// others, 1 unless something is known. `encode` says how many bytes the stream takes by pipelines of all tensors;
 /// it is called several times.
 ///
 /// # Errors
-/// `InvalidArgument` if what is lossy has no [rate](Spec::rates), or the lowest rates take more bytes; whatever
-/// `encode` returns.
+/// `InvalidArgument` if what is lossy has no [rate](Spec::rates), the lowest rates take more bytes, or a weight
+/// is no number above 0; whatever `encode` returns.
 pub fn plan<E: From<Error>>(
-    tensors: &[(TensorView<'_>, &Spec)],
+    tensors: &[(TensorView<'_>, &Spec, f64)],
     target: Target,
     options: &EncodeOptions,
     mut encode: impl FnMut(&[Spec]) -> std::result::Result<u64, E>,
@@ -290,10 +296,10 @@ pub fn plan<E: From<Error>>(
     options.check()?;
     let mut planner = Planner::new(&options);
     let (mut specs, mut rated, mut n_values, mut n_bytes) = (Vec::new(), Vec::new(), 0, 0);
-    for (i, (view, spec)) in tensors.iter().enumerate() {
+    for (i, (view, spec, weight)) in tensors.iter().enumerate() {
         let spec = effective_spec(&view.desc(), spec, &options);
         if spec.is_lossy() && spec.rates().is_some() {
-            planner.begin(&spec, 1.0)?;
+            planner.begin(&spec, *weight)?;
             planner.push(view.dtype, view.data)?;
             rated.push(i);
         }
