@@ -83,7 +83,7 @@ mod specs;
 mod submodel;
 
 pub use aggregate::{Aggregator, AggregatorOptions, Averaging, Excess, Limit, Received, Weighting};
-pub use delta::{DeltaOptions, Replica};
+pub use delta::{DeltaOptions, Replica, Versions};
 pub use error::{Error, Result};
 pub use exchange::{
     FeatureSpecs, FeatureStore, FeatureWriter, Features, LogitWriter, Logits, SampleLogits,

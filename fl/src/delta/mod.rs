@@ -13,9 +13,11 @@ mod lattice;
 mod options;
 mod replica;
 mod state;
+mod versions;
 
 pub use options::DeltaOptions;
 pub use replica::Replica;
+pub use versions::Versions;
 
 pub(crate) use chain::Chain;
 pub(crate) use history::History;
