@@ -1,5 +1,7 @@
 """Peak memory and seconds of a server that averages replies: Flower's own mean, and fedpress.
 
+Seconds are those of the clock, and of all processors together, which do not depend on what else they do.
+
 usage: python memory.py flower|fedpress [--replies 100] [--values 25000000] [--spec 'rotation|lm=2'] [--threads 0]
 
 Each in a process of its own, as memory that was taken is not always given back. A reply is made when it is
@@ -40,17 +42,17 @@ def main() -> None:
     side = int(arguments.values**0.5)
     delta = np.random.default_rng(1).normal(size=(side, side)).astype(np.float32)
     if arguments.who == "flower":
-        seconds, peak, before = flower(delta, arguments.replies)
+        seconds, busy, peak, before = flower(delta, arguments.replies)
     else:
-        seconds, peak, before = folded(delta, arguments.replies, arguments.spec, arguments.threads)
+        seconds, busy, peak, before = folded(delta, arguments.replies, arguments.spec, arguments.threads)
     models = (peak - before) / delta.nbytes
     print(
         f"{arguments.who}: {arguments.replies} replies of {delta.size} values: {seconds:.2f} s, "
-        f"{models:.2f} models of memory beside the model"
+        f"{busy:.2f} of processors, {models:.2f} models of memory beside the model"
     )
 
 
-def flower(delta: np.ndarray, replies: int) -> tuple[float, int, int]:
+def flower(delta: np.ndarray, replies: int) -> tuple[float, float, int, int]:
     """Flower's own weighted mean of plain replies, which it has to have all at once."""
     asked = Message(RecordDict(), dst_node_id=1, message_type="train")
     before = peak_bytes()
@@ -60,14 +62,14 @@ def flower(delta: np.ndarray, replies: int) -> tuple[float, int, int]:
         return Message(RecordDict(records), reply_to=asked)
 
     messages = [reply() for _ in range(replies)]
-    started = time.perf_counter()
+    started = now()
     FedAvg().aggregate_train(1, messages)
-    return time.perf_counter() - started, peak_bytes(), before
+    return *since(started), peak_bytes(), before
 
 
-def folded(delta: np.ndarray, replies: int, spec: str, threads: int) -> tuple[float, int, int]:
+def folded(delta: np.ndarray, replies: int, spec: str, threads: int) -> tuple[float, float, int, int]:
     """fedpress's mean of encoded replies, folded as they come."""
-    rotation = "shared" if fedpress.codec.may_share_rotation(spec) else "own"
+    rotation = "shared" if fedpress.specs.may_share_rotation(spec) else "own"
     blob = fedpress.encode({"w": delta}, spec, several=False, rotation=rotation)
     model = {"w": delta}
     asked = Message(RecordDict(), dst_node_id=1, message_type="train")
@@ -78,13 +80,23 @@ def folded(delta: np.ndarray, replies: int, spec: str, threads: int) -> tuple[fl
             yield Reply(node, asked, receipt, "arrays", bytes(bytearray(blob)), {}, len(blob))
 
     before = peak_bytes()
-    started = time.perf_counter()
+    started = now()
     mean = WeightedMean(model, 1 << 34, threads)
     for reply in arriving():
         mean.add(reply, model, 1.0)
     array = flower_array(mean.take("w"))
     assert array.shape == delta.shape
-    return time.perf_counter() - started, peak_bytes(), before
+    return *since(started), peak_bytes(), before
+
+
+def now() -> tuple[float, float]:
+    """Return the time, and how long this process has kept processors busy."""
+    return time.perf_counter(), time.process_time()
+
+
+def since(started: tuple[float, float]) -> tuple[float, float]:
+    """Return what has passed of both."""
+    return time.perf_counter() - started[0], time.process_time() - started[1]
 
 
 def peak_bytes() -> int:

@@ -10,7 +10,8 @@ import numpy as np
 
 from fedpress import _fedpress
 from fedpress.arrays import Array
-from fedpress.codec import MEMORY_LIMIT, TensorInfo, check_sum, flat, inspect
+from fedpress.codec import check_sum
+from fedpress.describe import MEMORY_LIMIT, TensorInfo, flat, inspect
 from fedpress.errors import InvalidArgumentError
 
 #: What :func:`is_weight` accepts, for messages.
@@ -26,8 +27,8 @@ def is_weight(weight: float) -> bool:
 class Aggregator:
     """Sums encoded float tensors by weight, one stream after the other.
 
-    Memory is that of two float32 models, whatever the number of streams: the sums, and the stream that is
-    being decoded, of which nothing is added before all of it is there.
+    Memory is that of two float32 models, whatever the number of streams: the sums, and those with the stream that is
+    being decoded, which take their place when all of it is there.
 
     >>> import numpy as np, fedpress
     >>> total = fedpress.Aggregator({"w": (2,)})
@@ -55,7 +56,8 @@ class Aggregator:
         self._sums: dict[str, Array] = {
             name: np.zeros(tuple(shape), np.float32) for name, shape in shapes.items()
         }
-        self._scratch: dict[str, Array] = {}
+        # Where sums with a stream are made, which take their place when all of it is right.
+        self._next: dict[str, Array] = {}
         self._memory_limit = memory_limit
         self._folder = _fedpress.Folder(memory_limit, threads)
         self._weight = 0.0
@@ -82,13 +84,15 @@ class Aggregator:
             raise InvalidArgumentError(f"weight: expected {WEIGHTS}, found {weight}")
         described = inspect(blob, memory_limit=self._memory_limit).tensors
         self._check(described)
-        if not self._scratch:
-            self._scratch = {name: np.empty(array.size, np.float32) for name, array in self._sums.items()}
-        places = {name: (array.reshape(-1), self._scratch[name]) for name, array in self._sums.items()}
-        bad = self._folder.add(flat(blob), places, weight)
+        if not self._next:
+            self._next = {name: np.empty_like(array) for name, array in self._sums.items()}
+        places = {name: (a.reshape(-1), self._next[name].reshape(-1)) for name, a in self._sums.items()}
+        bad, made = self._folder.add(flat(blob), places, weight)
         if bad is not None:
             message = f"tensor {bad[0]!r}, value {bad[1]}: NaN or infinite"
             raise InvalidArgumentError(message, tensor=bad[0])
+        for name in made:
+            self._sums[name], self._next[name] = self._next[name], self._sums[name]
         self._weight += weight
 
     def _check(self, described: Sequence[TensorInfo]) -> None:

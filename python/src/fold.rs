@@ -1,4 +1,5 @@
-//! Streams into weighted sums: each is decoded once, and added when all of it is there and finite.
+//! Streams into weighted sums: each is decoded once, group by group, into sums that stand beside the old ones,
+//! and take their place when all of it is there and finite.
 
 use crate::errors::OrRaise;
 use crate::memory::{Input, Sums};
@@ -19,8 +20,12 @@ pub struct Folder {
     workers: Vec<ChunkDecoder>,
 }
 
-/// Where a tensor is added, and where it is decoded before: f32 values of its shape each.
+/// The sum of a tensor, and where the next one is made: f32 values of its shape each.
 type Places<'py> = HashMap<String, (Bound<'py, PyAny>, Bound<'py, PyAny>)>;
+
+/// The first value that is NaN or infinite, as the name of its tensor and its index, or the tensors whose next sums
+/// were made.
+type Folded = (Option<(String, u64)>, Vec<String>);
 
 #[pymethods]
 impl Folder {
@@ -31,17 +36,16 @@ impl Folder {
         Self { coefficients: HashMap::new(), memory_limit, workers }
     }
 
-    /// `sum += weight * tensor` for every tensor of the stream, by name: sum and scratch.
-    ///
-    /// Returns name and index of the first value that is NaN or infinite. Then, and after an error, the
-    /// sums are as they were.
+    /// `next = sum + weight * tensor` for every tensor of the stream, by name. Sums are never written: where a
+    /// value is NaN or infinite, or after an error, what is in the next ones is to be forgotten. Of tensors
+    /// that are summed as coefficients nothing is made, nor with weight 0.
     fn add(
         &mut self,
         py: Python<'_>,
         blob: &Bound<'_, PyAny>,
         places: Places<'_>,
         weight: f32,
-    ) -> PyResult<Option<(String, u64)>> {
+    ) -> PyResult<Folded> {
         let input = Input::new(blob)?;
         let bytes = input.bytes();
         let limit = self.memory_limit;
@@ -51,12 +55,12 @@ impl Folder {
         for tensor in tensors {
             let name = tensor.meta.name();
             // Removed: of a name that comes twice the second has no sum.
-            let place = places.remove(name).map(|(sum, scratch)| {
-                PyResult::Ok(Place { sum: Sums::new(&sum)?, scratch: Sums::new(&scratch)? })
+            let place = places.remove(name).map(|(sum, next)| {
+                PyResult::Ok(Place { sum: Sums::new(&sum)?, next: Sums::new(&next)? })
             });
             let mut place = place.ok_or_else(|| no_sum(name))??;
             let n_values = tensor.n_values;
-            if [&mut place.sum, &mut place.scratch].map(|s| s.values_mut().len() as u64)
+            if [&mut place.sum, &mut place.next].map(|s| s.values_mut().len() as u64)
                 != [n_values; 2]
             {
                 return Err(no_sum(name));
@@ -72,11 +76,11 @@ impl Folder {
         let (Some(found), values) = (self.coefficients.remove(name), sum.values_mut()) else {
             return Ok(());
         };
-        let worker = &mut self.workers[0];
+        let decoder = &mut self.workers[0];
         let work = || -> Result<()> {
             let mut back = vec![0.0; values.len()];
-            found.finish(worker, &mut back)?;
-            add_scaled(values, &back, 1.0);
+            found.finish(decoder, &mut back)?;
+            values.iter_mut().zip(&back).for_each(|(sum, value)| *sum += value);
             Ok(())
         };
         py.detach(work).or_raise(py)
@@ -85,7 +89,7 @@ impl Folder {
 
 struct Place {
     sum: Sums,
-    scratch: Sums,
+    next: Sums,
 }
 
 /// A tensor as it came: framed and verified, not decoded.
@@ -95,47 +99,40 @@ struct Encoded {
     n_values: u64,
 }
 
-/// What is to be done with a chunk before anything is added.
+/// What is to be done with a chunk before anything counts.
 enum Job<'a> {
-    /// Its values go to the scratch.
-    Decode(&'a EncodedChunk, &'a mut [f32]),
-    /// Its coefficients will be added: whether they decode.
+    /// Its values, times the weight, and the sums make the next ones.
+    Add(&'a EncodedChunk, &'a [f32], &'a mut [f32]),
+    /// Whether it decodes: its coefficients will be added, or nothing.
     Check(&'a EncodedChunk),
 }
 
 impl Folder {
-    fn fold(
-        &mut self,
-        targets: &mut [(Encoded, Place)],
-        weight: f32,
-    ) -> Result<Option<(String, u64)>> {
+    fn fold(&mut self, targets: &mut [(Encoded, Place)], weight: f32) -> Result<Folded> {
         let mut jobs = Vec::new();
         for (tensor, place) in targets.iter_mut() {
-            let is_rotated = self.adds_coefficients(&tensor.meta);
-            let mut rest = place.scratch.values_mut();
+            let is_checked = weight == 0.0 || self.adds_coefficients(&tensor.meta);
+            let (mut sums, mut nexts) = (&*place.sum.values_mut(), place.next.values_mut());
             for chunk in &tensor.chunks {
-                let values;
-                (values, rest) = std::mem::take(&mut rest).split_at_mut(chunk.n_values());
-                jobs.push(if is_rotated { Job::Check(chunk) } else { Job::Decode(chunk, values) });
+                let (sum, next);
+                (sum, sums) = sums.split_at(chunk.n_values());
+                (next, nexts) = std::mem::take(&mut nexts).split_at_mut(chunk.n_values());
+                jobs.push(if is_checked { Job::Check(chunk) } else { Job::Add(chunk, sum, next) });
             }
         }
-        let found = in_parallel(&mut self.workers, jobs, |worker, job| job.run(worker))?;
-        if found.is_some() || weight == 0.0 {
-            return Ok(found);
+        let bad = in_parallel(&mut self.workers, jobs, |worker, job| job.run(worker, weight))?;
+        let mut made = Vec::new();
+        if bad.is_some() || weight == 0.0 {
+            return Ok((bad, made));
         }
-        for (tensor, place) in targets {
+        for (tensor, _) in targets {
             if self.adds_coefficients(&tensor.meta) {
                 self.add_coefficients(tensor, weight)?;
-                continue;
+            } else {
+                made.push(tensor.meta.name().to_owned());
             }
-            let (sums, values) = (place.sum.values_mut(), place.scratch.values_mut());
-            let parts = sums.chunks_mut(PART).zip(values.chunks(PART)).collect();
-            in_parallel(&mut self.workers, parts, |_, (sums, values): (&mut [f32], &[f32])| {
-                add_scaled(sums, values, weight);
-                Ok(None::<()>)
-            })?;
         }
-        Ok(None)
+        Ok((None, made))
     }
 
     /// Whether the rotation of a tensor is that of those before it, or may become that of those behind.
@@ -152,29 +149,42 @@ impl Folder {
             self.coefficients.insert(name.to_owned(), sum);
         }
         let Some(sum) = self.coefficients.get_mut(name) else { return Ok(()) };
-        let worker = &mut self.workers[0];
-        tensor.chunks.iter().try_for_each(|chunk| sum.add(worker, chunk, weight))
+        let decoder = &mut self.workers[0];
+        tensor.chunks.iter().try_for_each(|chunk| sum.add(decoder, chunk, weight))
     }
 }
 
 impl Job<'_> {
     /// Tensor and index of the first value that is NaN or infinite.
-    fn run(self, worker: &mut ChunkDecoder) -> Result<Option<(String, u64)>> {
-        match self {
+    fn run(self, decoder: &mut ChunkDecoder, weight: f32) -> Result<Option<(String, u64)>> {
+        let (chunk, place) = match self {
+            Self::Add(chunk, sums, next) => (chunk, Some((sums, next))),
+            Self::Check(chunk) => (chunk, None),
+        };
+        let is_lossy = chunk.spec().is_lossy();
+        let Some((sums, next)) = place else {
             // What decodes of a lossy chunk is finite: FORMAT.md, section 7.
-            Self::Check(chunk) if chunk.spec().is_lossy() => chunk.unpack(worker).map(|_| None),
-            Self::Check(chunk) => Job::Decode(chunk, &mut vec![0.0; chunk.n_values()]).run(worker),
-            Self::Decode(chunk, values) => {
-                chunk.decode_f32(worker, values)?;
-                let bad = match chunk.spec().is_lossy() {
-                    true => None,
-                    false => values.iter().position(|value| !value.is_finite()),
-                };
-                let name = || chunk.meta().name().to_owned();
-                Ok(bad.map(|at| (name(), chunk.first_value() + at as u64)))
+            if is_lossy {
+                return chunk.unpack(decoder).map(|_| None);
             }
+            let mut values = vec![0.0; chunk.n_values()];
+            chunk.decode_f32(decoder, &mut values)?;
+            return Ok(first_bad(chunk, &values));
+        };
+        chunk.decode_f32(decoder, next)?;
+        if !is_lossy && let Some(bad) = first_bad(chunk, next) {
+            return Ok(Some(bad));
         }
+        // While what was decoded is in the cache.
+        next.iter_mut().zip(sums).for_each(|(next, sum)| *next = sum + weight * *next);
+        Ok(None)
     }
+}
+
+/// Tensor and index of the first value that is NaN or infinite.
+fn first_bad(chunk: &EncodedChunk, values: &[f32]) -> Option<(String, u64)> {
+    let at = values.iter().position(|value| !value.is_finite())?;
+    Some((chunk.meta().name().to_owned(), chunk.first_value() + at as u64))
 }
 
 /// All tensors of the streams.
@@ -201,13 +211,6 @@ fn collect(mut bytes: &[u8], memory_limit: u64) -> Result<Vec<Encoded>> {
 fn no_sum(name: &str) -> PyErr {
     let message = format!("tensor {name:?}: no sum of its size, or a second one of that name");
     PyKeyError::new_err(message)
-}
-
-/// Values that a thread adds at a time.
-const PART: usize = 1 << 17;
-
-fn add_scaled(sums: &mut [f32], values: &[f32], weight: f32) {
-    sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += weight * value);
 }
 
 /// Does jobs on all threads, in any order; what the first of those found that found something, or an error

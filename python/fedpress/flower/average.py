@@ -33,8 +33,8 @@ class WeightedMean:
         self._memory_limit = memory_limit
         self._folder = _fedpress.Folder(memory_limit, threads)
         self._sums: Model = {}
-        # Where a reply is decoded before any of it is added.
-        self._scratch: Model = {}
+        # Where sums with a reply are made, which take their place when all of it is right.
+        self._next: Model = {}
         self._exact: Model = {}
         # Sums of weights by coordinate, of tensors that were folded in parts.
         self._counts: Model = {}
@@ -68,24 +68,26 @@ class WeightedMean:
                 tensor.name
                 for tensor in fedpress.inspect(reply.update, memory_limit=self._memory_limit).tensors
             ]
-            bad = self._folder.add(reply.update, self._places(names), weight)
+            bad, made = self._folder.add(reply.update, self._places(names), weight)
         except fedpress.Error as error:
             raise ReplyError(reply.node, str(error)) from error
         if bad is not None:
             raise ReplyError(reply.node, f"array {bad[0]!r}, value {bad[1]}: NaN or infinite")
         if weight == 0:
             return
+        for name in made:
+            self._sums[name], self._next[name] = self._next[name], self._sums[name]
         for name, delta in deltas.items():
             self._sums[name] += np.float32(weight) * delta
         self.add_exact(exact, weight)
         self._weight += weight
 
     def _places(self, names: Iterable[str]) -> dict[str, tuple[Array, Array]]:
-        """Return where tensors are added, and where they are decoded before, flat."""
+        """Return sums, and where those with a reply are made, flat."""
         for name in names:
-            if name not in self._scratch:
-                self._scratch[name] = np.empty(self._sums[name].size, np.float32)
-        return {name: (self._sums[name].reshape(-1), self._scratch[name]) for name in names}
+            if name not in self._next:
+                self._next[name] = np.empty_like(self._sums[name])
+        return {name: (self._sums[name].reshape(-1), self._next[name].reshape(-1)) for name in names}
 
     def add_part(self, deltas: Mapping[str, Array], present: Mapping[str, Array], weight: float) -> None:
         """Fold differences in of which not all were trained; the mean is that of those who trained them.
@@ -108,7 +110,7 @@ class WeightedMean:
 
     def take(self, name: str) -> Array:
         """Return one tensor of the mean, in its own type, and forget its sum: nothing is added any more."""
-        self._scratch = {}
+        self._next = {}
         array = self._model[name]
         if name in self._sums:
             delta = self._sums.pop(name)
