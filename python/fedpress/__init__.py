@@ -15,33 +15,24 @@ from __future__ import annotations
 
 from fedpress._fedpress import EncodeOptions, Spec, __version__
 from fedpress.aggregate import Aggregator
-from fedpress.codec import (
-    MEMORY_LIMIT,
-    PRESETS,
-    Comparison,
-    Preset,
-    Summary,
-    TensorInfo,
-    add_into,
-    compare,
-    decode,
-    effective_spec,
-    encode,
-    inspect,
-    options,
-)
+from fedpress.codec import add_into, decode, encode
+from fedpress.describe import MEMORY_LIMIT, Comparison, Summary, TensorInfo, compare, inspect
 from fedpress.errors import (
     CorruptError,
     DeviceError,
     Error,
     InvalidArgumentError,
     LimitError,
+    OutOfStepError,
     PoisonedError,
     RejectedError,
     StreamIOError,
     TruncatedError,
     UnsupportedError,
 )
+from fedpress.measure import Measured, estimate, sweep
+from fedpress.planning import plan
+from fedpress.specs import PRESETS, Preset, effective_spec, options
 from fedpress.stream import Decoder, Encoder
 
 __all__ = [
@@ -57,6 +48,8 @@ __all__ = [
     "Error",
     "InvalidArgumentError",
     "LimitError",
+    "Measured",
+    "OutOfStepError",
     "PoisonedError",
     "Preset",
     "RejectedError",
@@ -72,6 +65,9 @@ __all__ = [
     "decode",
     "effective_spec",
     "encode",
+    "estimate",
     "inspect",
     "options",
+    "plan",
+    "sweep",
 ]

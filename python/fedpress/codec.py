@@ -1,120 +1,30 @@
-"""Tensors to bytes and back in one call, and what streams hold; :mod:`fedpress.stream` works piece by piece."""
+"""Tensors to bytes and back in one call; :mod:`fedpress.stream` works piece by piece."""
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable, Mapping, MutableMapping
+from typing import Any
 
 import numpy as np
 
 from fedpress import _fedpress
-from fedpress._fedpress import EncodeOptions, Spec
-from fedpress.arrays import (
-    DTYPES,
-    Array,
-    as_bytes,
-    as_numpy,
-    dtype_name,
-    from_bytes,
-    n_bytes,
-)
+from fedpress._fedpress import EncodeOptions
+from fedpress.arrays import DTYPES, Array, from_bytes, n_bytes
+from fedpress.describe import MEMORY_LIMIT, flat, inspect
 from fedpress.errors import InvalidArgumentError
-
-#: Most memory that decoding takes unless it is told otherwise, in bytes.
-MEMORY_LIMIT = 1 << 30
-
-SpecLike = str | Spec
-Rules = Mapping[str, SpecLike]
-
-
-class Preset(NamedTuple):
-    """A pipeline with a name, which stands for it wherever a spec is expected."""
-
-    name: str
-    spec: str
-    purpose: str
-
-
-#: The presets, from exact to smallest.
-PRESETS: tuple[Preset, ...] = tuple(Preset(*preset) for preset in _fedpress.presets())
-
-
-def as_spec(spec: SpecLike) -> Spec:
-    """Return a :class:`Spec`, parsed if it is text.
-
-    Raises:
-        InvalidArgumentError: the text names no pipeline; the message says what there is.
-    """
-    return spec if isinstance(spec, Spec) else Spec(spec)
-
-
-def options(
-    *,
-    seed: int = 0,
-    round: int = 0,
-    client: int = 0,
-    clients: int = 0,
-    private_seed: int | None = None,
-    rotation: Literal["own", "shared"] = "own",
-    threads: int = 1,
-    min_values: int = 1024,
-    non_finite: Literal["refuse", "lossless"] = "refuse",
-    spare: bool = True,
-    several: bool | None = None,
-    chunk_values: int = 1 << 20,
-    index: bool = False,
-) -> EncodeOptions:
-    """Return how to encode, for calls that do it more than once.
-
-    Args:
-        seed: shared seed: which rotation, which coefficients are kept. Travels with the tensors.
-        round: number of the training round; every round rotates differently.
-        client: number of this client; clients of a round may share the seed.
-        clients: how many clients send in this round; 0 if that is not known.
-        private_seed: how values round; drawn afresh unless given. It has to differ from client to
-            client and from round to round, or rounding errors do not cancel in the average.
-        rotation: ``"own"``: each client rotates for itself; ``"shared"``: all of a round alike.
-        threads: tensors and chunks coded at the same time; 0 is one for each core. Bytes do not
-            depend on it.
-        min_values: tensors with fewer values travel without loss.
-        non_finite: whether NaN and infinity in a lossy tensor are an error, or travel without loss
-            with the chunk that holds them.
-        spare: whether biases, statistics of norms, masks and scales travel without loss.
-        several: whether the tensors are several of a model, of which vectors are spared; found out by
-            counting unless given.
-        chunk_values: values of a chunk, a power of two from 4096 to 2^20.
-        index: whether the stream ends with an index for readers that seek.
-
-    Raises:
-        ValueError: an argument is out of its range.
-    """
-    return EncodeOptions(
-        seed=seed,
-        round=round,
-        client=client,
-        clients=clients,
-        private_seed=private_seed,
-        rotation=rotation,
-        threads=threads,
-        min_values=min_values,
-        non_finite=non_finite,
-        spare=spare,
-        several=several,
-        chunk_values=chunk_values,
-        index=index,
-    )
+from fedpress.planning import planned, taken, target_of
+from fedpress.specs import Rules, SpecLike, chooser, options
 
 
 def encode(
     tensors: Mapping[str, Any],
-    spec: SpecLike,
+    spec: SpecLike | Mapping[str, SpecLike],
     *,
     rules: Rules | None = None,
     metadata: Mapping[str, str] | None = None,
     manifest: bool = False,
     encode_options: EncodeOptions | None = None,
+    weights: Mapping[str, float] | None = None,
     target_bytes: int | None = None,
     target_ratio: float | None = None,
     target_bits: float | None = None,
@@ -138,13 +48,16 @@ def encode(
         tensors: arrays by name: NumPy arrays, CPU tensors of PyTorch and other libraries. Memory of
             contiguous ones is read where it is, with the interpreter released: it must not be written
             meanwhile.
-        spec: the pipeline, such as ``"hadamard|q=4|zstd"``, or the name of a preset. It applies to
-            float32, float16 and bfloat16; everything else travels without loss.
+        spec: the pipeline, such as ``"hadamard|q=4|zstd"``, or the name of a preset; or one for each name,
+            as :func:`plan` returns them. It applies to float32, float16 and bfloat16; everything else
+            travels without loss.
         rules: pipelines for tensors whose names match a pattern with ``*``, ``?`` and ``[...]``; the
             first that matches applies.
         metadata: text to travel with the stream.
         manifest: whether the stream begins with the names and shapes of what follows.
         encode_options: what :func:`options` makes of ``keywords``, made before.
+        weights: with a target, what a squared error of a tensor counts beside those of others, by patterns
+            as in ``rules``; 1 for all others.
         target_bytes: the most bytes of the stream. With this or another target each tensor whose pipeline
             has a rate (``auto``, ``small``, ``step``, ``trellis``) gets one of its own, so that the whole errs
             least; it is encoded several times for that. One target at most.
@@ -161,17 +74,17 @@ def encode(
             another device; a target that the lowest rates do not meet.
         TypeError: what is no array, or has elements that streams do not have; several targets.
     """
-    targets = {"bytes": target_bytes, "ratio": target_ratio, "bits": target_bits, "nmse": target_nmse}
-    asked = [(kind, float(number)) for kind, number in targets.items() if number is not None]
-    if len(asked) > 1:
-        raise TypeError("one target at most")
+    target = target_of(target_bytes, target_ratio, target_bits, target_nmse)
     if encode_options is not None and keywords:
         raise TypeError("either encode_options or its keywords")
+    if weights is not None and target is None:
+        raise TypeError("weights are for a target")
     choose = chooser(spec, rules)
     given = [taken(name, value, choose) for name, value in tensors.items()]
-    made = encode_options or options(**keywords)
-    target = asked[0] if asked else None
-    return _fedpress.encode(given, made, dict(metadata) if metadata else None, manifest, target)
+    made, text = encode_options or options(**keywords), dict(metadata) if metadata else None
+    if target is not None:
+        given = planned(given, target, weights, made, text, manifest)
+    return _fedpress.encode(given, made, text, manifest)
 
 
 def decode(
@@ -246,144 +159,6 @@ def add_into(
     _check_apart(blob, sums)
     values = {name: array.reshape(-1) for name, array in sums.items()}
     return _fedpress.add_into(flat(blob), values, weight, memory_limit)
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """What a stream says about a tensor.
-
-    Attributes:
-        name: its name.
-        dtype: its element type, by its name in the format, such as ``"BF16"``.
-        shape: its dimensions.
-        spec: the pipeline it went through.
-        n_bytes: bytes that it takes in the stream, headers included.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    spec: str
-    n_bytes: int
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What the headers of a stream say; its payloads were not looked at.
-
-    Attributes:
-        version: of the format.
-        metadata: what the sender said.
-        tensors: in the order of the stream.
-        n_bytes: of all of it.
-    """
-
-    version: tuple[int, int]
-    metadata: dict[str, str]
-    tensors: tuple[TensorInfo, ...]
-    n_bytes: int
-
-
-def inspect(blob: Any, *, memory_limit: int = MEMORY_LIMIT) -> Summary:
-    """Return what the headers of a stream say.
-
-    Raises:
-        Error: as :func:`decode`, for what is wrong with the headers.
-    """
-    found = _fedpress.inspect(flat(blob), memory_limit)
-    tensors = tuple(
-        TensorInfo(t["name"], t["dtype"], tuple(t["shape"]), t["spec"], t["bytes"]) for t in found["tensors"]
-    )
-    return Summary(tuple(found["version"]), found["metadata"], tensors, found["bytes"])
-
-
-class Comparison(NamedTuple):
-    """How far a tensor is from the original.
-
-    Attributes:
-        nmse: squared error over the squared norm of the original.
-        cosine: of the angle between them.
-        max_error: the largest difference.
-        n_different: values whose bytes differ.
-    """
-
-    nmse: float
-    cosine: float
-    max_error: float
-    n_different: int
-
-
-def compare(original: Any, other: Any) -> Comparison:
-    """Compare two arrays of one type and size.
-
-    Raises:
-        InvalidArgumentError: they differ in type or size.
-    """
-    a, b = as_numpy(original), as_numpy(other)
-    if a.dtype != b.dtype:
-        raise InvalidArgumentError(f"cannot compare {a.dtype} with {b.dtype}")
-    return Comparison(*_fedpress.compare(dtype_name(a), as_bytes(a), as_bytes(b)))
-
-
-def may_share_rotation(spec: SpecLike) -> bool:
-    """Whether errors average out although all clients rotate alike (``rotation="shared"``).
-
-    They do where every client draws how its values round, and sends all of them: uniform quantization that
-    is not to the nearest level, without subsampling. An :class:`~fedpress.Aggregator` undoes a rotation that
-    is shared once, and not once for each client.
-    """
-    stages = [stage.split(",") for stage in str(as_spec(spec)).split("|")]
-    basis, *rest = stages
-    is_drawn = all(name.startswith(("q=", "zstd")) and "nearest" not in more for name, *more in rest)
-    return basis[0] in ("hadamard", "kashin", "rotation") and bool(rest) and is_drawn
-
-
-def effective_spec(
-    name: str, dtype: str, shape: Sequence[int], spec: SpecLike, encode_options: EncodeOptions
-) -> Spec:
-    """Return the pipeline that a tensor really gets: lossless where it is spared ``spec``.
-
-    Args:
-        name: of the tensor.
-        dtype: its element type, by its name in the format.
-        shape: its dimensions.
-        spec: what was asked for.
-        encode_options: what :func:`options` made.
-    """
-    return _fedpress.effective(name, dtype, list(shape), as_spec(spec), encode_options)
-
-
-Given = tuple[str, str, list[int], Array, Spec]
-
-
-def taken(name: str, value: Any, spec: Callable[[str], Spec]) -> Given:
-    """Return a tensor as the extension module takes it: name, element type, shape, bytes, pipeline.
-
-    Raises:
-        TypeError: the name is no text, or the value no array of a type that streams have.
-        InvalidArgumentError: a tensor on another device.
-    """
-    if not isinstance(name, str):
-        raise TypeError(f"names are text, found {name!r}")
-    array = as_numpy(value, name)
-    return name, dtype_name(array, name), list(array.shape), as_bytes(array), spec(name)
-
-
-def chooser(spec: SpecLike, rules: Rules | None) -> Callable[[str], Spec]:
-    """Return the function that chooses the pipeline of a name."""
-    default = as_spec(spec)
-    parsed = [(pattern, as_spec(rule)) for pattern, rule in (rules or {}).items()]
-
-    def choose(name: str) -> Spec:
-        matching = (spec for pattern, spec in parsed if fnmatch.fnmatchcase(name, pattern))
-        return next(matching, default)
-
-    return choose
-
-
-def flat(blob: Any) -> memoryview:
-    """Return the bytes of any object with the buffer protocol, one dimension."""
-    return memoryview(blob).cast("B")
 
 
 def _described(blob: Any, memory_limit: int) -> Iterable[tuple[str, str, tuple[int, ...], str]]:

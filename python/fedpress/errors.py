@@ -48,6 +48,13 @@ class CorruptError(Error, ValueError):
     """The bytes are not a fedpress stream, or were changed on their way."""
 
 
+class OutOfStepError(CorruptError):
+    """A message builds on what this :class:`fedpress.delta.Replica` does not hold.
+
+    The server is to be told, and to :meth:`~fedpress.delta.Versions.forget` the client.
+    """
+
+
 class LimitError(Error, MemoryError):
     """Decoding would take more memory than ``memory_limit``.
 

@@ -30,8 +30,9 @@ import numpy as np
 
 from fedpress import _fedpress
 from fedpress.arrays import Array, as_bytes, as_numpy, from_bytes
-from fedpress.codec import MEMORY_LIMIT, SpecLike, as_spec, flat
+from fedpress.describe import MEMORY_LIMIT, flat
 from fedpress.errors import InvalidArgumentError
+from fedpress.specs import SpecLike, as_spec
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fedpress import codec
+from fedpress import codec, specs
 from fedpress.arrays import Array
 
 
-def encode(arrays: Sequence[Any], spec: codec.SpecLike, **keywords: Any) -> bytes:
+def encode(arrays: Sequence[Any], spec: specs.SpecLike, **keywords: Any) -> bytes:
     """Encode arrays by position: their names in the stream are "0", "1", and so on.
 
     Args:

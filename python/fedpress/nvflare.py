@@ -24,7 +24,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
 from nvflare.app_common.app_constant import AppConstants
 
-from fedpress import codec
+from fedpress import codec, describe, specs
 from fedpress.errors import InvalidArgumentError
 
 #: What an encoded DXO says of itself; NVFlare's aggregators refuse what says something of the kind.
@@ -55,7 +55,7 @@ class Encode(DXOFilter):  # type: ignore[misc]
         """
         super().__init__(supported_data_kinds=_KINDS, data_kinds_to_filter=data_kinds)
         # Under the names of the arguments, where NVFlare looks for what to write into a job.
-        self.spec, self.seed, self.threads = str(codec.as_spec(spec)), seed, threads
+        self.spec, self.seed, self.threads = str(specs.as_spec(spec)), seed, threads
         self._lock = threading.Lock()
         # Data, how it was encoded, and what _encoded made of it.
         self._last: tuple[Any, dict[str, Any], str, Any] | None = None
@@ -80,7 +80,7 @@ class Encode(DXOFilter):  # type: ignore[misc]
 class Decode(DXOFilter):  # type: ignore[misc]
     """Decodes what :class:`Encode` made; what is not encoded passes."""
 
-    def __init__(self, memory_limit: int = codec.MEMORY_LIMIT, threads: int = 1) -> None:
+    def __init__(self, memory_limit: int = describe.MEMORY_LIMIT, threads: int = 1) -> None:
         """Set up.
 
         Args:
@@ -109,7 +109,7 @@ class Decode(DXOFilter):  # type: ignore[misc]
         return DXO(dxo.data_kind, data=dict(data), meta=meta)
 
 
-def _encoded(data: Mapping[str, Any], spec: codec.SpecLike, options: Mapping[str, Any]) -> tuple[str, Any]:
+def _encoded(data: Mapping[str, Any], spec: specs.SpecLike, options: Mapping[str, Any]) -> tuple[str, Any]:
     """Return which library's arrays they are, and the stream, as an array: a type that NVFlare streams."""
     tensors = [name for name, value in data.items() if type(value).__module__.split(".")[0] == "torch"]
     if len(tensors) == len(data):

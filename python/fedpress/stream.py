@@ -9,8 +9,10 @@ import numpy as np
 
 from fedpress import _fedpress
 from fedpress.arrays import Array, as_bytes, as_numpy, dtype_name, from_bytes
-from fedpress.codec import MEMORY_LIMIT, Rules, SpecLike, chooser, flat, options, taken
+from fedpress.describe import MEMORY_LIMIT, flat
 from fedpress.errors import InvalidArgumentError
+from fedpress.planning import taken
+from fedpress.specs import Rules, SpecLike, chooser, options
 
 
 class Encoder:
@@ -29,7 +31,7 @@ class Encoder:
 
     def __init__(
         self,
-        spec: SpecLike,
+        spec: SpecLike | Mapping[str, SpecLike],
         *,
         rules: Rules | None = None,
         metadata: Mapping[str, str] | None = None,

@@ -15,6 +15,10 @@ Selection = _fedpress.Selection
 class Layout:
     """Which axis of which parameter belongs to which group of units.
 
+    Attributes:
+        family: of models, such as ``"torchvision ResNet"``, where the layout was recognized.
+        notes: what is kept whole although it could be units if more were known, each in a sentence.
+
     >>> import numpy as np, fedpress.submodel
     >>> model = {
     ...     "fc1.weight": np.zeros((8, 4), np.float32), "fc1.bias": np.zeros(8, np.float32),
@@ -28,8 +32,10 @@ class Layout:
     """
 
     def __init__(self, layout: _fedpress.Layout) -> None:
-        """Wrap; use :meth:`infer` or :meth:`from_toml`."""
+        """Wrap; use :meth:`infer`, :meth:`recognize`, :meth:`whole` or :meth:`from_toml`."""
         self._layout = layout
+        self.family = ""
+        self.notes: tuple[str, ...] = ()
         self._index = {name: i for i, (name, _) in enumerate(layout.parameters())}
 
     @classmethod
@@ -47,9 +53,45 @@ class Layout:
         Raises:
             InvalidArgumentError: the model is no such sequence; the message says why.
         """
-        dims = {n: tuple(getattr(value, "shape", value)) for n, value in shapes.items()}
-        pairs = [(name, list(shape)) for name, shape in dims.items()]
-        return cls(_fedpress.Layout.infer(pairs, convention))
+        return cls(_fedpress.Layout.infer(_pairs(shapes), convention))
+
+    @classmethod
+    def recognize(
+        cls, shapes: Mapping[str, Any], *, heads: int | None = None, key_heads: int | None = None
+    ) -> Layout | None:
+        """Return the layout of a model of a family that is known by its names and shapes, or None.
+
+        Known are ResNets and MobileNets of torchvision, transformers with the names of BERT, ViT, GPT-2, Llama
+        and their kin, and LoRA adapters. :attr:`family` and :attr:`notes` of what is returned say as what it
+        was recognized, and what is kept whole.
+
+        Args:
+            shapes: arrays or shapes by name.
+            heads: of each attention layer; without it heads are whole, but where a tensor shows their width.
+            key_heads: of keys and values, where there are fewer.
+
+        Raises:
+            InvalidArgumentError: the names are those of a family, and the shapes are not.
+        """
+        found = _fedpress.Layout.recognize(_pairs(shapes), heads, key_heads)
+        if found is None:
+            return None
+        layout, family, notes = found
+        made = cls(layout)
+        made.family, made.notes = family, tuple(notes)
+        return made
+
+    @classmethod
+    def whole(cls, shapes: Mapping[str, Any]) -> Layout:
+        """Return a layout of which nothing is ever dropped.
+
+        Args:
+            shapes: arrays or shapes by name.
+
+        Raises:
+            InvalidArgumentError: there are none, or one has no values.
+        """
+        return cls(_fedpress.Layout.whole(_pairs(shapes)))
 
     @classmethod
     def from_toml(cls, text: str) -> Layout:
@@ -152,3 +194,8 @@ class Layout:
             if found[name].shape != shape:
                 message = f"parameter {name!r}: expected shape {shape}, found {found[name].shape}"
                 raise InvalidArgumentError(message, tensor=name)
+
+
+def _pairs(shapes: Mapping[str, Any]) -> list[tuple[str, list[int]]]:
+    """Return names and shapes, of arrays too."""
+    return [(name, list(getattr(value, "shape", value))) for name, value in shapes.items()]

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fedpress import _fedpress, codec
+from fedpress import _fedpress, describe, specs
 from fedpress.arrays import Array, as_numpy
 from fedpress.errors import CorruptError, InvalidArgumentError, UnsupportedError
 
@@ -45,9 +45,9 @@ _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 def encode_state_dict(
     state_dict: Mapping[str, torch.Tensor],
-    spec: codec.SpecLike,
+    spec: specs.SpecLike,
     *,
-    rules: codec.Rules | None = None,
+    rules: specs.Rules | None = None,
     metadata: Mapping[str, str] | None = None,
     **keywords: Any,
 ) -> bytes:
@@ -70,14 +70,14 @@ def encode_state_dict(
     text = dict(metadata or {})
     if shared:
         text[_SHARED] = json.dumps(shared)
-    choose = codec.chooser(spec, rules)
+    choose = specs.chooser(spec, rules)
     # What is moved to the CPU lives until all is encoded.
     given = [_given(name, tensor, choose(name)) for name, tensor in state_dict.items()]
-    return _fedpress.encode(given, codec.options(**keywords), text or None, False)
+    return _fedpress.encode(given, specs.options(**keywords), text or None, False)
 
 
 def decode_state_dict(
-    blob: Any, *, memory_limit: int = codec.MEMORY_LIMIT, threads: int = 1
+    blob: Any, *, memory_limit: int = describe.MEMORY_LIMIT, threads: int = 1
 ) -> dict[str, torch.Tensor]:
     """Decode what :func:`encode_state_dict` made: tensors on the CPU, in the order of the stream.
 
@@ -90,9 +90,9 @@ def decode_state_dict(
         UnsupportedError: this PyTorch lacks an element type.
         Error: as :func:`fedpress.decode`.
     """
-    made = _fedpress.decode(codec.flat(blob), memory_limit, threads)
+    made = _fedpress.decode(describe.flat(blob), memory_limit, threads)
     tensors = {name: _tensor(memory, dtype, shape) for name, dtype, shape, memory in made}
-    text = codec.inspect(blob, memory_limit=memory_limit).metadata.get(_SHARED, "{}")
+    text = describe.inspect(blob, memory_limit=memory_limit).metadata.get(_SHARED, "{}")
     return tensors | _aliases(text, tensors)
 
 

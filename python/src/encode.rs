@@ -4,7 +4,7 @@ use crate::errors::OrRaise;
 use crate::memory::Input;
 use crate::options::EncodeOptions;
 use crate::spec::{Spec, dtype};
-use fedpress::{DType, Target, TensorView, Writer, plan};
+use fedpress::{DType, Target, TensorView, Writer};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -38,34 +38,60 @@ impl Taken {
     }
 }
 
-/// Encodes tensors into one stream, which meets a target where there is one: its kind and number.
+/// Encodes tensors into one stream.
 #[pyfunction]
-#[pyo3(signature = (tensors, options, metadata=None, manifest=false, target=None))]
+#[pyo3(signature = (tensors, options, metadata=None, manifest=false))]
 pub fn encode<'py>(
     py: Python<'py>,
     tensors: Vec<Given<'py>>,
     options: &EncodeOptions,
     metadata: Option<BTreeMap<String, String>>,
     manifest: bool,
-    target: Option<(String, f64)>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let taken = tensors.iter().map(Taken::new).collect::<PyResult<Vec<_>>>()?;
-    let target = target.map(target_of).transpose()?;
     let work = || {
-        let put = |tensors: &[(TensorView<'_>, &fedpress::Spec)]| {
-            write(tensors, &options.options, metadata.as_ref(), manifest)
-        };
         let views: Vec<_> = taken.iter().map(|t| (t.view(), &t.spec)).collect();
-        let Some(target) = target else { return put(&views) };
-        let at = |specs: &[fedpress::Spec]| {
-            let views = taken.iter().map(Taken::view).zip(specs);
-            put(&views.collect::<Vec<_>>())
-        };
-        let length = |specs: &[fedpress::Spec]| at(specs).map(|stream| stream.len() as u64);
-        at(&plan::<fedpress::Error>(&views, target, &options.options, length)?)
+        write(&views, &options.options, metadata.as_ref(), manifest)
     };
     let bytes = py.detach(work).or_raise(py)?;
     Ok(PyBytes::new(py, &bytes))
+}
+
+/// The pipelines of tensors by which their stream meets a target, its kind and number; of each tensor what a
+/// squared error of it counts.
+#[pyfunction]
+#[pyo3(signature = (tensors, weights, target, options, metadata=None, manifest=false))]
+pub fn plan(
+    py: Python<'_>,
+    tensors: Vec<Given<'_>>,
+    weights: Vec<f64>,
+    target: (String, f64),
+    options: &EncodeOptions,
+    metadata: Option<BTreeMap<String, String>>,
+    manifest: bool,
+) -> PyResult<Vec<Spec>> {
+    let taken = tensors.iter().map(Taken::new).collect::<PyResult<Vec<_>>>()?;
+    if weights.len() != taken.len() {
+        let message = format!("{} weights for {} tensors", weights.len(), taken.len());
+        return Err(PyValueError::new_err(message));
+    }
+    let target = target_of(target)?;
+    let work = || {
+        let views = taken.iter().zip(weights).map(|(t, weight)| (t.view(), &t.spec, weight));
+        let length = |specs: &[fedpress::Spec]| {
+            let views: Vec<_> = taken.iter().map(Taken::view).zip(specs).collect();
+            let stream = write(&views, &options.options, metadata.as_ref(), manifest)?;
+            Ok(stream.len() as u64)
+        };
+        fedpress::plan::<fedpress::Error>(
+            &views.collect::<Vec<_>>(),
+            target,
+            &options.options,
+            length,
+        )
+    };
+    let specs = py.detach(work).or_raise(py)?;
+    Ok(specs.into_iter().map(|spec| Spec { spec }).collect())
 }
 
 fn target_of((kind, number): (String, f64)) -> PyResult<Target> {

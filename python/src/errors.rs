@@ -25,7 +25,10 @@ fn build(py: Python<'_>, error: &fedpress::Error) -> PyResult<PyErr> {
 /// The exception of an error of the federated layer.
 pub fn raised_fl(py: Python<'_>, error: &fedpress_fl::Error) -> PyErr {
     let details = PyDict::new(py);
-    let made = exception(py, error.kind(), with_sources(error), &details);
+    let made = match error.is_out_of_step() {
+        true => of_class(py, "OutOfStepError", with_sources(error), &details),
+        false => exception(py, error.kind(), with_sources(error), &details),
+    };
     made.unwrap_or_else(|failure| failure)
 }
 
@@ -92,6 +95,15 @@ fn exception(
         ErrorKind::Poisoned => "PoisonedError",
         other => return Ok(PyRuntimeError::new_err(format!("{other:?}: {message}"))),
     };
+    of_class(py, class, message, details)
+}
+
+fn of_class(
+    py: Python<'_>,
+    class: &str,
+    message: String,
+    details: &Bound<'_, PyDict>,
+) -> PyResult<PyErr> {
     let class = py.import("fedpress.errors")?.getattr(class)?;
     Ok(PyErr::from_value(class.call((message,), Some(details))?))
 }

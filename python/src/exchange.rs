@@ -1,7 +1,7 @@
 //! The messages of group knowledge transfer (FedGKT): features up, logits down, and the server's store.
 
 use crate::errors::{OrRaise, rejected};
-use crate::memory::{Input, Memory};
+use crate::memory::{Input, Memory, floats, numbers};
 use crate::options::decoding;
 use crate::spec::Spec;
 use fedpress::Element;
@@ -234,14 +234,6 @@ fn finished() -> PyErr {
 
 fn ids_of(bytes: &[u8]) -> Vec<u32> {
     numbers(bytes, u32::from_le_bytes)
-}
-
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    numbers(bytes, f32::from_le_bytes)
-}
-
-fn numbers<T, const N: usize>(bytes: &[u8], from: fn([u8; N]) -> T) -> Vec<T> {
-    bytes.as_chunks::<N>().0.iter().map(|b| from(*b)).collect()
 }
 
 fn memory_of(values: &[f32]) -> Memory {

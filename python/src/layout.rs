@@ -2,7 +2,7 @@
 
 use crate::errors::OrRaise;
 use crate::memory::{Input, Memory, Output};
-use fedpress_fl::{Choice, Convention, Gather, Keep, Rule};
+use fedpress_fl::{Choice, Convention, Gather, Heads, Keep, Rule};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::collections::BTreeMap;
@@ -10,13 +10,15 @@ use std::collections::BTreeMap;
 /// Which axis of which parameter belongs to which group of units.
 #[pyclass(module = "fedpress._fedpress", frozen)]
 pub struct Layout {
-    layout: fedpress_fl::Layout,
+    pub(crate) layout: fedpress_fl::Layout,
 }
 
 /// Which units of each group a submodel keeps.
 #[pyclass(module = "fedpress._fedpress", frozen)]
 pub struct Selection {
     selection: fedpress_fl::Selection,
+    /// What it follows from.
+    pub(crate) choice: Choice,
 }
 
 #[pymethods]
@@ -52,6 +54,26 @@ impl Layout {
             }
         };
         Ok(Self { layout: fedpress_fl::Layout::infer(&shapes, convention).or_raise(py)? })
+    }
+
+    /// Of a family of models that is known: its layout, the name of the family, and what is kept whole and why.
+    #[staticmethod]
+    fn recognize(
+        py: Python<'_>,
+        shapes: Vec<(String, Vec<usize>)>,
+        heads: Option<usize>,
+        key_heads: Option<usize>,
+    ) -> PyResult<Option<(Self, String, Vec<String>)>> {
+        let mut given = Heads::default();
+        (given.query, given.key) = (heads, key_heads);
+        let found = fedpress_fl::Layout::recognize(&shapes, given).or_raise(py)?;
+        Ok(found.map(|found| (Self { layout: found.layout }, found.family, found.notes)))
+    }
+
+    /// Of which nothing is ever dropped.
+    #[staticmethod]
+    fn whole(py: Python<'_>, shapes: Vec<(String, Vec<usize>)>) -> PyResult<Self> {
+        Ok(Self { layout: fedpress_fl::Layout::whole(&shapes).or_raise(py)? })
     }
 
     fn to_toml(&self) -> String {
@@ -90,7 +112,7 @@ impl Layout {
             }
         };
         let choice = Choice { rule, keep: Keep { default: keep, groups } };
-        Ok(Selection { selection: choice.select(&self.layout).or_raise(py)? })
+        Ok(Selection { selection: choice.select(&self.layout).or_raise(py)?, choice })
     }
 
     /// The shape of a parameter in the submodel.

@@ -5,6 +5,7 @@
 
 mod command;
 mod decode;
+mod delta;
 mod dlpack;
 mod encode;
 mod encoder;
@@ -27,9 +28,11 @@ mod _fedpress {
     #[pymodule_export]
     use crate::decode::{Decoder, add_into, decode, decode_into};
     #[pymodule_export]
+    use crate::delta::{Replica, Versions};
+    #[pymodule_export]
     use crate::dlpack::Borrowed;
     #[pymodule_export]
-    use crate::encode::encode;
+    use crate::encode::{encode, plan};
     #[pymodule_export]
     use crate::encoder::Encoder;
     #[pymodule_export]

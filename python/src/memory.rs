@@ -32,7 +32,17 @@ impl Input {
     }
 }
 
-/// The same, to be written.
+/// Little-endian f32 values.
+pub fn floats(bytes: &[u8]) -> Vec<f32> {
+    numbers(bytes, f32::from_le_bytes)
+}
+
+/// Numbers that `from` reads of N bytes each.
+pub fn numbers<T, const N: usize>(bytes: &[u8], from: fn([u8; N]) -> T) -> Vec<T> {
+    bytes.as_chunks::<N>().0.iter().map(|b| from(*b)).collect()
+}
+
+/// Bytes of an object, to be written.
 pub struct Output(PyBuffer<u8>);
 
 impl Output {

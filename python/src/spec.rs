@@ -41,6 +41,17 @@ impl Spec {
         self.spec.formula_ratio()
     }
 
+    /// The lowest and the highest rate that its stages may be asked for, in bits a value; None without.
+    #[getter]
+    fn rates(&self) -> Option<(f64, f64)> {
+        self.spec.rates().map(|rates| (*rates.start(), *rates.end()))
+    }
+
+    /// The same at another rate, in bits a value, to a thousandth.
+    fn at_rate(&self, py: Python<'_>, bits: f64) -> PyResult<Self> {
+        Ok(Self { spec: self.spec.at_rate(bits).or_raise(py)? })
+    }
+
     fn __str__(&self) -> String {
         self.spec.to_string()
     }

@@ -320,7 +320,7 @@ def test_specs_print_and_compare_as_their_canonical_form() -> None:
 
 
 def test_a_rotation_is_shared_where_errors_average_out_all_the_same() -> None:
-    share = fedpress.codec.may_share_rotation
+    share = fedpress.specs.may_share_rotation
     assert all(map(share, ["hadamard|q=4", "rotation|q=1|zstd", "kashin|q=2", "paper-kashin"]))
     for spec in (
         "none", "lossless", "identity|q=4", "hadamard|q=4,nearest", "hadamard|subsample=0.5|q=4", "rotation|lm=4",

@@ -73,3 +73,20 @@ def test_what_does_not_fit_is_named(model: dict[str, np.ndarray]) -> None:
     with pytest.raises(fedpress.InvalidArgumentError, match="embedding"):
         Layout.infer({"embed.weight": (10, 3)})
     assert Layout.from_toml(layout.to_toml()).groups == layout.groups == {"conv1": 8, "conv2": 12, "fc1": 20}
+
+
+def test_families_are_recognized_and_whole_layouts_have_no_units() -> None:
+    adapters = {
+        f"model.layers.0.self_attn.{part}_proj.lora_{side}.weight": shape
+        for part in ("q", "v")
+        for side, shape in (("A", (8, 96)), ("B", (96, 8)))
+    }
+    layout = Layout.recognize(adapters)
+    assert layout is not None and layout.family == "LoRA" and set(layout.groups.values()) == {8}
+    small = layout.packed_shapes(layout.select(keep=0.5))
+    assert {small[name] for name in adapters} == {(4, 96), (96, 4)}
+    assert Layout.recognize({"coef": (10, 20)}) is None
+    whole = Layout.whole({"coef": (10, 20), "intercept": (10,)})
+    assert whole.groups == {} and whole.parameters == {"coef": (10, 20), "intercept": (10,)}
+    with pytest.raises(fedpress.InvalidArgumentError):
+        Layout.whole({})
