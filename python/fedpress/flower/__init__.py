@@ -11,6 +11,7 @@ In the ServerApp::
 
 from __future__ import annotations
 
+from fedpress.flower.chain import Deltas
 from fedpress.flower.client import codec_mod
 from fedpress.flower.errors import NoUsableReplyError, ProtocolError, ReplyError
 from fedpress.flower.records import arrays_of, record_of
@@ -19,6 +20,7 @@ from fedpress.flower.strategy import Compressed
 
 __all__ = [
     "Compressed",
+    "Deltas",
     "NoUsableReplyError",
     "ProtocolError",
     "ReplyError",

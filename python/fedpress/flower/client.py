@@ -9,12 +9,15 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 import fedpress
+from fedpress.delta import Replica
 from fedpress.flower import protocol
+from fedpress.flower.chain import joined
 from fedpress.flower.dropout import Part
 from fedpress.flower.errors import ProtocolError
 from fedpress.flower.model import Model, Signature, apply_update, encode_update
-from fedpress.flower.protocol import KEY, MODEL, UPDATE, VALUES, Instructions, Receipt
+from fedpress.flower.protocol import KEY, MODEL, UPDATE, VALUES, VERSION, Instructions, Receipt
 from fedpress.flower.records import arrays_of, record_of
+from fedpress.specs import may_share_rotation
 from fedpress.submodel import Layout
 
 CallNext = Callable[[Message, Context], Message]
@@ -22,6 +25,8 @@ Mod = Callable[[Message, Context, CallNext], Message]
 
 # Keys in Context.state.
 HELD, HELD_IDENTITY, LOST = "fedpress.held", "fedpress.held.identity", "fedpress.lost"
+# Where what changed is sent: a Replica's state.
+REPLICA = "fedpress.replica"
 
 
 def codec_mod(*, memory_limit: int = fedpress.MEMORY_LIMIT, threads: int = 1) -> Mod:
@@ -73,6 +78,37 @@ def _receive(
 ) -> Model:
     """Return the model of a message, and keep it where the server says so."""
     blobs = protocol.blobs_of(content.array_records[instructions.arrays])
+    if VERSION in blobs:
+        model = _advanced(state, blobs, instructions.model, memory_limit)
+    else:
+        model = _decoded_model(state, blobs, instructions, memory_limit, threads)
+    if instructions.hold:
+        state[HELD] = record_of(model)
+        state[HELD_IDENTITY] = ConfigRecord({"identity": instructions.model})
+    else:
+        for key in (HELD, HELD_IDENTITY, REPLICA):
+            state.pop(key, None)
+    return model
+
+
+def _advanced(state: RecordDict, blobs: dict[str, bytes], identity: str, memory_limit: int) -> Model:
+    """Return the version that a message leads to from what this node holds, and keep what it then holds."""
+    shapes = {t.name: t.shape for t in fedpress.inspect(blobs[VERSION], memory_limit=memory_limit).tensors}
+    layout = Layout.whole(shapes)
+    kept = state.config_records.get(REPLICA, ConfigRecord()).get("state")
+    replica = Replica(layout, state=kept, memory_limit=memory_limit)
+    received = replica.decode(blobs[VERSION])
+    model, found = joined(received, fedpress.decode(blobs[VALUES], memory_limit=memory_limit))
+    if found != identity:
+        raise ProtocolError("the arrays are not those that the server announces")
+    state[REPLICA] = ConfigRecord({"state": replica.save()})
+    return model
+
+
+def _decoded_model(
+    state: RecordDict, blobs: dict[str, bytes], instructions: Instructions, memory_limit: int, threads: int
+) -> Model:
+    """Return the model of a message, or what it is an update of with the update."""
     if blobs and protocol.identity(instructions.base, blobs) != instructions.model:
         raise ProtocolError("the arrays are not those that the server announces")
     decoded = {
@@ -85,12 +121,6 @@ def _receive(
         model = _held(state, instructions.base)
         if blobs:
             model = apply_update(model, decoded[UPDATE], decoded[VALUES])
-    if instructions.hold:
-        state[HELD] = record_of(model)
-        state[HELD_IDENTITY] = ConfigRecord({"identity": instructions.model})
-    else:
-        state.pop(HELD, None)
-        state.pop(HELD_IDENTITY, None)
     return model
 
 
@@ -123,7 +153,7 @@ def _encoded(
         client=context.node_id,
         clients=instructions.clients,
         # The server then undoes it once.
-        rotation="shared" if fedpress.codec.may_share_rotation(instructions.uplink) else "own",
+        rotation="shared" if may_share_rotation(instructions.uplink) else "own",
         several=len(base) > 1,
         threads=threads,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -78,11 +79,11 @@ class Downloads:
         """Return a model that was sent and may be held."""
         return self._decoded[identity]
 
-    def forget_old(self) -> None:
-        """Keep the newest models, and all that were sent of this one: replies are relative to them."""
+    def forget_old(self, held: Collection[str]) -> None:
+        """Keep the newest models that a node holds, and all that were sent of this one: replies are relative to them."""
         current = {sent.identity for sent in self._by_base.values()}
-        old = [held for held in self._decoded if held not in current]
-        while len(self._decoded) > self.most_held and old:
+        old = [identity for identity in self._decoded if identity not in current]
+        while old and (len(self._decoded) > self.most_held or old[0] not in held):
             del self._decoded[old.pop(0)]
 
     def _encode(self, base: str, round: int) -> Sent:

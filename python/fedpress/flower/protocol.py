@@ -26,7 +26,8 @@ STYPE = f"fedpress/{PROTOCOL}, to be decoded by ClientApp(mods=[fedpress.flower.
 # Names of encoded arrays in an ArrayRecord.
 MODEL = "model"  # a whole model
 UPDATE = "update"  # differences to a model that both sides have
-VALUES = "values"  # beside an update: tensors that travel as they are
+VALUES = "values"  # beside an update or a version: tensors that travel as they are
+VERSION = "version"  # what a fedpress.delta.Replica takes
 
 _Record = TypeVar("_Record", bound="Instructions | Receipt")
 
@@ -135,7 +136,7 @@ def blobs_of(record: ArrayRecord) -> dict[str, bytes]:
         ProtocolError: it holds others.
     """
     for name, array in record.items():
-        if array.stype != STYPE or name not in (MODEL, UPDATE, VALUES):
+        if array.stype != STYPE or name not in (MODEL, UPDATE, VALUES, VERSION):
             raise ProtocolError(f"array {name!r} is {array.stype!r}: it was not encoded by fedpress")
     return {name: array.data for name, array in record.items()}
 

@@ -21,7 +21,8 @@ from fedpress.errors import InvalidArgumentError
 #: How Flower marks an array of NumPy.
 NUMPY = "numpy.ndarray"
 
-_BY_TEXT = {str(dtype): dtype for dtype in DTYPES.values()}
+#: Element types by what NumPy calls them.
+BY_TEXT = {str(dtype): dtype for dtype in DTYPES.values()}
 
 
 def arrays_of(record: ArrayRecord) -> dict[str, Array]:
@@ -68,7 +69,7 @@ def _array(name: str, array: FlowerArray) -> Array:
 def _type(stored: np.dtype[Any], said: str) -> np.dtype[Any]:
     if stored.hasobject:
         raise ValueError("elements are Python objects")
-    known = _BY_TEXT.get(said)
+    known = BY_TEXT.get(said)
     if stored.kind == "V" and known is not None and known.itemsize == stored.itemsize:
         return known
     return stored

@@ -17,6 +17,7 @@ import fedpress
 from fedpress.arrays import is_added
 from fedpress.flower import protocol
 from fedpress.flower.average import WeightedMean, as_type
+from fedpress.flower.chain import Chain, Deltas
 from fedpress.flower.download import Downloads, Sent
 from fedpress.flower.dropout import Dropout, Part, Scope
 from fedpress.flower.errors import NoUsableReplyError, ReplyError
@@ -26,6 +27,7 @@ from fedpress.flower.protocol import KEY, Instructions
 from fedpress.flower.records import arrays_of, flower_array, record_of
 from fedpress.flower.replies import Reply
 from fedpress.flower.report import Report
+from fedpress.specs import SpecLike
 from fedpress.submodel import Layout
 
 
@@ -50,9 +52,9 @@ class Compressed(Strategy):
         self,
         strategy: Strategy,
         *,
-        uplink: fedpress.codec.SpecLike | Callable[[int], fedpress.codec.SpecLike] = "rotation|lm=2",
-        downlink: fedpress.codec.SpecLike = "rotation|lm=6",
-        downlink_updates: fedpress.codec.SpecLike | None = "rotation|lm=3",
+        uplink: SpecLike | Callable[[int], SpecLike] = "rotation|lm=2",
+        downlink: SpecLike = "rotation|lm=6",
+        downlink_updates: SpecLike | Deltas | None = "rotation|lm=3",
         error_feedback: bool = False,
         keep: float = 1.0,
         dropout_scope: Scope = "round",
@@ -70,8 +72,10 @@ class Compressed(Strategy):
                 bits for one on a thin link.
             downlink: spec of whole models.
             downlink_updates: spec of the difference to the model that a node holds, which it keeps in
-                its state from one message to the next; None: nodes hold none, and every message has the
-                whole model.
+                its state from one message to the next; a node that missed more than a round is sent a whole
+                model. Or :class:`Deltas`, for nodes that are asked now and then: whatever version a node holds,
+                it is sent what changed since, and all have the same; ``downlink`` is then of no use. None:
+                nodes hold nothing, and every message has the whole model.
             error_feedback: whether a node adds what encoding lost to its next update. For specs with an
                 error (NMSE) below 1, such as ``rotation|lm=1``.
             keep: below 1, Federated Dropout: each node trains this fraction of the units of every hidden
@@ -100,11 +104,17 @@ class Compressed(Strategy):
         self.seed = secrets.randbits(62) if seed is None else seed
         self.memory_limit = memory_limit
         self.threads = threads
-        updates = None if downlink_updates is None else fedpress.Spec(str(downlink_updates))
-        models = fedpress.Spec(str(downlink))
-        # With updates, those of nodes that missed a message, too.
-        most_held = 1 if updates is None else 2
-        self._downloads = Downloads(models, updates, self.seed, threads, most_held)
+        self._holds_models = downlink_updates is not None
+        self._down = f"{downlink}, updates: {downlink_updates}"
+        self._downloads: Downloads | Chain
+        if isinstance(downlink_updates, Deltas):
+            self._downloads = Chain(downlink_updates, self.seed)
+        else:
+            updates = None if downlink_updates is None else fedpress.Spec(str(downlink_updates))
+            # With updates, those of nodes that missed a message, too.
+            most_held = 1 if updates is None else 2
+            models = fedpress.Spec(str(downlink))
+            self._downloads = Downloads(models, updates, self.seed, threads, most_held)
         self._report = Report()
         self._model: Model = {}
         self._record: ArrayRecord | None = None
@@ -124,7 +134,7 @@ class Compressed(Strategy):
         log(INFO, "\t├──> fedpress %s:", fedpress.__version__)
         uplink = "by node" if callable(self.uplink) else self.uplink
         log(INFO, "\t│\t├── Up: %s%s", uplink, ", error feedback" if self.error_feedback else "")
-        log(INFO, "\t│\t└── Down: %s, updates: %s", self._downloads.model_spec, self._downloads.update_spec)
+        log(INFO, "\t│\t└── Down: %s", self._down)
         self.strategy.summary()
 
     def configure_train(
@@ -225,7 +235,7 @@ class Compressed(Strategy):
             message.content = made[place]
             self._sent[node] = sent.identity
             down.add(sent.n_bytes, raw_bytes, sent.nmse)
-        self._downloads.forget_old()
+        self._downloads.forget_old({*self._holds.values(), *self._sent.values()})
         return messages
 
     def _key(self, content: RecordDict) -> str:
@@ -269,7 +279,7 @@ class Compressed(Strategy):
             arrays=key,
             base=sent.base,
             model=sent.identity,
-            hold=self._downloads.update_spec is not None,
+            hold=self._holds_models,
             uplink=uplink,
             feedback=self.error_feedback,
             seed=self.seed,
