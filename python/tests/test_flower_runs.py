@@ -18,6 +18,7 @@ from deployment import BIN, EXAMPLE, deployment, end_group, offline, wait_for
 pytestmark = pytest.mark.slow
 
 FEDGKT = EXAMPLE.parent / "flower-fedgkt"
+LORA = EXAMPLE.parent / "flower-lora"
 SMALL = {"hidden": 400, "num-server-rounds": 2}
 OFF, ON = {**SMALL, "compress": False}, {**SMALL, "compress": True}
 
@@ -83,6 +84,7 @@ def test_features_and_logits_travel_in_a_deployment() -> None:
         (EXAMPLE, "hidden=100 compress=true"),
         (EXAMPLE, "hidden=100 compress=false"),
         (FEDGKT, "samples=200"),
+        (LORA, "base-steps=20 steps=5"),
     ],
 )
 def test_flwr_run_simulates_the_examples(app: Path, config: str, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Low-rank adapters of a frozen transformer, trained by a federation, in NumPy alone."""
