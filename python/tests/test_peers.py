@@ -6,9 +6,9 @@
 | safetensors 0.8.0, findings/safetensors-numpy.sh | writes arrays in the order of their memory | test_codec.py |
 | ml_dtypes 0.6.0, findings/ml-dtypes-npy.sh | np.load does not know its types | test_flower.py, below |
 | nvflare 2.9.0, findings/nvflare-quantizers.sh | refuses counters, turns 1e5 into 65504, one NaN into many | test_nvflare.py, below |
-| openfl 1.9, EdenPipeline | fails on tensors of zeros and of one value | below |
+| openfl 1.9, findings/openfl-pipelines.sh | its default fails on NumPy 2.4.6, EDEN on zeros and one value | below, test_flower_models.py |
 | openfl 1.9, findings/openfl-kmeans.sh | brings two distinct values back as one | below |
-| appfl 1.12.0, ZFPCompressor | a BatchNorm counter becomes two float32; half models fail | below |
+| appfl 1.12.0, findings/appfl-zfp.sh | a BatchNorm counter becomes two float32; half models fail | below, test_flower_models.py |
 | torch 2.15.0, ml_dtypes 0.6.0, findings/torch-float8.sh | infinity becomes 448, or NaN | test_torch.py, below |
 | bitsandbytes 0.50.2, findings/nvflare-quantizers.sh | zeros come back as 2.1e-5 of the block's maximum | below |
 """
