@@ -25,6 +25,9 @@ import fedpress
         "fedpress.codec",
         "fedpress.stream",
         "fedpress.aggregate",
+        "fedpress.planning",
+        "fedpress.measure",
+        "fedpress.delta",
         "fedpress.submodel",
         "fedpress.exchange",
     ],
@@ -60,6 +63,12 @@ def test_everything_public_is_documented() -> None:
             if not (inspect.getdoc(value) or "").strip():
                 lacking.append(path)
     assert lacking == []
+
+
+def test_the_reference_is_made_of_the_docstrings_as_they_are() -> None:
+    script = Path(__file__).parents[1] / "docs" / "reference.py"
+    found = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
 
 
 def public_modules() -> list[ModuleType]:
