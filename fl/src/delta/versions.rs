@@ -16,15 +16,15 @@ use std::sync::Arc;
 /// use fedpress_fl::{
 ///     Broadcast, Choice, DeltaOptions, Layout, Parameter, Replica, TensorSpecs, Versions,
 /// };
-/// let layout = Layout::whole(&[("w".to_owned(), vec![1000])])?;
+/// let layout = Layout::whole(&[("w".to_owned(), vec![10_000])])?;
 /// let lossless = TensorSpecs::from(fedpress::Spec::lossless());
 /// let mut versions = Versions::new(layout.clone(), DeltaOptions::default(), &lossless)?;
 /// let mut replica = Replica::new(layout);
 /// let mut sizes = Vec::new();
 /// for round in 0..3 {
 ///     let value = |i: usize| (i as f32).sin() + 0.01 * (i as f32 + round as f32).cos();
-///     let values = (0..1000).map(value).collect();
-///     versions.advance(round, vec![Parameter { name: "w".into(), shape: vec![1000], values }])?;
+///     let values = (0..10_000).map(value).collect();
+///     versions.advance(round, vec![Parameter { name: "w".into(), shape: vec![10_000], values }])?;
 ///     let message = versions.message(Broadcast {
 ///         run: 1,
 ///         round,
