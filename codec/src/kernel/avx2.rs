@@ -16,7 +16,8 @@ impl Avx2 {
     pub(super) fn detect() -> Option<Self> {
         (is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("bmi2"))
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("popcnt"))
         .then_some(Self(()))
     }
 }
@@ -25,7 +26,7 @@ impl Avx2 {
 ///
 /// # Safety
 /// The processor has the features listed; an [`Avx2`] proves it.
-#[target_feature(enable = "avx2,fma,bmi2")]
+#[target_feature(enable = "avx2,fma,bmi2,popcnt")]
 pub(super) unsafe fn enter<O: Operation>(lanes: Avx2, operation: O) -> O::Output {
     operation.run(lanes)
 }
@@ -66,8 +67,13 @@ macro_rules! each {
 impl Lanes for Avx2 {
     type F = [__m256; 2];
     type U = [__m256i; 2];
+    type Register = Self;
     const RADIX: usize = 4;
 
+    #[inline(always)]
+    fn register(self) -> Self {
+        self
+    }
     #[inline(always)]
     fn load(self, x: &[f32; LANES]) -> Self::F {
         unsafe { [_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))] }
@@ -312,20 +318,23 @@ impl Lanes for Avx2 {
         unsafe { each!(v, counts => _mm256_srlv_epi32(v, counts)) }
     }
     #[inline(always)]
-    fn divide(self, a: Self::U, b: Self::U) -> Self::U {
-        // A quotient of integers below 2^32 that is no integer is further from one than its double
-        // is from it.
+    fn advance(self, states: Self::U, frequencies: Self::U, starts: Self::U) -> Self::U {
         unsafe {
-            each!(a, b => {
-                let low = _mm256_div_pd(
-                    doubles(_mm256_castsi256_si128(a)),
-                    doubles(_mm256_castsi256_si128(b)),
-                );
-                let high = _mm256_div_pd(
-                    doubles(_mm256_extracti128_si256::<1>(a)),
-                    doubles(_mm256_extracti128_si256::<1>(b)),
-                );
-                _mm256_set_m128i(integers(high), integers(low))
+            each!(states, frequencies, starts => {
+                // A quotient is below 2^20, and what is computed is off by less than an eighth: less a quarter,
+                // and that rounded by a 32nd at most, it is rounded down to the quotient or to one less.
+                let high = _mm256_cvtepi32_ps(_mm256_srli_epi32::<16>(states));
+                let low = _mm256_and_si256(states, _mm256_set1_epi32(0xffff));
+                let dividends =
+                    _mm256_fmadd_ps(high, _mm256_set1_ps(65536.0), _mm256_cvtepi32_ps(low));
+                let ratios = _mm256_div_ps(dividends, _mm256_cvtepi32_ps(frequencies));
+                let quotients = _mm256_cvttps_epi32(_mm256_sub_ps(ratios, _mm256_set1_ps(0.25)));
+                let rests = _mm256_sub_epi32(states, _mm256_mullo_epi32(quotients, frequencies));
+                let is_quotient = _mm256_cmpgt_epi32(frequencies, rests);
+                let one_more = _mm256_sub_epi32(_mm256_set1_epi32(1 << 12), frequencies);
+                let sum = _mm256_add_epi32(_mm256_slli_epi32::<12>(quotients), rests);
+                let missing = _mm256_andnot_si256(is_quotient, one_more);
+                _mm256_add_epi32(_mm256_add_epi32(sum, missing), starts)
             })
         }
     }
@@ -610,29 +619,6 @@ pub(super) const fn shifts_of_codes(q: u32) -> [u32; 8] {
 fn bits_of(mask: __m256i) -> u32 {
     // SAFETY: AVX, which every caller has.
     unsafe { _mm256_movemask_ps(_mm256_castsi256_ps(mask)) as u32 }
-}
-
-/// Unsigned integers as doubles: below 2^52 in the mantissa of 2^52.
-#[inline(always)]
-fn doubles(v: __m128i) -> __m256d {
-    // SAFETY: AVX2, which every caller has.
-    unsafe {
-        let magic = _mm256_set1_epi64x(0x4330_0000_0000_0000);
-        let sum = _mm256_castsi256_pd(_mm256_or_si256(_mm256_cvtepu32_epi64(v), magic));
-        _mm256_sub_pd(sum, _mm256_castsi256_pd(magic))
-    }
-}
-
-/// Doubles below 2^32 as unsigned integers, rounded down.
-#[inline(always)]
-fn integers(v: __m256d) -> __m128i {
-    // SAFETY: AVX2, which every caller has.
-    unsafe {
-        let magic = _mm256_castsi256_pd(_mm256_set1_epi64x(0x4330_0000_0000_0000));
-        let sum = _mm256_castpd_si256(_mm256_add_pd(_mm256_floor_pd(v), magic));
-        let low = _mm256_permutevar8x32_epi32(sum, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6));
-        _mm256_castsi256_si128(low)
-    }
 }
 
 /// For each set of lanes which lane gives the word of a place, where the last place belongs to the last

@@ -1,6 +1,7 @@
 //! Sixteen lanes of f32 and u32: the operations an instruction set has to offer.
 
 use super::columns::TILE;
+use super::register::Register;
 use super::shuffle::QUADS;
 use crate::random::word32;
 
@@ -13,8 +14,12 @@ pub(super) const LANES: usize = 16;
 pub(super) trait Lanes: Copy {
     type F: Copy;
     type U: Copy;
+    /// Vectors of one register.
+    type Register: Register;
     /// How many vectors a pass of the Hadamard transform keeps in registers: 4 or 16.
     const RADIX: usize;
+
+    fn register(self) -> Self::Register;
 
     fn load(self, x: &[f32; LANES]) -> Self::F;
     fn store(self, v: Self::F, x: &mut [f32; LANES]);
@@ -84,8 +89,9 @@ pub(super) trait Lanes: Copy {
     fn shift_left<const BITS: u32>(self, v: Self::U) -> Self::U;
     /// Shifts each lane right by its own count, below 32.
     fn shift_right_by(self, v: Self::U, counts: Self::U) -> Self::U;
-    /// Quotients, rounded down; no divisor is 0.
-    fn divide(self, a: Self::U, b: Self::U) -> Self::U;
+    /// States of rANS behind a symbol: `(s / f << 12) + s % f + start`, for states `s` of at least `16 * f` and
+    /// below `2^20 * f`, and frequencies `f` of 1 to 4095.
+    fn advance(self, states: Self::U, frequencies: Self::U, starts: Self::U) -> Self::U;
     /// `bits` where `a < b`, else 0.
     fn where_less(self, a: Self::F, b: Self::F, bits: Self::U) -> Self::U;
     /// Bit i of the result where lane i is 0.
@@ -159,7 +165,13 @@ fn map2<T: Copy, R>(a: [T; LANES], b: [T; LANES], f: impl Fn(T, T) -> R) -> [R; 
 impl Lanes for Portable {
     type F = [f32; LANES];
     type U = [u32; LANES];
+    type Register = Self;
     const RADIX: usize = 4;
+
+    #[inline(always)]
+    fn register(self) -> Self {
+        self
+    }
 
     #[inline(always)]
     fn load(self, x: &[f32; LANES]) -> Self::F {
@@ -294,8 +306,9 @@ impl Lanes for Portable {
         map2(v, counts, |v, count| v >> (count & 31))
     }
     #[inline(always)]
-    fn divide(self, a: Self::U, b: Self::U) -> Self::U {
-        map2(a, b, |a, b| a / b.max(1))
+    fn advance(self, states: Self::U, frequencies: Self::U, starts: Self::U) -> Self::U {
+        let rests = map2(states, frequencies, |s, f| (s / f.max(1) << 12) + s % f.max(1));
+        map2(rests, starts, |rest, start| rest + start)
     }
     #[inline(always)]
     fn where_less(self, a: Self::F, b: Self::F, bits: Self::U) -> Self::U {

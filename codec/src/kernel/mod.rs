@@ -1,8 +1,8 @@
 //! The inner loops, written once over sixteen lanes and compiled for each instruction set.
 //!
 //! [`lanes`] defines the few operations an instruction set has to offer and gives the portable
-//! twin; [`avx2`] and [`avx512`] implement the same operations with intrinsics and are, with the
-//! call into them below, the only unsafe code of the crate. The algorithms ([`hadamard`],
+//! twin; [`avx2`] and [`avx512`] implement the same operations with intrinsics, [`register`] those on
+//! single registers, and they are, with the call into them below, the only unsafe code of the crate. The algorithms ([`hadamard`],
 //! [`uniform`], [`scan`]) are safe, generic and written once, so every level runs the same
 //! arithmetic in the same order and gives the same bits: additions, subtractions and
 //! multiplications only, never contracted. A test compares the levels anyway.
@@ -19,6 +19,7 @@ mod levels;
 mod masks;
 pub(crate) mod neighbours;
 pub(crate) mod rans;
+mod register;
 mod scan;
 mod shuffle;
 pub(crate) mod step;

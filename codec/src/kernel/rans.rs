@@ -193,10 +193,7 @@ impl<C: Contexts> Encode<'_, C> {
                 let frequencies = l.and_u(entries, l.splat_u(0xffff));
                 let state;
                 (state, end) = l.emit(vectors[w], frequencies, self.out, end);
-                let quotients = l.divide(state, frequencies);
-                let rest = l.sub_u(state, l.mul_u(quotients, frequencies));
-                let upper = l.shift_left::<PROBABILITY_BITS>(quotients);
-                vectors[w] = l.add_u(l.add_u(upper, rest), l.shift_right::<16>(entries));
+                vectors[w] = l.advance(state, frequencies, l.shift_right::<16>(entries));
             }
         }
         for w in 0..W {

@@ -6,38 +6,29 @@
 
 use super::Operation;
 use super::lanes::{LANES, Lanes};
+use super::register::Register;
 
 /// States of the trellis.
-const STATES: usize = 8;
+pub(super) const STATES: usize = 8;
 /// Steps after which every trellis starts anew in state 0.
 pub(crate) const STEPS: usize = 1024;
-/// Steps whose decisions share a word.
-const STEPS_PER_WORD: usize = 4;
-/// Steps after which the smallest metric is taken from all, so that they keep their precision.
-const STEPS_PER_LEVELING: usize = 64;
+/// Steps that all trellises take in turn, so that numbers are read and written in their order; behind them the
+/// smallest metric is taken from all, so that they keep their precision.
+const BLOCK: usize = 64;
 /// More than any path costs.
 const UNREACHABLE: f32 = 1e30;
 /// Numbers in units of the step are cut to this magnitude: what they become then fits an f32.
 const LARGEST: f32 = (1 << 22) as f32;
 
 /// For each state the subsets by which its two predecessors reach it.
-const SUBSETS: [[usize; 2]; STATES] =
+pub(super) const SUBSETS: [[usize; 2]; STATES] =
     [[0, 2], [0, 2], [2, 0], [2, 0], [1, 3], [1, 3], [3, 1], [3, 1]];
 /// For each state its two predecessors.
-const PREDECESSORS: [[usize; 2]; STATES] =
+pub(super) const PREDECESSORS: [[usize; 2]; STATES] =
     [[0, 4], [2, 6], [0, 4], [2, 6], [3, 7], [1, 5], [3, 7], [1, 5]];
 
-/// For the first or the second predecessor four bits a state: its number, and above it bit 1 of the
-/// subset.
-const fn back(which: usize) -> u32 {
-    let (mut word, mut z) = (0, 0);
-    while z < STATES {
-        let nibble = PREDECESSORS[z][which] | (SUBSETS[z][which] >> 1) << 3;
-        word |= (nibble as u32) << (4 * z);
-        z += 1;
-    }
-    word
-}
+/// States two and two that have the same predecessors: behind either pair those are needed no more.
+const PAIRS: [usize; STATES] = [0, 2, 1, 3, 4, 6, 5, 7];
 
 /// What a value costs besides its error.
 #[derive(Debug, Clone)]
@@ -71,25 +62,59 @@ impl Operation for Search<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) -> Found {
-        let Self { y, factor, width, penalty } = self;
+        match self.penalty {
+            None => self.search(l.register(), Nearest),
+            Some(penalty) => self.search(l.register(), penalty),
+        }
+    }
+}
+
+impl Search<'_> {
+    #[inline(always)]
+    fn search<R: Register>(self, r: R, choice: impl Choice) -> Found {
+        let Self { y, factor, width, .. } = self;
+        let (stride, per_vector) = (width * LANES, LANES / R::WIDTH);
+        let registers = y.len().min(stride).div_ceil(LANES) * per_vector;
+        let blocks = y.len().div_ceil(BLOCK * stride);
+        let mut all = vec![Paths::start(r); registers];
+        let mut decisions = vec![[[R::Mask::default(); STATES]; BLOCK]; blocks * registers];
+        let parts = y.chunks_mut(BLOCK * stride).zip(decisions.chunks_exact_mut(registers));
+        for (y, decisions) in parts {
+            for (number, (paths, decisions)) in all.iter_mut().zip(decisions).enumerate() {
+                let mut column = Column::new::<R>(y, number, stride);
+                paths.forward(r, choice, &mut column, factor, decisions);
+            }
+        }
+        all.iter_mut().for_each(|paths| paths.states = cheapest(r, &paths.metrics));
+        let parts = y.chunks_mut(BLOCK * stride).zip(decisions.chunks_exact(registers));
+        for (y, decisions) in parts.rev() {
+            for (number, (paths, decisions)) in all.iter_mut().zip(decisions).enumerate() {
+                let mut column = Column::new::<R>(y, number, stride);
+                paths.trace(r, &mut column, decisions);
+            }
+        }
         let mut found = Found::default();
-        for first in (0..y.len().min(width * LANES)).step_by(LANES) {
-            let mut lanes = Column { y, first, stride: width * LANES, factor };
-            let sums = match penalty {
-                None => lanes.search(l, Nearest),
-                Some(penalty) => lanes.search(l, penalty),
-            };
-            found.product += sums.product;
-            found.energy += sums.energy;
+        for paths in all.chunks_exact(per_vector) {
+            found.product += sum(r, paths, |paths| paths.product);
+            found.energy += sum(r, paths, |paths| paths.energy);
         }
         found
     }
 }
 
-/// Which point of a subset a number becomes, and what that costs.
+/// The sum of sixteen lanes, in their order, however many registers they are.
+fn sum<R: Register>(r: R, paths: &[Paths<R>], of: impl Fn(&Paths<R>) -> R::F) -> f64 {
+    let mut lanes = [0.0; LANES];
+    for (paths, lanes) in paths.iter().zip(lanes.chunks_exact_mut(R::WIDTH)) {
+        r.store(of(paths), lanes);
+    }
+    lanes.iter().map(|lane| f64::from(*lane)).sum()
+}
+
+/// Which point of a subset a number becomes, and what that costs besides the square of its error.
 trait Choice: Copy {
-    /// The point of 4 Z + j for `v`, and its cost.
-    fn choose<L: Lanes>(self, l: L, v: L::F, j: L::F) -> (L::F, L::F);
+    /// `cost` and what the point x costs.
+    fn add<R: Register>(self, r: R, cost: R::F, x: R::F) -> R::F;
 }
 
 #[derive(Clone, Copy)]
@@ -97,165 +122,165 @@ struct Nearest;
 
 impl Choice for Nearest {
     #[inline(always)]
-    fn choose<L: Lanes>(self, l: L, v: L::F, j: L::F) -> (L::F, L::F) {
-        let x = nearest(l, v, j);
-        let error = l.sub(v, x);
-        (x, l.mul(error, error))
+    fn add<R: Register>(self, _: R, cost: R::F, _: R::F) -> R::F {
+        cost
     }
 }
 
 impl Choice for &Penalty {
     #[inline(always)]
-    fn choose<L: Lanes>(self, l: L, v: L::F, j: L::F) -> (L::F, L::F) {
-        let x = nearest(l, v, j);
-        let error = l.sub(v, x);
-        let inside = l.max(l.min(x, l.splat(127.0)), l.splat(-128.0));
-        let place = l.add_u(l.round_nearest(inside), l.splat_u(128));
-        (x, l.add(l.mul(error, error), l.look_up(&self.costs, place)))
+    fn add<R: Register>(self, r: R, cost: R::F, x: R::F) -> R::F {
+        let inside = r.max(r.min(x, r.splat(127.0)), r.splat(-128.0));
+        r.add(cost, r.look_up(&self.costs, r.add(inside, r.splat(128.0))))
     }
 }
 
+/// The point of 4 Z + j that is nearest to `v`.
 #[inline(always)]
-fn nearest<L: Lanes>(l: L, v: L::F, j: L::F) -> L::F {
-    let quarter = l.round(l.mul(l.sub(v, j), l.splat(0.25)));
-    l.add(l.mul(quarter, l.splat(4.0)), j)
+fn nearest<R: Register>(r: R, v: R::F, j: R::F) -> R::F {
+    let quarter = r.round(r.mul(r.sub(v, j), r.splat(0.25)));
+    r.add_exact(quarter, r.splat(4.0), j)
 }
 
-/// The numbers of sixteen neighbouring trellises: those from `first` on, every `stride`.
+/// What the points of the four subsets cost that are nearest to `v`.
+#[inline(always)]
+fn costs<R: Register>(r: R, v: R::F, choice: impl Choice) -> [R::F; 4] {
+    let mut costs = [v; 4];
+    for (cost, j) in costs.iter_mut().zip([0.0, 1.0, 2.0, 3.0]) {
+        let x = nearest(r, v, r.splat(j));
+        let error = r.sub(v, x);
+        *cost = choice.add(r, r.mul(error, error), x);
+    }
+    costs
+}
+
+/// The numbers of neighbouring trellises, as many as a register holds, in a block: those from `first` on, every
+/// `stride`.
 struct Column<'a> {
     y: &'a mut [f32],
     first: usize,
     stride: usize,
-    factor: f32,
+    steps: usize,
 }
 
-impl Column<'_> {
-    fn steps(&self) -> usize {
-        (self.y.len() - self.first).div_ceil(self.stride)
+impl<'a> Column<'a> {
+    fn new<R: Register>(y: &'a mut [f32], number: usize, stride: usize) -> Self {
+        let first = number * R::WIDTH;
+        // The trellises of a vector of sixteen take as many steps as the first of them.
+        let steps = y.len().saturating_sub(first / LANES * LANES).div_ceil(stride);
+        Self { y, first, stride, steps }
     }
 
-    /// The numbers of a step in units of the step size; zeros where there are none.
+    /// The numbers of a step; zeros where there are none.
     #[inline(always)]
-    fn numbers<L: Lanes>(&self, l: L, step: usize) -> L::F {
-        let rest = &self.y[self.first + step * self.stride..];
-        let row = match rest.first_chunk() {
-            Some(row) => l.load(row),
-            None => {
-                let mut row = [0.0; LANES];
-                row[..rest.len()].copy_from_slice(rest);
-                l.load(&row)
-            }
-        };
-        let v = l.mul(row, l.splat(self.factor));
-        l.max(l.min(v, l.splat(LARGEST)), l.splat(-LARGEST))
+    fn get<R: Register>(&self, r: R, step: usize) -> R::F {
+        let rest = self.y.get(self.first + step * self.stride..).unwrap_or_default();
+        if rest.len() >= R::WIDTH {
+            return r.load(rest);
+        }
+        let mut row = [0.0; LANES];
+        row[..rest.len()].copy_from_slice(rest);
+        r.load(&row)
     }
 
     #[inline(always)]
-    fn search<L: Lanes>(&mut self, l: L, choice: impl Choice) -> Found {
-        let mut decisions = [[0; LANES]; STEPS / STEPS_PER_WORD];
-        let end = self.forward(l, choice, &mut decisions);
-        self.trace(l, choice, &decisions, end)
+    fn put<R: Register>(&mut self, r: R, step: usize, x: R::F) {
+        let rest = self.y.get_mut(self.first + step * self.stride..).unwrap_or_default();
+        if rest.len() >= R::WIDTH {
+            return r.store(x, rest);
+        }
+        let mut row = [0.0; LANES];
+        r.store(x, &mut row);
+        rest.copy_from_slice(&row[..rest.len()]);
+    }
+}
+
+/// The trellises of a register: on the way forward the metrics of their states; on the way back the states they
+/// are in, and the sums of both products of what they passed.
+#[derive(Clone, Copy)]
+struct Paths<R: Register> {
+    metrics: [R::F; STATES],
+    states: R::States,
+    product: R::F,
+    energy: R::F,
+}
+
+impl<R: Register> Paths<R> {
+    fn start(r: R) -> Self {
+        let mut metrics = [r.splat(UNREACHABLE); STATES];
+        metrics[0] = r.splat(0.0);
+        let states = r.states(&[0; LANES]);
+        Self { metrics, states, product: r.splat(0.0), energy: r.splat(0.0) }
     }
 
-    /// The metrics of all states from step to step; the cheapest state of each lane at the end.
+    /// The metrics of all states from step to step. Puts the numbers in units of the step size in their place.
     #[inline(always)]
-    fn forward<L: Lanes>(
-        &self,
-        l: L,
+    fn forward(
+        &mut self,
+        r: R,
         choice: impl Choice,
-        decisions: &mut [[u32; LANES]; STEPS / STEPS_PER_WORD],
-    ) -> L::U {
-        let subsets = [l.splat(0.0), l.splat(1.0), l.splat(2.0), l.splat(3.0)];
-        let mut metrics = [l.splat(UNREACHABLE); STATES];
-        metrics[0] = l.splat(0.0);
-        let mut word = l.splat_u(0);
-        for step in 0..self.steps() {
-            let v = self.numbers(l, step);
-            let mut costs = [v; 4];
-            for j in 0..4 {
-                costs[j] = choice.choose(l, v, subsets[j]).1;
-            }
+        column: &mut Column<'_>,
+        factor: f32,
+        decisions: &mut [[R::Mask; STATES]; BLOCK],
+    ) {
+        let mut metrics = self.metrics;
+        for (step, decisions) in decisions[..column.steps].iter_mut().enumerate() {
+            let v = r.mul(column.get(r, step), r.splat(factor));
+            let v = r.max(r.min(v, r.splat(LARGEST)), r.splat(-LARGEST));
+            column.put(r, step, v);
+            let costs = costs(r, v, choice);
             let mut next = metrics;
-            word = l.shift_left::<8>(word);
-            for z in 0..STATES {
-                let a = l.add(metrics[PREDECESSORS[z][0]], costs[SUBSETS[z][0]]);
-                let b = l.add(metrics[PREDECESSORS[z][1]], costs[SUBSETS[z][1]]);
-                word = l.or_u(word, l.where_less(b, a, l.splat_u(1 << z)));
-                next[z] = l.min(b, a);
+            for z in PAIRS {
+                let a = r.add(metrics[PREDECESSORS[z][0]], costs[SUBSETS[z][0]]);
+                let b = r.add(metrics[PREDECESSORS[z][1]], costs[SUBSETS[z][1]]);
+                decisions[z] = r.less(b, a);
+                next[z] = r.min(b, a);
             }
             metrics = next;
-            if step % STEPS_PER_LEVELING == STEPS_PER_LEVELING - 1 {
-                let mut least = metrics[0];
-                for metric in &metrics {
-                    least = l.min(*metric, least);
-                }
-                for metric in &mut metrics {
-                    *metric = l.sub(*metric, least);
-                }
+        }
+        if column.steps == BLOCK {
+            let mut least = metrics[0];
+            for metric in &metrics {
+                least = r.min(*metric, least);
             }
-            l.store_u(word, &mut decisions[step / STEPS_PER_WORD]);
-        }
-        let mut best = metrics[0];
-        let mut state = l.splat_u(0);
-        for (z, metric) in metrics.into_iter().enumerate().skip(1) {
-            let less = l.where_less(metric, best, l.splat_u(!0));
-            state = l.xor_u(state, l.and_u(less, l.xor_u(state, l.splat_u(z as u32))));
-            best = l.min(metric, best);
-        }
-        state
-    }
-
-    /// Back from the cheapest ends: the values, in the place of the numbers, and their sums.
-    #[inline(always)]
-    fn trace<L: Lanes>(
-        &mut self,
-        l: L,
-        choice: impl Choice,
-        decisions: &[[u32; LANES]; STEPS / STEPS_PER_WORD],
-        mut state: L::U,
-    ) -> Found {
-        let steps = self.steps();
-        let (mut product, mut energy) = (l.splat(0.0), l.splat(0.0));
-        for step in (0..steps).rev() {
-            // The last step of a word stands lowest; the last word may be of fewer steps.
-            let last = (step / STEPS_PER_WORD * STEPS_PER_WORD + STEPS_PER_WORD).min(steps) - 1;
-            let word = l.load_u(&decisions[step / STEPS_PER_WORD]);
-            let place = l.add_u(state, l.splat_u(8 * (last - step) as u32));
-            let bit = l.and_u(l.shift_right_by(word, place), l.splat_u(1));
-            let second = l.sub_u(l.splat_u(0), bit);
-            let (a, b) = const { (back(0), back(1)) };
-            let back = l.xor_u(l.splat_u(a), l.and_u(second, l.splat_u(a ^ b)));
-            let nibble = l.shift_right_by(back, l.shift_left::<2>(state));
-            state = l.and_u(nibble, l.splat_u(7));
-            let upper = l.and_u(l.shift_right::<2>(nibble), l.splat_u(2));
-            let subset = l.to_float(l.or_u(upper, l.and_u(nibble, l.splat_u(1))));
-            let v = self.numbers(l, step);
-            let x = choice.choose(l, v, subset).0;
-            product = l.add(product, l.mul(v, x));
-            energy = l.add(energy, l.mul(x, x));
-            self.put(l, step, x);
-        }
-        Found { product: sum(l, product), energy: sum(l, energy) }
-    }
-
-    #[inline(always)]
-    fn put<L: Lanes>(&mut self, l: L, step: usize, x: L::F) {
-        let rest = &mut self.y[self.first + step * self.stride..];
-        match rest.first_chunk_mut() {
-            Some(row) => l.store(x, row),
-            None => {
-                let mut row = [0.0; LANES];
-                l.store(x, &mut row);
-                rest.copy_from_slice(&row[..rest.len()]);
+            for metric in &mut metrics {
+                *metric = r.sub(*metric, least);
             }
         }
+        self.metrics = metrics;
+    }
+
+    /// Back: the values, in the place of the numbers, and their sums.
+    #[inline(always)]
+    fn trace(&mut self, r: R, column: &mut Column<'_>, decisions: &[[R::Mask; STATES]; BLOCK]) {
+        let Self { mut states, mut product, mut energy, .. } = *self;
+        for (step, decisions) in decisions[..column.steps].iter().enumerate().rev() {
+            let subsets;
+            (states, subsets) = r.back(decisions, states);
+            let v = column.get(r, step);
+            let x = nearest(r, v, subsets);
+            product = r.add(product, r.mul(v, x));
+            energy = r.add(energy, r.mul(x, x));
+            column.put(r, step, x);
+        }
+        (self.states, self.product, self.energy) = (states, product, energy);
     }
 }
 
-/// The sum of all lanes, in their order.
+/// The state of the smallest metric of each lane, the first of equals.
 #[inline(always)]
-fn sum<L: Lanes>(l: L, v: L::F) -> f64 {
-    let mut lanes = [0.0; LANES];
-    l.store(v, &mut lanes);
-    lanes.iter().map(|lane| f64::from(*lane)).sum()
+fn cheapest<R: Register>(r: R, metrics: &[R::F; STATES]) -> R::States {
+    let mut rows = [[0.0; LANES]; STATES];
+    for (metric, row) in metrics.iter().zip(&mut rows) {
+        r.store(*metric, row);
+    }
+    let mut states = [0; LANES];
+    for (lane, state) in states.iter_mut().enumerate() {
+        for z in 1..STATES {
+            if rows[z][lane] < rows[usize::from(*state)][lane] {
+                *state = z as u8;
+            }
+        }
+    }
+    r.states(&states)
 }
