@@ -5,7 +5,7 @@ use super::bits::{Reader, Rests, Writer};
 use super::classes::{Counts, TOKENS, Weights};
 use super::frequencies::{put_slots, put_starts};
 use crate::kernel::neighbours::{LAST_LEVEL, LEVELS, PARTS};
-use crate::kernel::rans::{MOST_LANES, SLACK};
+use crate::kernel::rans::{MIDDLE_MULTIPLE, MOST_LANES, SLACK};
 use crate::kernel::{Kernel, Neighbours, Order, PLACES};
 use crate::wire::bytes::{Cursor, put_varint};
 use crate::{Error, Result};
@@ -96,13 +96,13 @@ impl Plan {
     }
 }
 
-/// Appends what decodes to multiples, in rows of lanes: how far they are from what was expected, their places,
-/// and how often which token occurs under each table.
+/// Appends what decodes to multiples, in rows of lanes: how far they are from what was expected, their places
+/// with their tokens, and how often which token occurs under each table.
 pub(super) fn put(
     kernel: Kernel,
     plan: &Plan,
     counts: &[Counts],
-    (rests, places): (&[f32], &[u32]),
+    (rests, placed): (&[f32], &[u32]),
     words: &mut Vec<u8>,
     out: &mut Vec<u8>,
 ) {
@@ -120,17 +120,26 @@ pub(super) fn put(
     }
     let (words, lanes) = (&mut words[..room], plan.neighbours.lanes);
     let tables = plan.sharing.tables();
-    let start = kernel.encode_placed(rests, &starts, (places, &tables), lanes, words);
+    let start = kernel.encode_placed(rests, &starts, (placed, &tables), lanes, words);
     out.extend_from_slice(&words[start..]);
-    rests.iter().filter(|rest| rest.abs() > 15.0).for_each(|rest| bits.put_rest(*rest as i32));
+    put_rests(kernel, rests, &mut bits);
     bits.finish(out);
+}
+
+/// Appends what tokens leave open of integers.
+pub(super) fn put_rests(kernel: Kernel, integers: &[f32], bits: &mut Writer) {
+    const SMALL: f32 = MIDDLE_MULTIPLE as f32;
+    // Hardly any are large.
+    let strips = integers.chunks(256).filter(|strip| kernel.peak_bits(strip) > SMALL.to_bits());
+    let large = strips.flatten().filter(|integer| integer.abs() > SMALL);
+    large.for_each(|integer| bits.put_rest(*integer as i32));
 }
 
 /// The weights of a table; one that nothing uses has the token of no difference.
 pub(super) fn weights(counts: &Counts) -> Weights {
     let unused = || {
         let mut counts = [0; TOKENS];
-        counts[crate::kernel::rans::MIDDLE_MULTIPLE as usize] = 1;
+        counts[MIDDLE_MULTIPLE as usize] = 1;
         Weights::of(&counts)
     };
     if counts.iter().all(|count| *count == 0) { unused() } else { Weights::of(counts) }
@@ -165,6 +174,6 @@ pub(super) fn get(
     if f32::from_bits(kernel.peak_bits(rows)) > crate::kernel::neighbours::LARGEST {
         return Err(Error::corrupt("coefficient out of range"));
     }
-    neighbours.reorder(Order::Values, rows, out);
+    kernel.reorder(neighbours, Order::Values, rows, out);
     Ok(())
 }

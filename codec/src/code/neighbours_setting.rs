@@ -6,7 +6,6 @@ use super::classes::{Counts, TOKENS, entropy};
 use super::neighbours::{FARTHEST, Plan, Sharing, weights};
 use super::step_setting::{rests as bits_of_rests, size};
 use crate::kernel::neighbours::{LARGEST, LEVELS};
-use crate::kernel::rans::token;
 use crate::kernel::{Kernel, Neighbours, Order, PLACES, Step as Rounding};
 use std::ops::Range;
 
@@ -44,8 +43,12 @@ fn distances(shape: &[u64]) -> Vec<(usize, usize)> {
     }
 }
 
-/// How often each token occurs at each place.
-pub(super) struct Histogram(Vec<Counts>);
+/// How often each token occurs at each place: those of even numbers, then those of odd ones, so that the same
+/// twice in a row is not counted in the same word.
+pub(super) struct Histogram([Vec<u32>; 2]);
+
+/// What a place has room for in a histogram.
+const ROOM: usize = 1 << 8;
 
 /// What a group takes, in bits times 2^16, and how tables are shared for that.
 pub(super) struct Shared {
@@ -56,31 +59,43 @@ pub(super) struct Shared {
 
 impl Histogram {
     fn new() -> Self {
-        Self(vec![[0; TOKENS]; PLACES])
+        Self([vec![0; PLACES * ROOM], vec![0; PLACES * ROOM]])
     }
 
     fn clear(&mut self) {
         self.0.iter_mut().for_each(|counts| counts.fill(0));
     }
 
-    fn add(&mut self, rests: &[f32], places: &[u32]) {
-        for (rest, place) in rests.iter().zip(places) {
-            if let Some(count) = self.0[*place as usize].get_mut(token(*rest as i32) as usize) {
-                *count += 1;
-            }
+    /// Counts places, times 2^8, plus tokens.
+    fn add(&mut self, placed: &[u32]) {
+        let [even, odd] = &mut self.0;
+        let (even, odd) = (&mut even[..PLACES * ROOM], &mut odd[..PLACES * ROOM]);
+        let pairs = placed.chunks_exact(2);
+        pairs.remainder().iter().for_each(|last| even[*last as usize % (PLACES * ROOM)] += 1);
+        for pair in pairs {
+            even[pair[0] as usize % (PLACES * ROOM)] += 1;
+            odd[pair[1] as usize % (PLACES * ROOM)] += 1;
         }
+    }
+
+    /// The places that occur, and their tokens.
+    fn places(&self) -> Vec<(usize, Counts)> {
+        let [even, odd] = &self.0;
+        let both = even.chunks_exact(ROOM).zip(odd.chunks_exact(ROOM));
+        let counts = both.map(|(even, odd)| std::array::from_fn(|token| even[token] + odd[token]));
+        let occurs = |counts: &Counts| counts.iter().fold(0, |any, count| any | count) > 0;
+        counts.enumerate().filter(|(_, counts)| occurs(counts)).collect()
     }
 
     /// The sharing that takes the fewest bits, where every number that was counted stands for `times`.
     fn shared(&self, times: f64) -> Shared {
+        let places = self.places();
         let all = SHARED.map(|(halvings, levels)| {
-            let sharing = Sharing { halvings, edges: self.edges(levels) };
+            let sharing = Sharing { halvings, edges: edges(&places, levels) };
             let mut counts = vec![[0; TOKENS]; sharing.n_tables()];
-            for (place, of_place) in self.0.iter().enumerate() {
-                if of_place.iter().any(|count| *count > 0) {
-                    let sums = &mut counts[sharing.table(place)];
-                    sums.iter_mut().zip(of_place).for_each(|(sum, count)| *sum += count);
-                }
+            for (place, of_place) in &places {
+                let sums = &mut counts[sharing.table(*place)];
+                sums.iter_mut().zip(of_place).for_each(|(sum, count)| *sum += count);
             }
             let coded = counts.iter().map(entropy).sum::<i64>() + bits_of_rests(&counts);
             let mut tables = Writer::default();
@@ -92,32 +107,32 @@ impl Histogram {
         let [first, others @ ..] = all;
         others.into_iter().fold(first, |best, one| if one.bits < best.bits { one } else { best })
     }
+}
 
-    /// Levels that cut what was counted into so many parts alike; no difference at all is one of them where
-    /// it is not rare.
-    fn edges(&self, parts: usize) -> Vec<u8> {
-        let mut levels = [0u64; LEVELS];
-        for (place, counts) in self.0.iter().enumerate() {
-            levels[place % LEVELS] += counts.iter().map(|count| u64::from(*count)).sum::<u64>();
-        }
-        let total: u64 = levels.iter().sum();
-        let alone = parts > 1 && levels[0] * 2 * parts as u64 > total;
-        let (first, parts) = if alone { (1, parts - 1) } else { (0, parts) };
-        let left: u64 = levels[first..].iter().sum();
-        let mut edges: Vec<u8> = (first == 1).then_some(1).into_iter().collect();
-        let (mut below, mut part) = (0, 1);
-        for (level, count) in (first as u8 + 1..).zip(&levels[first..LEVELS - 1]) {
-            below += count;
-            if part < parts && below * parts as u64 >= left * part as u64 && below < left {
-                edges.push(level);
-                while below * parts as u64 >= left * part as u64 {
-                    part += 1;
-                }
+/// Levels that cut what was counted into so many parts alike; no difference at all is one of them where
+/// it is not rare.
+fn edges(places: &[(usize, Counts)], parts: usize) -> Vec<u8> {
+    let mut levels = [0u64; LEVELS];
+    for (place, counts) in places {
+        levels[place % LEVELS] += counts.iter().map(|count| u64::from(*count)).sum::<u64>();
+    }
+    let total: u64 = levels.iter().sum();
+    let alone = parts > 1 && levels[0] * 2 * parts as u64 > total;
+    let (first, parts) = if alone { (1, parts - 1) } else { (0, parts) };
+    let left: u64 = levels[first..].iter().sum();
+    let mut edges: Vec<u8> = (first == 1).then_some(1).into_iter().collect();
+    let (mut below, mut part) = (0, 1);
+    for (level, count) in (first as u8 + 1..).zip(&levels[first..LEVELS - 1]) {
+        below += count;
+        if part < parts && below * parts as u64 >= left * part as u64 && below < left {
+            edges.push(level);
+            while below * parts as u64 >= left * part as u64 {
+                part += 1;
             }
         }
-        edges.dedup();
-        edges
     }
+    edges.dedup();
+    edges
 }
 
 /// Neighbours that pay, and the step at which they do.
@@ -189,7 +204,7 @@ pub(super) struct Search<'a> {
     most: Option<i64>,
     k: Vec<f32>,
     rests: Vec<f32>,
-    places: Vec<u32>,
+    placed: Vec<u32>,
     histogram: Histogram,
 }
 
@@ -230,7 +245,7 @@ impl<'a> Search<'a> {
             most,
             k: vec![0.0; pieces],
             rests: vec![0.0; pieces],
-            places: vec![0; pieces],
+            placed: vec![0; pieces],
             histogram: Histogram::new(),
         };
         let found = search.bits(at).filter(|b| *b as f64 <= PAYS * bits as f64)?;
@@ -271,13 +286,13 @@ impl<'a> Search<'a> {
         if self.peak > (LARGEST - 1.0) * at {
             return None;
         }
-        let Self { kernel, rounding, sample, weights, k, rests, places, histogram, .. } = self;
+        let Self { kernel, rounding, sample, weights, k, rests, placed, histogram, .. } = self;
         histogram.clear();
         let (neighbours, counted) = (sample.neighbours(*weights), sample.counted());
         for start in &sample.starts {
             sample.divide(*start, *kernel, *rounding, at, k);
-            kernel.compare((k, counted.start), neighbours, rests, places);
-            histogram.add(&rests[counted.clone()], &places[counted.clone()]);
+            kernel.compare((k, counted.start), neighbours, rests, placed);
+            histogram.add(&placed[counted.clone()]);
         }
         let n = counted.len() * sample.starts.len();
         Some(histogram.shared(sample.numbers.len() as f64 / n as f64).bits)
@@ -331,7 +346,8 @@ fn regression(products: [[f64; 5]; 5]) -> ([f64; 4], f64) {
 #[derive(Default)]
 pub(crate) struct Work {
     rows: Vec<f32>,
-    places: Vec<u32>,
+    /// Places, times 2^8, plus tokens.
+    placed: Vec<u32>,
 }
 
 impl Work {
@@ -343,11 +359,11 @@ impl Work {
         neighbours: Neighbours,
     ) -> Shared {
         self.rows.resize(k.len(), 0.0);
-        self.places.resize(k.len(), 0);
-        neighbours.reorder(Order::Rows, k, &mut self.rows);
-        kernel.compare((&self.rows, 0), neighbours, k, &mut self.places);
+        self.placed.resize(k.len(), 0);
+        kernel.reorder(neighbours, Order::Rows, k, &mut self.rows);
+        kernel.compare((&self.rows, 0), neighbours, k, &mut self.placed);
         let mut histogram = Histogram::new();
-        histogram.add(k, &self.places);
+        histogram.add(&self.placed);
         histogram.shared(1.0)
     }
 
@@ -362,6 +378,6 @@ impl Work {
     ) {
         let Shared { sharing, counts, .. } = shared;
         let plan = Plan { neighbours, sharing };
-        super::neighbours::put(kernel, &plan, &counts, (rests, &self.places), words, out);
+        super::neighbours::put(kernel, &plan, &counts, (rests, &self.placed), words, out);
     }
 }

@@ -128,8 +128,8 @@ pub(super) fn put_group(
     out: &mut Vec<u8>,
 ) {
     let Group { numbers, k, bytes, compared } = group;
-    let shifts = |size: f32, k: &[f32]| match shifted {
-        true => step_setting::shifts(numbers, size, k),
+    let shifts = |size: f32| match shifted {
+        true => step_setting::shifts(kernel, numbers, size, rounding),
         false => [0; 2],
     };
     let mut size = way.size();
@@ -141,21 +141,19 @@ pub(super) fn put_group(
                 step_setting::count(block, &mut counts[usize::from(*class)]);
             }
             let (classes, counts) = step_setting::fewer(plan.classes, counts);
-            let head = Head { size, shifts: shifts(size, k), classes: counts.len() as u8 };
+            let head = Head { size, shifts: shifts(size), classes: counts.len() as u8 };
             put_multiples(kernel, k, head, (&classes, &counts), bytes, out);
         }
         Way::Neighbours(mut search, Found { neighbours, .. }) => {
-            let mut head = Head { size, shifts: shifts(size, k), classes: 0 };
             let mut shared = compared.compare(kernel, k, neighbours);
             // A sample that was off is a better one the second time.
             for _ in 0..2 {
                 let Some(corrected) = search.corrected(size, shared.bits) else { break };
                 size = corrected;
                 kernel.divide(numbers, 0, 1.0 / size, rounding, k);
-                head = Head { size, shifts: shifts(size, k), classes: 0 };
                 shared = compared.compare(kernel, k, neighbours);
             }
-            head.write_to(out);
+            Head { size, shifts: shifts(size), classes: 0 }.write_to(out);
             compared.put(kernel, k, (neighbours, shared), bytes, out);
         }
     }
@@ -230,9 +228,7 @@ fn put_multiples(
     let words = &mut words[..room];
     let start = kernel.encode_multiples(k, &starts, classes, lanes(k.len()), words);
     out.extend_from_slice(&words[start..]);
-    for k in k.iter().filter(|k| k.abs() > 15.0) {
-        bits.put_rest(*k as i32);
-    }
+    neighbours::put_rests(kernel, k, &mut bits);
     bits.finish(out);
 }
 

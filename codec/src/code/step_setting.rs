@@ -3,7 +3,7 @@
 use super::bits::Writer;
 use super::classes::{Counts, TOKENS, Weights, entropy};
 use crate::kernel::rans::{CLASS_BLOCK, token};
-use crate::kernel::{Kernel, Step as Rounding};
+use crate::kernel::{Kernel, Magnitudes, Step as Rounding};
 
 /// What is further than this above a half of a step is rounded up, without dither: it saves more bits than it
 /// costs error.
@@ -239,13 +239,10 @@ pub(super) fn fewer(classes: Vec<u8>, counts: Vec<Counts>) -> (Vec<u8>, Vec<Coun
 
 /// How far numbers that become 1 or -1, and those that become more, are nearer to zero in the mean, in 256
 /// parts of a step.
-pub(super) fn shifts(numbers: &[f32], size: f32, k: &[f32]) -> [i8; 2] {
-    let mut sums = [(0.0f64, 0u32); 2];
-    for (number, k) in numbers.iter().zip(k).filter(|(_, k)| **k != 0.0) {
-        let (sum, n) = &mut sums[usize::from(k.abs() > 1.0)];
-        *sum += f64::from(k.abs()) - f64::from(number.abs()) / f64::from(size);
-        *n += 1;
-    }
+pub(super) fn shifts(kernel: Kernel, numbers: &[f32], size: f32, rounding: Rounding) -> [i8; 2] {
     // Saturates: numbers beyond the largest multiple are the last of what can be told.
-    sums.map(|(sum, n)| (256.0 * sum / f64::from(n.max(1))).round_ties_even() as i8)
+    kernel.measure(numbers, 1.0 / size, rounding).map(|Magnitudes { n, numbers, multiples }| {
+        let nearer = multiples - numbers / f64::from(size);
+        (256.0 * nearer / n.max(1.0)).round_ties_even() as i8
+    })
 }

@@ -35,7 +35,7 @@ pub(crate) use levels::Thresholds;
 pub(crate) use levels::sum_of_products;
 pub(crate) use masks::{SLACK as MASK_SLACK, translated};
 pub(crate) use neighbours::{Neighbours, Order, PLACES};
-pub(crate) use step::Step;
+pub(crate) use step::{Magnitudes, Step};
 pub(crate) use trellis::{Found, Penalty};
 pub(crate) use uniform::{Grid, Rounding};
 
@@ -240,16 +240,21 @@ impl Kernel {
         self.run(rans::Decode { tables, walk, lanes, words, elsewhere, out })
     }
 
-    /// How far multiples, in rows of lanes, are from what their neighbours let expect, and their places; those
-    /// before the place `from` are left out.
+    /// How far multiples, in rows of lanes, are from what their neighbours let expect, and for each its place,
+    /// times 2^8, plus the token of that; those before the place `from` are left out.
     pub(crate) fn compare(
         self,
         (k, from): (&[f32], usize),
         neighbours: Neighbours,
         rests: &mut [f32],
-        places: &mut [u32],
+        placed: &mut [u32],
     ) {
-        self.run(neighbours::Compare { k, from, neighbours, rests, places });
+        self.run(neighbours::Compare { k, from, neighbours, rests, placed });
+    }
+
+    /// Puts multiples into the order in which they are coded, in rows of lanes, or coded ones back.
+    pub(crate) fn reorder(self, by: Neighbours, to: Order, from: &[f32], out: &mut [f32]) {
+        self.run(neighbours::Reorder { by, to, from, out });
     }
 
     /// Encodes what that gives, each by the table of its place; where in `out` that starts.
@@ -257,11 +262,11 @@ impl Kernel {
         self,
         rests: &[f32],
         starts: &[u32],
-        (places, tables): (&[u32], &[u32; PLACES]),
+        (placed, tables): (&[u32], &[u32; PLACES]),
         lanes: usize,
         out: &mut [u8],
     ) -> usize {
-        let contexts = neighbours::Placed { places, tables };
+        let contexts = neighbours::Placed { placed, tables };
         // Every token occurs in its table.
         let (x, escaped) = (rests, &mut Vec::new());
         self.run(rans::Encode { x, contexts, tables: starts, lanes, out, escaped })
@@ -285,6 +290,11 @@ impl Kernel {
     /// number `first`, a multiple of sixteen.
     pub(crate) fn divide(self, x: &[f32], first: usize, inverse: f32, step: Step, out: &mut [f32]) {
         self.run(step::Divide { x, first, inverse, step, out });
+    }
+
+    /// How many numbers become 1 or -1, and how many become more, and how large those are.
+    pub(crate) fn measure(self, x: &[f32], inverse: f32, step: Step) -> [Magnitudes; 2] {
+        self.run(step::Measure { x, inverse, step })
     }
 
     /// What multiples of a step of this size stand for, in their place; the first of them is number

@@ -5,6 +5,7 @@
 //! of a row stand in rows before it, and sixteen values go together.
 
 use super::Operation;
+use super::columns::TILE;
 use super::lanes::{LANES, Lanes};
 use super::rans::{Contexts, Walk, integer, token, tokens};
 use crate::arrays;
@@ -136,14 +137,15 @@ fn judge_one([left, up, up_left, up_right]: [f32; 4], weights: [i8; 4]) -> (f32,
     (expected, (part << 6) + (differences.to_bits() >> 22).max(BELOW_ONE) - BELOW_ONE)
 }
 
-/// How far multiples exceed what is expected of them, away from zero, and their places.
+/// How far multiples exceed what is expected of them, away from zero; and for each its place, times 2^8, plus
+/// the token of that.
 pub(super) struct Compare<'a> {
     pub k: &'a [f32],
     /// Those before this place are left out.
     pub from: usize,
     pub neighbours: Neighbours,
     pub rests: &'a mut [f32],
-    pub places: &'a mut [u32],
+    pub placed: &'a mut [u32],
 }
 
 impl Operation for Compare<'_> {
@@ -151,7 +153,7 @@ impl Operation for Compare<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let Self { k, from: first, neighbours, rests, places } = self;
+        let Self { k, from: first, neighbours, rests, placed } = self;
         // Lanes that are no whole vectors go by vectors from where all of one have all neighbours.
         let reach = neighbours.distances()[2].next_multiple_of(LANES).min(k.len());
         let whole_rows = neighbours.lanes % LANES == 0;
@@ -160,18 +162,19 @@ impl Operation for Compare<'_> {
         let to = from + (whole - from) / LANES * LANES;
         let rows = arrays::split::<_, LANES>(&k[from..to]).0;
         let out = arrays::split_mut::<_, LANES>(&mut rests[from..to]).0;
-        let out_places = arrays::split_mut::<_, LANES>(&mut places[from..to]).0;
-        for (i, ((row, rest), place)) in rows.iter().zip(out).zip(out_places).enumerate() {
-            let (expected, found) = neighbours.of(l, from + i * LANES, k);
-            let sign = sign(l, expected);
-            let size = l.mul(magnitude(l, expected), l.splat(1.0 / UNIT));
-            l.store(l.sub(l.mul(sign, l.load(row)), l.round(size)), rest);
-            l.store_u(found, place);
+        let out_placed = arrays::split_mut::<_, LANES>(&mut placed[from..to]).0;
+        for (i, ((row, out), placed)) in rows.iter().zip(out).zip(out_placed).enumerate() {
+            let (expected, place) = neighbours.of(l, from + i * LANES, k);
+            let size = l.round(l.mul(magnitude(l, expected), l.splat(1.0 / UNIT)));
+            let rest = l.sub(l.mul(sign(l, expected), l.load(row)), size);
+            let token = tokens(l, l.round_nearest(rest));
+            l.store(rest, out);
+            l.store_u(l.or_u(l.shift_left::<8>(place), token), placed);
         }
         for at in (first..from).chain(to..k.len()) {
-            let expected;
-            (expected, places[at]) = neighbours.of_one(at, k);
+            let (expected, place) = neighbours.of_one(at, k);
             rests[at] = signed(expected, k[at]) - (expected.abs() / UNIT).round_ties_even();
+            placed[at] = place << 8 | token(rests[at] as i32);
         }
     }
 }
@@ -190,19 +193,22 @@ fn signed(by: f32, value: f32) -> f32 {
 /// The tables of integers whose places are known.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Placed<'a> {
-    pub(super) places: &'a [u32],
+    /// Places, times 2^8, plus tokens.
+    pub(super) placed: &'a [u32],
     /// The table of each place.
     pub(super) tables: &'a [u32],
 }
 
 impl Contexts for Placed<'_> {
     #[inline(always)]
-    fn of<L: Lanes>(self, l: L, at: usize, x: L::U) -> (L::U, L::U) {
-        let places = self.places[at..].first_chunk().unwrap_or(&[0; LANES]);
-        (l.gather(self.tables, l.load_u(places)), tokens(l, x))
+    fn of<L: Lanes>(self, l: L, at: usize, _: L::U) -> (L::U, L::U) {
+        let placed = l.load_u(self.placed[at..].first_chunk().unwrap_or(&[0; LANES]));
+        let table = l.gather(self.tables, l.shift_right::<8>(placed));
+        (table, l.and_u(placed, l.splat_u(0xff)))
     }
-    fn of_one(self, at: usize, x: i32) -> (u32, u32) {
-        (self.tables[self.places[at] as usize % PLACES], token(x))
+    fn of_one(self, at: usize, _: i32) -> (u32, u32) {
+        let placed = self.placed[at];
+        (self.tables[(placed >> 8) as usize % PLACES], placed & 0xff)
     }
 }
 
@@ -252,29 +258,47 @@ pub(crate) enum Order {
     Values,
 }
 
-impl Neighbours {
-    /// Puts values into the order in which they are coded, or coded ones back.
-    pub(crate) fn reorder(self, to: Order, from: &[f32], out: &mut [f32]) {
-        /// Rows that are moved together, so that cache lines are used up.
-        const BLOCK: usize = 16;
-        let Self { lanes, rows, .. } = self;
-        out[self.whole()..].copy_from_slice(&from[self.whole()..]);
-        for first in (0..rows).step_by(BLOCK) {
-            let block = BLOCK.min(rows - first);
-            for lane in 0..lanes {
-                let values = lane * rows + first..lane * rows + first + block;
-                let coded = first * lanes + lane..(first + block) * lanes;
+/// Values into the order in which they are coded, or coded ones back.
+pub(super) struct Reorder<'a> {
+    pub by: Neighbours,
+    pub to: Order,
+    pub from: &'a [f32],
+    pub out: &'a mut [f32],
+}
+
+/// Rows that are moved together: what a cache line holds of a lane.
+const TOGETHER: usize = 2 * TILE;
+
+impl Operation for Reorder<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Self { by: Neighbours { lanes, rows, .. }, to, from, out } = self;
+        let whole = lanes * rows;
+        out[whole..].copy_from_slice(&from[whole..]);
+        if lanes < TILE || rows < TOGETHER {
+            for i in 0..whole {
+                let coded = i % rows * lanes + i / rows;
                 match to {
-                    Order::Rows => {
-                        let coded = out[coded].iter_mut().step_by(lanes);
-                        from[values].iter().zip(coded).for_each(|(value, coded)| *coded = *value);
-                    }
-                    Order::Values => {
-                        let coded = from[coded].iter().step_by(lanes);
-                        out[values]
-                            .iter_mut()
-                            .zip(coded)
-                            .for_each(|(value, coded)| *value = *coded);
+                    Order::Rows => out[coded] = from[i],
+                    Order::Values => out[i] = from[coded],
+                }
+            }
+            return;
+        }
+        // Lanes are a power of two; of rows the last tiles may overlap those before.
+        for row in (0..rows).step_by(TOGETHER).map(|row| row.min(rows - TOGETHER)) {
+            for lane in (0..lanes).step_by(TILE) {
+                for row in [row, row + TILE] {
+                    let (values, coded) = (lane * rows + row, row * lanes + lane);
+                    match to {
+                        Order::Rows => {
+                            l.transpose((&from[values..], rows), (&mut out[coded..], lanes));
+                        }
+                        Order::Values => {
+                            l.transpose((&from[coded..], lanes), (&mut out[values..], rows));
+                        }
                     }
                 }
             }
@@ -306,19 +330,25 @@ mod tests {
             };
             let values = multiples(key, n);
             let (mut k, mut back) = (vec![0.0; n], vec![0.0; n]);
-            neighbours.reorder(Order::Rows, &values, &mut k);
-            neighbours.reorder(Order::Values, &k, &mut back);
-            assert_eq!(values, back);
+            for kernel in [Simd::Scalar, Simd::Avx2, Simd::Auto].map(Kernel::new) {
+                kernel.reorder(neighbours, Order::Rows, &values, &mut k);
+                let rows = neighbours.rows;
+                let coded = |i: usize| i % rows * lanes + i / rows;
+                assert!((0..lanes * rows).all(|i| k[coded(i)] == values[i]));
+                kernel.reorder(neighbours, Order::Values, &k, &mut back);
+                assert_eq!(values, back);
+            }
             let found = [Simd::Scalar, Simd::Avx2, Simd::Auto].map(|simd| {
-                let (mut rests, mut places) = (vec![0.0; n], vec![0; n]);
-                Kernel::new(simd).compare((&k, 0), neighbours, &mut rests, &mut places);
-                (rests, places)
+                let (mut rests, mut placed) = (vec![0.0; n], vec![0; n]);
+                Kernel::new(simd).compare((&k, 0), neighbours, &mut rests, &mut placed);
+                (rests, placed)
             });
             assert!(found[0] == found[1] && found[0] == found[2]);
             for at in 0..n {
                 let (expected, place) = neighbours.of_one(at, &k);
                 let rest = signed(expected, k[at]) - (expected.abs() / UNIT).round_ties_even();
-                assert_eq!((found[0].0[at], found[0].1[at]), (rest, place), "{at} of {lanes}");
+                let placed = place << 8 | token(rest as i32);
+                assert_eq!((found[0].0[at], found[0].1[at]), (rest, placed), "{at} of {lanes}");
                 assert!((place as usize) < PLACES && place % 64 <= LAST_LEVEL.into());
             }
         }

@@ -70,6 +70,83 @@ fn dither<L: Lanes>(l: L, key: u64, row: usize) -> L::F {
     l.add(l.mul(l.to_float(draws), l.splat(PART)), l.splat(0.5 * PART - 0.5))
 }
 
+/// Numbers that become a multiple other than zero: how many, and the sums of their magnitudes and of those of
+/// their multiples.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Magnitudes {
+    pub(crate) n: f64,
+    pub(crate) numbers: f64,
+    pub(crate) multiples: f64,
+}
+
+/// Those of numbers that become 1 or -1, and of those that become more, where no draws are added.
+pub(super) struct Measure<'a> {
+    pub x: &'a [f32],
+    pub inverse: f32,
+    pub step: Step,
+}
+
+impl Operation for Measure<'_> {
+    type Output = [Magnitudes; 2];
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> [Magnitudes; 2] {
+        let Self { x, inverse, step } = self;
+        let mut sums = Sums::default();
+        let (rows, tail) = arrays::split::<_, LANES>(x);
+        for row in rows {
+            sums.add(l, row, inverse, step);
+        }
+        if !tail.is_empty() {
+            let mut row = [0.0; LANES];
+            row[..tail.len()].copy_from_slice(tail);
+            sums.add(l, &row, inverse, step);
+        }
+        let n_ones: f64 = sums.n_ones.iter().sum();
+        let ones = Magnitudes { n: n_ones, numbers: sums.ones.iter().sum(), multiples: n_ones };
+        let n = sums.n_more.iter().sum();
+        let numbers = sums.more.iter().sum();
+        [ones, Magnitudes { n, numbers, multiples: sums.multiples.iter().sum() }]
+    }
+}
+
+/// By lanes.
+#[derive(Default)]
+struct Sums {
+    n_ones: [f64; LANES],
+    ones: [f64; LANES],
+    n_more: [f64; LANES],
+    more: [f64; LANES],
+    multiples: [f64; LANES],
+}
+
+impl Sums {
+    /// Plain loops over the lanes: what they become is vectors of the instruction set they are compiled for.
+    #[inline(always)]
+    fn add<L: Lanes>(&mut self, l: L, x: &[f32; LANES], inverse: f32, step: Step) {
+        let multiples = divide(l, l.load(x), inverse, step, 0);
+        let (sign, large) = signs(l, multiples);
+        let (mut k, mut one, mut more) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+        l.store(multiples, &mut k);
+        l.store(l.sub(sign, large), &mut one);
+        l.store(large, &mut more);
+        for i in 0..LANES {
+            self.n_ones[i] += f64::from(one[i] * one[i]);
+            self.ones[i] += f64::from(x[i] * one[i]);
+            self.n_more[i] += f64::from(more[i] * more[i]);
+            self.more[i] += f64::from(x[i] * more[i]);
+            self.multiples[i] += f64::from(k[i] * more[i]);
+        }
+    }
+}
+
+/// The sign of multiples, or 0; and the sign where one is larger than 1, else 0.
+#[inline(always)]
+fn signs<L: Lanes>(l: L, k: L::F) -> (L::F, L::F) {
+    let sign = l.max(l.min(k, l.splat(1.0)), l.splat(-1.0));
+    (sign, l.sub(l.max(l.min(k, l.splat(2.0)), l.splat(-2.0)), sign))
+}
+
 /// What multiples stand for, in their place. The first of them is number `first`, a multiple of
 /// sixteen.
 pub(super) struct Multiply<'a> {
@@ -107,9 +184,7 @@ fn multiply<L: Lanes>(l: L, k: L::F, size: f32, step: Step, row: usize) -> L::F 
     let inner = match step {
         Step::Dithered(key) => l.sub(k, dither(l, key, row)),
         Step::Nearest { shifts: [one, more], .. } => {
-            // The sign, or 0; and the sign where the multiple is larger than 1, else 0.
-            let sign = l.max(l.min(k, l.splat(1.0)), l.splat(-1.0));
-            let large = l.sub(l.max(l.min(k, l.splat(2.0)), l.splat(-2.0)), sign);
+            let (sign, large) = signs(l, k);
             let shift = l.add(l.mul(sign, l.splat(one)), l.mul(large, l.splat(more - one)));
             l.sub(k, shift)
         }
