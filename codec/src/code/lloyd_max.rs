@@ -6,7 +6,7 @@
 //! is y itself, whatever the levels are. Behind a random rotation that mixes well the rest points
 //! anywhere, so the expectation is the original; behind a basis that does not, it is not.
 
-use super::{Coder, Numbers, check_len, packed_len};
+use super::{Coder, Expected, Numbers, check_len, packed_len};
 use crate::flow::{Gather, Run, Sink, Source, run_len};
 use crate::group::{Job, Work};
 use crate::kernel::{Kernel, Thresholds};
@@ -137,11 +137,12 @@ impl Coder for LloydMax {
         (n + 2 * RUN) * size_of::<f32>()
     }
 
-    fn error(&self, _: &Job<'_>, _: &[f32], meets: Numbers) -> f64 {
-        match meets {
+    fn error(&self, _: &Job<'_>, _: &[f32], meets: Numbers) -> Expected {
+        let error = match meets {
             Numbers::Mixed => ERRORS[usize::from(self.q) - 1],
             Numbers::AsTheyAre => f64::INFINITY,
-        }
+        };
+        error.into()
     }
 
     fn encoder<'a>(

@@ -90,7 +90,7 @@ impl Coder for MaxError {
         work: &'a mut Work,
         out: &'a mut Vec<u8>,
     ) -> impl Sink + 'a {
-        let Work { whole, run, bytes, compared } = work;
+        let Work { whole, run, bytes, compared, .. } = work;
         let k = run.take(n);
         Gather::new(job.kernel, whole.take(n), move |numbers, _| {
             let peak = f32::from_bits(job.kernel.peak_bits(numbers));

@@ -22,6 +22,7 @@ pub(crate) use neighbours_setting::Work as Compared;
 pub(crate) use pack::packed_len;
 pub use raw::Raw;
 pub use step::Step;
+pub(crate) use step::Way;
 pub use trellis::Trellis;
 pub use uniform::Uniform;
 
@@ -53,10 +54,10 @@ pub(crate) trait Coder: Stage {
         false
     }
 
-    /// The NMSE that is expected of these numbers, behind a basis that mixes all of them with each other, or
-    /// as they are; infinity where that is not known.
-    fn error(&self, _: &Job<'_>, _: &[f32], _: Numbers) -> f64 {
-        f64::INFINITY
+    /// What is expected of these numbers, behind a basis that mixes all of them with each other, or as they
+    /// are.
+    fn error(&self, _: &Job<'_>, _: &[f32], _: Numbers) -> Expected {
+        f64::INFINITY.into()
     }
 
     /// The rates that may be asked for, in thousandths of a bit a coefficient; `None` where its parameters
@@ -106,9 +107,23 @@ pub(crate) enum Numbers {
     AsTheyAre,
 }
 
+/// What is expected of the codes of numbers.
+pub(crate) struct Expected {
+    /// The NMSE; infinity where it is not known.
+    pub(crate) error: f64,
+    /// How they are coded, where that was found out on the way.
+    pub(crate) way: Option<Way>,
+}
+
+impl From<f64> for Expected {
+    fn from(error: f64) -> Self {
+        Self { error, way: None }
+    }
+}
+
 impl Quantizer {
     /// See [`Coder::error`].
-    pub(crate) fn error(&self, job: &Job<'_>, numbers: &[f32], meets: Numbers) -> f64 {
+    pub(crate) fn error(&self, job: &Job<'_>, numbers: &[f32], meets: Numbers) -> Expected {
         with_coder!(self, coder => coder.error(job, numbers, meets))
     }
 

@@ -136,14 +136,13 @@ fn edges(places: &[(usize, Counts)], parts: usize) -> Vec<u8> {
 }
 
 /// Neighbours that pay, and the step at which they do.
-pub(super) struct Found {
+pub(crate) struct Found {
     pub(super) size: f32,
     pub(super) neighbours: Neighbours,
 }
 
 /// A sample of a group: pieces of rows, each behind the piece of the row above.
-struct Sample<'a> {
-    numbers: &'a [f32],
+struct Sample {
     across: usize,
     down: usize,
     /// Length of a piece, a multiple of sixteen, and where pieces begin.
@@ -151,9 +150,8 @@ struct Sample<'a> {
     starts: Vec<usize>,
 }
 
-impl<'a> Sample<'a> {
-    fn of(numbers: &'a [f32], (across, down): (usize, usize)) -> Self {
-        let n = numbers.len();
+impl Sample {
+    fn of(n: usize, (across, down): (usize, usize)) -> Self {
         let piece = (4 * across).next_multiple_of(16).max(PIECE);
         let parts = (SAMPLE.min(n) / piece).max(1);
         // One anywhere in each of equal parts, so that pieces have no period.
@@ -163,15 +161,20 @@ impl<'a> Sample<'a> {
             let room = (end - first).saturating_sub(piece) as u64;
             (first + ((hash * room) >> 32) as usize).min(n - piece)
         };
-        Self { numbers, across, down, piece, starts: (0..parts).map(start).collect() }
+        Self { across, down, piece, starts: (0..parts).map(start).collect() }
     }
 
     /// Both pieces as multiples.
-    fn divide(&self, start: usize, kernel: Kernel, rounding: Rounding, at: f32, k: &mut [f32]) {
+    fn divide(
+        &self,
+        numbers: &[f32],
+        start: usize,
+        (kernel, rounding, at): (Kernel, Rounding, f32),
+        k: &mut [f32],
+    ) {
         let (above, here) = k.split_at_mut(self.piece);
         for (from, first, to) in [(start - self.down, 0, above), (start, self.piece, here)] {
-            let numbers = &self.numbers[from..from + self.piece];
-            kernel.divide(numbers, first, 1.0 / at, rounding, to);
+            kernel.divide(&numbers[from..from + self.piece], first, 1.0 / at, rounding, to);
         }
     }
 
@@ -193,10 +196,10 @@ impl<'a> Sample<'a> {
 }
 
 /// Finds neighbours that tell enough, and the step that they allow.
-pub(super) struct Search<'a> {
+pub(crate) struct Search {
     kernel: Kernel,
     rounding: Rounding,
-    sample: Sample<'a>,
+    sample: Sample,
     weights: [i8; 4],
     /// The largest magnitude.
     peak: f32,
@@ -208,12 +211,12 @@ pub(super) struct Search<'a> {
     histogram: Histogram,
 }
 
-impl<'a> Search<'a> {
+impl Search {
     /// The neighbours that tell most, where they tell enough: at steps of size `at` numbers would take `bits`
     /// without them. Of `most` bits the step makes the best, or it stays.
     pub(super) fn find(
         (kernel, shape): (Kernel, &[u64]),
-        numbers: &'a [f32],
+        numbers: &[f32],
         rounding: Rounding,
         (at, bits): (f32, i64),
         most: Option<i64>,
@@ -225,8 +228,8 @@ impl<'a> Search<'a> {
         };
         let distances = distances(shape).into_iter().filter(fits);
         let samples = distances.map(|distances| {
-            let sample = Sample::of(numbers, distances);
-            let (weights, left) = fit(&sample, kernel, rounding, at);
+            let sample = Sample::of(n, distances);
+            let (weights, left) = fit(&sample, numbers, (kernel, rounding, at));
             (left, weights, sample)
         });
         let (_, weights, sample) = samples.min_by(|a, b| a.0.total_cmp(&b.0))?;
@@ -248,20 +251,21 @@ impl<'a> Search<'a> {
             placed: vec![0; pieces],
             histogram: Histogram::new(),
         };
-        let found = search.bits(at).filter(|b| *b as f64 <= PAYS * bits as f64)?;
+        let found = search.bits(numbers, at).filter(|b| *b as f64 <= PAYS * bits as f64)?;
         let size = match most {
-            Some(most) if found <= most => search.smallest(at, most),
+            Some(most) if found <= most => search.smallest(numbers, at, most),
             _ => at,
         };
         Some((search, Found { size, neighbours }))
     }
 
     /// The smallest step that takes no more than `most`, where `at` does not.
-    fn smallest(&mut self, at: f32, most: i64) -> f32 {
+    fn smallest(&mut self, numbers: &[f32], at: f32, most: i64) -> f32 {
         let (mut enough, mut too_small) = (0, SMALLER);
         while too_small - enough > 1 {
             let middle = (enough + too_small) / 2;
-            match self.bits(size(at.into(), -middle)).is_some_and(|bits| bits <= most) {
+            let bits = self.bits(numbers, size(at.into(), -middle));
+            match bits.is_some_and(|bits| bits <= most) {
                 true => enough = middle,
                 false => too_small = middle,
             }
@@ -270,19 +274,19 @@ impl<'a> Search<'a> {
     }
 
     /// A step nearer to what is allowed, where the whole group took `bits` at steps of size `at`.
-    pub(super) fn corrected(&mut self, at: f32, bits: i64) -> Option<f32> {
+    pub(super) fn corrected(&mut self, numbers: &[f32], at: f32, bits: i64) -> Option<f32> {
         let most = self.most?;
         let ratio = bits as f64 / most as f64;
         if (0.99..=1.004).contains(&ratio) {
             return None;
         }
-        let aim = (self.bits(at)? as f64 / ratio) as i64;
+        let aim = (self.bits(numbers, at)? as f64 / ratio) as i64;
         let larger = size(at.into(), SMALLER / 2);
-        Some(self.smallest(larger, aim))
+        Some(self.smallest(numbers, larger, aim))
     }
 
     /// Bits, times 2^16, that the group takes at a step; `None` where a multiple is too large.
-    fn bits(&mut self, at: f32) -> Option<i64> {
+    fn bits(&mut self, numbers: &[f32], at: f32) -> Option<i64> {
         if self.peak > (LARGEST - 1.0) * at {
             return None;
         }
@@ -290,21 +294,21 @@ impl<'a> Search<'a> {
         histogram.clear();
         let (neighbours, counted) = (sample.neighbours(*weights), sample.counted());
         for start in &sample.starts {
-            sample.divide(*start, *kernel, *rounding, at, k);
+            sample.divide(numbers, *start, (*kernel, *rounding, at), k);
             kernel.compare((k, counted.start), neighbours, rests, placed);
             histogram.add(&placed[counted.clone()]);
         }
         let n = counted.len() * sample.starts.len();
-        Some(histogram.shared(sample.numbers.len() as f64 / n as f64).bits)
+        Some(histogram.shared(numbers.len() as f64 / n as f64).bits)
     }
 }
 
 /// Weights of neighbours, and how much of the energy of multiples they leave.
-fn fit(sample: &Sample<'_>, kernel: Kernel, rounding: Rounding, at: f32) -> ([i8; 4], f64) {
+fn fit(sample: &Sample, numbers: &[f32], by: (Kernel, Rounding, f32)) -> ([i8; 4], f64) {
     let (across, down) = (sample.across, sample.piece);
     let (mut products, mut k) = ([[0.0; 5]; 5], vec![0.0; 2 * sample.piece]);
     for start in &sample.starts {
-        sample.divide(*start, kernel, rounding, at, &mut k);
+        sample.divide(numbers, *start, by, &mut k);
         for i in sample.counted().step_by(3) {
             let distances = [across, down, down + across, down - across, 0];
             let values = distances.map(|distance| f64::from(k[i - distance]));

@@ -10,12 +10,12 @@
 //! multiple occurs (reverse water-filling, Berger 1971). Blocks of like energy share a table.
 
 use super::bits::{Reader, Rests, Writer};
-use super::classes::{Counts, TOKENS, Weights};
+use super::classes::{Counts, Weights};
 use super::frequencies::{put_slots, put_starts};
 use super::neighbours_setting::{Found, Search};
 use super::rate::Rate;
 use super::step_setting::{self, Plan, most_bits};
-use super::{Coder, Numbers, check_most, lanes, neighbours};
+use super::{Coder, Expected, Numbers, check_most, lanes, neighbours};
 use crate::flow::{Gather, Held, Sink, Source};
 use crate::group::exponent::LARGEST;
 use crate::group::{Job, Work};
@@ -71,6 +71,14 @@ impl Step {
         self.rate.biased
     }
 
+    /// How numbers are coded; `None` for zeros, and for numbers that are none.
+    fn way(&self, job: &Job<'_>, numbers: &[f32], rounding: Rounding) -> Option<Way> {
+        let rate = self.rate.thousandths;
+        let plan = Plan::of(job.kernel, numbers, rounding, rate)?;
+        let most = most_bits(numbers.len(), rate);
+        Some(Way::of(job, numbers, rounding, plan, Some(most)))
+    }
+
     /// How it rounds the numbers of a group.
     fn rounding(&self, job: &Job<'_>, shifts: [i8; 2]) -> Rounding {
         match self.rate.biased {
@@ -89,23 +97,28 @@ pub(super) struct Group<'a> {
 }
 
 /// How the multiples of a group are coded: the step, and the tables.
-pub(super) enum Way<'a> {
+pub(crate) enum Way {
     Classes(Plan),
-    Neighbours(Box<Search<'a>>, Found),
+    Neighbours(Box<Search>, Found),
 }
 
-impl<'a> Way<'a> {
+impl Way {
     /// The one that is expected to take fewer bits at the step of `plan`; with `most` bits, the one that has
     /// the smaller step.
     pub(super) fn of(
         job: &Job<'_>,
-        numbers: &'a [f32],
+        numbers: &[f32],
         rounding: Rounding,
         plan: Plan,
         most: Option<i64>,
     ) -> Self {
         let tells = (job.kernel, job.shape);
-        match Search::find(tells, numbers, rounding, (plan.size, plan.bits), most) {
+        let found = Search::find(tells, numbers, rounding, (plan.size, plan.bits), most);
+        Self::with(found, plan)
+    }
+
+    fn with(found: Option<(Search, Found)>, plan: Plan) -> Self {
+        match found {
             Some((search, found)) => Self::Neighbours(Box::new(search), found),
             None => Self::Classes(plan),
         }
@@ -124,7 +137,7 @@ pub(super) fn put_group(
     kernel: Kernel,
     group: Group<'_>,
     (rounding, shifted): (Rounding, bool),
-    way: Way<'_>,
+    way: Way,
     out: &mut Vec<u8>,
 ) {
     let Group { numbers, k, bytes, compared } = group;
@@ -136,10 +149,7 @@ pub(super) fn put_group(
     kernel.divide(numbers, 0, 1.0 / size, rounding, k);
     match way {
         Way::Classes(plan) => {
-            let mut counts = vec![[0; TOKENS]; plan.n_classes];
-            for (block, class) in k.chunks(CLASS_BLOCK).zip(&plan.classes) {
-                step_setting::count(block, &mut counts[usize::from(*class)]);
-            }
+            let counts = step_setting::count(kernel, k, &plan.classes, plan.n_classes);
             let (classes, counts) = step_setting::fewer(plan.classes, counts);
             let head = Head { size, shifts: shifts(size), classes: counts.len() as u8 };
             put_multiples(kernel, k, head, (&classes, &counts), bytes, out);
@@ -148,7 +158,7 @@ pub(super) fn put_group(
             let mut shared = compared.compare(kernel, k, neighbours);
             // A sample that was off is a better one the second time.
             for _ in 0..2 {
-                let Some(corrected) = search.corrected(size, shared.bits) else { break };
+                let Some(corrected) = search.corrected(numbers, size, shared.bits) else { break };
                 size = corrected;
                 kernel.divide(numbers, 0, 1.0 / size, rounding, k);
                 shared = compared.compare(kernel, k, neighbours);
@@ -337,17 +347,18 @@ impl Coder for Step {
         memory(n)
     }
 
-    fn error(&self, job: &Job<'_>, numbers: &[f32], meets: Numbers) -> f64 {
+    fn error(&self, job: &Job<'_>, numbers: &[f32], meets: Numbers) -> Expected {
         let (rounding, rate) = (self.rounding(job, [0; 2]), self.rate.thousandths);
         if meets == Numbers::Mixed {
-            return f64::INFINITY;
+            return f64::INFINITY.into();
         }
-        let Some(plan) = Plan::of(job.kernel, numbers, rounding, rate) else { return 0.0 };
+        let Some(plan) = Plan::of(job.kernel, numbers, rounding, rate) else { return 0.0.into() };
         let most = most_bits(numbers.len(), rate);
-        let found = (plan.size, plan.bits);
-        let found = Search::find((job.kernel, job.shape), numbers, rounding, found, Some(most));
-        let size = found.map_or(plan.size, |(_, found)| found.size);
-        plan.error(job.kernel, numbers, rounding, size)
+        let at = (plan.size, plan.bits);
+        let found = Search::find((job.kernel, job.shape), numbers, rounding, at, Some(most));
+        let size = found.as_ref().map_or(plan.size, |(_, found)| found.size);
+        let error = plan.error(job.kernel, numbers, rounding, size);
+        Expected { error, way: Some(Way::with(found, plan)) }
     }
 
     fn rates(&self) -> Option<RangeInclusive<u16>> {
@@ -365,16 +376,14 @@ impl Coder for Step {
         work: &'a mut Work,
         out: &'a mut Vec<u8>,
     ) -> impl Sink + 'a {
-        let Work { whole, run, bytes, compared } = work;
-        let k = run.take(n);
+        let Work { whole, run, bytes, compared, way } = work;
+        let (k, mut known) = (run.take(n), way.take());
         Gather::new(job.kernel, whole.take(n), move |numbers, _| {
-            let (rounding, rate) = (self.rounding(job, [0; 2]), self.rate.thousandths);
-            let Some(plan) = Plan::of(job.kernel, numbers, rounding, rate) else {
+            let rounding = self.rounding(job, [0; 2]);
+            let Some(way) = known.take().or_else(|| self.way(job, numbers, rounding)) else {
                 out.extend([0; SIZE_BYTES]);
                 return Ok(());
             };
-            let most = most_bits(numbers.len(), rate);
-            let way = Way::of(job, numbers, rounding, plan, Some(most));
             let group = Group { numbers, k: &mut *k, bytes: &mut *bytes, compared: &mut *compared };
             put_group(job.kernel, group, (rounding, self.rate.biased), way, out);
             Ok(())

@@ -2,8 +2,8 @@
 
 use super::bits::Writer;
 use super::classes::{Counts, TOKENS, Weights, entropy};
-use crate::kernel::rans::{CLASS_BLOCK, token};
-use crate::kernel::{Kernel, Magnitudes, Step as Rounding};
+use crate::kernel::rans::CLASS_BLOCK;
+use crate::kernel::{Kernel, Magnitudes, Step as Rounding, Tally};
 
 /// What is further than this above a half of a step is rounded up, without dither: it saves more bits than it
 /// costs error.
@@ -22,7 +22,7 @@ const OCTAVES: std::ops::Range<i32> = -11..9;
 const RATIO: f64 = 1.005_429_901_112_803;
 
 /// The step of a group, and the class of each block.
-pub(super) struct Plan {
+pub(crate) struct Plan {
     pub(super) size: f32,
     /// Bits that codes are expected to take, times 2^16.
     pub(super) bits: i64,
@@ -163,17 +163,17 @@ fn bits_of_sample(
     rounding: Rounding,
     size: f32,
 ) -> i64 {
-    let mut counts = vec![[0; TOKENS]; n_classes];
+    let mut tallies = vec![Tally::new(); n_classes];
     let mut k = [0.0; CLASS_BLOCK];
     let mut sampled = 0;
     for number in sample(order) {
         let block = block(numbers, number);
         let k = &mut k[..block.len()];
         kernel.divide(block, number * CLASS_BLOCK, 1.0 / size, rounding, k);
-        count(k, &mut counts[usize::from(classes[number])]);
+        kernel.count(k, &mut tallies[usize::from(classes[number])]);
         sampled += block.len() as i64;
     }
-    let blocks = classes.len();
+    let (blocks, counts) = (classes.len(), counted(&tallies));
     let one_table = side(&merge(&counts, n_classes), blocks);
     let whole = MERGED.iter().map(|merged| {
         let merged = merge(&counts, *merged);
@@ -216,14 +216,18 @@ fn merge(counts: &[Counts], merged: usize) -> Vec<Counts> {
     counts.chunks(merged).map(sum).collect()
 }
 
-/// Counts the tokens of multiples.
-pub(super) fn count(k: &[f32], counts: &mut Counts) {
-    for k in k {
-        // Below the number of tokens for anything up to the largest multiple.
-        if let Some(count) = counts.get_mut(token(*k as i32) as usize) {
-            *count += 1;
-        }
+/// How often tokens occur of multiples up to the largest.
+fn counted(tallies: &[Tally]) -> Vec<Counts> {
+    tallies.iter().map(|tally| std::array::from_fn(|token| tally.of(token))).collect()
+}
+
+/// How often tokens occur in each of so many classes of blocks.
+pub(super) fn count(kernel: Kernel, k: &[f32], classes: &[u8], n: usize) -> Vec<Counts> {
+    let mut tallies = vec![Tally::new(); n];
+    for (block, class) in k.chunks(CLASS_BLOCK).zip(classes) {
+        kernel.count(block, &mut tallies[usize::from(*class)]);
     }
+    counted(&tallies)
 }
 
 /// The classes, or several of them as one each, whichever takes fewer bits.

@@ -11,7 +11,7 @@ use super::bits::{Escapes, Reader, Writer};
 use super::frequencies::{self, Frequencies, MOST_LOW, WIDTHS};
 use super::rate::Rate;
 use super::trellis_setting::{self, Setting, width};
-use super::{Coder, Numbers, check_most, lanes, packed_len};
+use super::{Coder, Expected, Numbers, check_most, lanes, packed_len};
 use crate::flow::{Gather, Held, Sink, Source};
 use crate::group::exponent::LARGEST;
 use crate::group::{Job, Work};
@@ -245,17 +245,14 @@ impl Coder for Trellis {
         n * size_of::<f32>() + self.bound(n) + SLACK
     }
 
-    fn error(&self, _: &Job<'_>, _: &[f32], meets: Numbers) -> f64 {
-        match meets {
-            Numbers::Mixed if self.rate.biased => {
-                trellis_setting::distortion(self.rate.thousandths)
-            }
-            Numbers::Mixed => {
-                let distortion = trellis_setting::distortion(self.rate.thousandths);
-                distortion / (1.0 - distortion)
-            }
+    fn error(&self, _: &Job<'_>, _: &[f32], meets: Numbers) -> Expected {
+        let distortion = trellis_setting::distortion(self.rate.thousandths);
+        let error = match meets {
+            Numbers::Mixed if self.rate.biased => distortion,
+            Numbers::Mixed => distortion / (1.0 - distortion),
             Numbers::AsTheyAre => f64::INFINITY,
-        }
+        };
+        error.into()
     }
 
     fn rates(&self) -> Option<RangeInclusive<u16>> {

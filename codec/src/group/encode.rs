@@ -6,7 +6,7 @@ use super::{
     lossless,
 };
 use crate::basis::{self, Basis, Peak, Transform, Values, with_basis};
-use crate::code::{Coder, Numbers, with_coder};
+use crate::code::{Coder, Expected, Numbers, with_coder};
 use crate::entropy::Zstandard;
 use crate::flow::flow;
 use crate::kernel::Kernel;
@@ -115,20 +115,22 @@ fn is_within(
 }
 
 /// Number of the lossy pipeline by which a group is expected to have the least error; the first where nothing
-/// is known, nor anything to choose.
+/// is known, nor anything to choose. What its coder found out stays in the buffers.
 fn choose(job: &Job<'_>, meta: &TensorMeta, elements: &[u8], buffers: &mut Buffers) -> u8 {
     let values = Elements::new(meta.dtype(), elements, 0);
+    buffers.code.way = None;
     if meta.lossy().len() < 2 || values.len() == 0 {
         return 0;
     }
     let numbers = numbers_of(values, buffers);
-    let mut best = (f64::INFINITY, 0);
+    let mut best = (Expected::from(f64::INFINITY), 0);
     for (number, spec) in (0..).zip(meta.lossy()) {
-        let error = expected_error(job, spec, numbers);
-        if error < best.0 {
-            best = (error, number);
+        let expected = expected(job, spec, numbers);
+        if expected.error < best.0.error {
+            best = (expected, number);
         }
     }
+    buffers.code.way = best.0.way;
     best.1
 }
 
@@ -145,13 +147,18 @@ pub(crate) fn numbers_of<'a>(values: Elements<'_>, buffers: &'a mut Buffers) -> 
 /// The NMSE that is expected of a pipeline, of one alternative of it, on a group; infinity where that is not
 /// known.
 pub(crate) fn expected_error(job: &Job<'_>, spec: &Spec, numbers: &[f32]) -> f64 {
+    expected(job, spec, numbers).error
+}
+
+fn expected(job: &Job<'_>, spec: &Spec, numbers: &[f32]) -> Expected {
     let meets = match &spec.basis {
         Basis::Identity(_) => Some(Numbers::AsTheyAre),
         basis => basis.mixes().then_some(Numbers::Mixed),
     };
     let meets = meets.filter(|_| spec.subsample.is_none());
     let job = &seen_by(spec, job);
-    meets.map_or(f64::INFINITY, |meets| spec.quantizer.error(job, numbers, meets))
+    let error = |meets| spec.quantizer.error(job, numbers, meets);
+    meets.map_or(Expected::from(f64::INFINITY), error)
 }
 
 /// The job as the coder of a pipeline sees it: only values as they are stand as the shape says.

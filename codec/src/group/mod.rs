@@ -17,7 +17,7 @@ pub(crate) use encode::{Choice, encode, expected_error, numbers_of, put_coded, p
 
 use crate::aligned::Aligned;
 use crate::basis::{self, Transform, with_basis};
-use crate::code::Compared;
+use crate::code::{Compared, Way};
 use crate::entropy::Zstandard;
 use crate::kernel::Kernel;
 use crate::random::{Keys, Purpose, Seeds};
@@ -111,6 +111,8 @@ pub(crate) struct Work {
     pub(crate) bytes: Vec<u8>,
     /// What is coded of them beside their neighbours.
     pub(crate) compared: Compared,
+    /// How the group that is coded next is coded, where a coder found that out when it was compared with others.
+    pub(crate) way: Option<Way>,
 }
 
 impl Worker {

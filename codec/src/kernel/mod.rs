@@ -35,7 +35,7 @@ pub(crate) use levels::Thresholds;
 pub(crate) use levels::sum_of_products;
 pub(crate) use masks::{SLACK as MASK_SLACK, translated};
 pub(crate) use neighbours::{Neighbours, Order, PLACES};
-pub(crate) use step::{Magnitudes, Step};
+pub(crate) use step::{Magnitudes, Step, Tally};
 pub(crate) use trellis::{Found, Penalty};
 pub(crate) use uniform::{Grid, Rounding};
 
@@ -290,6 +290,11 @@ impl Kernel {
     /// number `first`, a multiple of sixteen.
     pub(crate) fn divide(self, x: &[f32], first: usize, inverse: f32, step: Step, out: &mut [f32]) {
         self.run(step::Divide { x, first, inverse, step, out });
+    }
+
+    /// Adds the tokens of multiples to how often each occurs.
+    pub(crate) fn count(self, k: &[f32], tally: &mut Tally) {
+        self.run(step::Count { k, tally });
     }
 
     /// How many numbers become 1 or -1, and how many become more, and how large those are.

@@ -2,6 +2,7 @@
 
 use super::Operation;
 use super::lanes::{LANES, Lanes};
+use super::rans::{token, tokens};
 use crate::arrays;
 
 /// No multiple is larger in magnitude.
@@ -68,6 +69,47 @@ fn dither<L: Lanes>(l: L, key: u64, row: usize) -> L::F {
     const PART: f32 = 1.0 / (1 << 15) as f32;
     let draws = l.draws(key, (row * LANES / 2) as u32);
     l.add(l.mul(l.to_float(draws), l.splat(PART)), l.splat(0.5 * PART - 0.5))
+}
+
+/// How often each token occurs: of multiples at even places, then of those at odd ones, so that the same twice
+/// in a row is not counted in the same word.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Tally([[u32; 256]; 2]);
+
+impl Tally {
+    pub(crate) fn new() -> Self {
+        Self([[0; 256]; 2])
+    }
+
+    /// How often, wherever.
+    pub(crate) fn of(&self, token: usize) -> u32 {
+        self.0[0][token] + self.0[1][token]
+    }
+}
+
+/// Counts the tokens of multiples.
+pub(super) struct Count<'a> {
+    pub k: &'a [f32],
+    pub tally: &'a mut Tally,
+}
+
+impl Operation for Count<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Self { k, tally: Tally([even, odd]) } = self;
+        let (rows, tail) = arrays::split::<_, LANES>(k);
+        for row in rows {
+            let mut found = [0; LANES];
+            l.store_u(tokens(l, l.round_nearest(l.load(row))), &mut found);
+            for i in (0..LANES).step_by(2) {
+                even[found[i] as usize % 256] += 1;
+                odd[found[i + 1] as usize % 256] += 1;
+            }
+        }
+        tail.iter().for_each(|k| even[token(*k as i32) as usize % 256] += 1);
+    }
 }
 
 /// Numbers that become a multiple other than zero: how many, and the sums of their magnitudes and of those of
