@@ -137,6 +137,8 @@ pub(super) struct Escapes<'a> {
     pub(super) bits: Reader<'a>,
     pub(super) tables: &'a [Frequencies],
     pub(super) low: u32,
+    /// The largest magnitude of those so far.
+    pub(super) largest: i32,
 }
 
 impl Elsewhere for Escapes<'_> {
@@ -152,7 +154,11 @@ impl Elsewhere for Escapes<'_> {
         let fits = i64::from(h).abs() << self.low <= LARGEST;
         let token = h.wrapping_add(MIDDLE) as u32;
         let in_table = token < FIRST_WIDE && self.tables[table as usize][token as usize] > 0;
-        (fits && !in_table).then_some(h)
+        if !fits || in_table {
+            return None;
+        }
+        self.largest = self.largest.max(h.abs());
+        Some(h)
     }
 }
 

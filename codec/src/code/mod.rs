@@ -107,6 +107,18 @@ pub(crate) enum Numbers {
     AsTheyAre,
 }
 
+/// Room for the words of `n` integers, at the end of which they are written.
+fn room_for_words(words: &mut Vec<u8>, n: usize) -> &mut [u8] {
+    /// What the encoder of words may overwrite before them.
+    const SLACK: usize = 32;
+    let room = SLACK + size_of::<u32>() * MOST_LANES + size_of::<u16>() * n;
+    if words.len() < room {
+        // Fresh zeros need not be written.
+        *words = vec![0; room];
+    }
+    &mut words[..room]
+}
+
 /// What is expected of the codes of numbers.
 pub(crate) struct Expected {
     /// The NMSE; infinity where it is not known.

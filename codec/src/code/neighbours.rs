@@ -4,8 +4,9 @@
 use super::bits::{Reader, Rests, Writer};
 use super::classes::{Counts, TOKENS, Weights};
 use super::frequencies::{put_slots, put_starts};
+use super::room_for_words;
 use crate::kernel::neighbours::{LAST_LEVEL, LEVELS, PARTS};
-use crate::kernel::rans::{MIDDLE_MULTIPLE, MOST_LANES, SLACK};
+use crate::kernel::rans::{MIDDLE_MULTIPLE, SLACK};
 use crate::kernel::{Kernel, Neighbours, Order, PLACES};
 use crate::wire::bytes::{Cursor, put_varint};
 use crate::{Error, Result};
@@ -16,8 +17,6 @@ pub(super) const TABLES: usize = 32;
 const EDGES: usize = 7;
 /// No neighbour is further away.
 pub(super) const FARTHEST: u64 = 1 << 20;
-/// What the encoder of words may overwrite before them.
-const ROOM: usize = 32;
 
 /// Which places share a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,11 +113,7 @@ pub(super) fn put(
         put_starts(&weights.frequencies(), &mut starts);
     }
     starts.resize(starts.len().next_power_of_two(), 0);
-    let room = ROOM + size_of::<u32>() * MOST_LANES + size_of::<u16>() * rests.len();
-    if words.len() < room {
-        words.resize(room, 0);
-    }
-    let (words, lanes) = (&mut words[..room], plan.neighbours.lanes);
+    let (words, lanes) = (room_for_words(words, rests.len()), plan.neighbours.lanes);
     let tables = plan.sharing.tables();
     let start = kernel.encode_placed(rests, &starts, (placed, &tables), lanes, words);
     out.extend_from_slice(&words[start..]);
@@ -145,14 +140,15 @@ pub(super) fn weights(counts: &Counts) -> Weights {
     if counts.iter().all(|count| *count == 0) { unused() } else { Weights::of(counts) }
 }
 
-/// The multiples that codes behind a head stand for, to `out`; `rows` has room for as many.
+/// The multiples that codes behind a head stand for, to `out`; `rows` has room for as many. The largest
+/// magnitude of them.
 pub(super) fn get(
     kernel: Kernel,
     codes: &[u8],
     bytes: &mut Vec<u8>,
     rows: &mut [f32],
     out: &mut [f32],
-) -> Result<()> {
+) -> Result<f32> {
     let (Plan { neighbours, sharing }, codes) = Plan::read(codes, out.len())?;
     let mut bits = Reader::new(codes);
     let mut slots = Vec::new();
@@ -171,9 +167,10 @@ pub(super) fn get(
     let end = end
         .ok_or_else(|| Error::corrupt("codes of a group: words of rANS that no encoder writes"))?;
     rests.bits.finish(end)?;
-    if f32::from_bits(kernel.peak_bits(rows)) > crate::kernel::neighbours::LARGEST {
+    let largest = f32::from_bits(kernel.peak_bits(rows));
+    if largest > crate::kernel::neighbours::LARGEST {
         return Err(Error::corrupt("coefficient out of range"));
     }
     kernel.reorder(neighbours, Order::Values, rows, out);
-    Ok(())
+    Ok(largest)
 }

@@ -15,11 +15,11 @@ use super::frequencies::{put_slots, put_starts};
 use super::neighbours_setting::{Found, Search};
 use super::rate::Rate;
 use super::step_setting::{self, Plan, most_bits};
-use super::{Coder, Expected, Numbers, check_most, lanes, neighbours};
+use super::{Coder, Expected, Numbers, check_most, lanes, neighbours, room_for_words};
 use crate::flow::{Gather, Held, Sink, Source};
 use crate::group::exponent::LARGEST;
 use crate::group::{Job, Work};
-use crate::kernel::rans::{CLASS_BLOCK, MOST_LANES, SLACK};
+use crate::kernel::rans::{CLASS_BLOCK, SLACK};
 use crate::kernel::step::LARGEST_MULTIPLE;
 use crate::kernel::{Kernel, Simd, Step as Rounding};
 use crate::stage::{Options, Stage};
@@ -46,8 +46,6 @@ const LARGEST_STEP: f32 = f32::from_bits((127 + 77) << 23);
 const BYTES_PER_VALUE: usize = 5;
 /// Most bytes of the table of a class.
 const TABLE_BYTES: usize = 300;
-/// What the encoder of words may overwrite before them.
-const ROOM: usize = 32;
 /// In thousandths of a bit.
 const RATES: RangeInclusive<u16> = 50..=12_000;
 
@@ -231,11 +229,7 @@ fn put_multiples(
     }
     starts.resize(starts.len().next_power_of_two(), 0);
     classes.iter().for_each(|class| bits.put((*class).into(), head.class_bits()));
-    let room = ROOM + size_of::<u32>() * MOST_LANES + size_of::<u16>() * k.len();
-    if words.len() < room {
-        words.resize(room, 0);
-    }
-    let words = &mut words[..room];
+    let words = room_for_words(words, k.len());
     let start = kernel.encode_multiples(k, &starts, classes, lanes(k.len()), words);
     out.extend_from_slice(&words[start..]);
     neighbours::put_rests(kernel, k, &mut bits);
@@ -289,11 +283,13 @@ fn get_group(
         out.fill(0.0);
         return Ok((0.0, [0; 2]));
     };
-    match head.classes {
+    let largest = match head.classes {
         0 => neighbours::get(kernel, codes, bytes, rows, out)?,
-        _ => get_by_classes(kernel, head, codes, bytes, out)?,
-    }
-    let largest = f32::from_bits(kernel.peak_bits(out));
+        _ => {
+            get_by_classes(kernel, head, codes, bytes, out)?;
+            f32::from_bits(kernel.peak_bits(out))
+        }
+    };
     // Draws and shifts add up to one.
     if largest > LARGEST_MULTIPLE || (largest + 1.0) * head.size > LARGEST {
         return Err(Error::corrupt("coefficient out of range"));

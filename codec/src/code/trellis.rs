@@ -11,11 +11,11 @@ use super::bits::{Escapes, Reader, Writer};
 use super::frequencies::{self, Frequencies, MOST_LOW, WIDTHS};
 use super::rate::Rate;
 use super::trellis_setting::{self, Setting, width};
-use super::{Coder, Expected, Numbers, check_most, lanes, packed_len};
+use super::{Coder, Expected, Numbers, check_most, lanes, packed_len, room_for_words};
 use crate::flow::{Gather, Held, Sink, Source};
 use crate::group::exponent::LARGEST;
 use crate::group::{Job, Work};
-use crate::kernel::rans::{MOST_LANES, SLACK};
+use crate::kernel::rans::{MIDDLE, SLACK};
 use crate::kernel::{Found, Grid, Kernel, Simd, trellis};
 use crate::stage::{Options, Stage};
 use crate::wire::bytes::Cursor;
@@ -41,8 +41,6 @@ const BYTES_PER_VALUE: usize = 4;
 const FEW: usize = 1 << 12;
 /// In thousandths of a bit.
 const RATES: RangeInclusive<u16> = 100..=12_000;
-/// What the encoder of words may overwrite before them.
-const ROOM: usize = 32;
 
 impl Trellis {
     /// Bits a value, from .1 to 12, headers aside, that Gaussian numbers take.
@@ -174,13 +172,12 @@ pub(super) fn put_values(
         kernel.pack_low(values, 1, low, &mut out[at..]);
         out.truncate(at + len);
     }
-    let mut starts = Vec::with_capacity(512);
-    tables(head.width, head.low).iter().for_each(|t| frequencies::put_starts(t, &mut starts));
-    let room = ROOM + size_of::<u32>() * MOST_LANES + size_of::<u16>() * n;
-    if words.len() < room {
-        words.resize(room, 0);
-    }
-    let (words, mut escaped) = (&mut words[..room], Vec::new());
+    let [mut even, mut odd] = [Vec::with_capacity(256), Vec::with_capacity(256)];
+    let [of_even, of_odd] = tables(head.width, head.low);
+    frequencies::put_starts(&of_even, &mut even);
+    frequencies::put_starts(&of_odd, &mut odd);
+    let starts: Vec<u32> = even.into_iter().zip(odd).flat_map(|(even, odd)| [even, odd]).collect();
+    let (words, mut escaped) = (room_for_words(words, n), Vec::new());
     let start = kernel.encode_values(values, &starts, low, lanes(n), words, &mut escaped);
     out.extend_from_slice(&words[start..]);
     let mut escapes = Writer::default();
@@ -215,13 +212,16 @@ fn get_values(
     bytes.clear();
     bytes.extend_from_slice(coded);
     bytes.extend([0; SLACK]);
-    let mut escapes = Escapes { bits: Reader::new(coded), tables: &tables, low };
+    let bits = Reader::new(coded);
+    let mut escapes = Escapes { bits, tables: &tables, low, largest: MIDDLE };
     let end = kernel.decode_values(&slots, low, lanes(out.len()), bytes, &mut escapes, out);
     let Some(end) = end else {
         return Err(Error::corrupt("codes of a group: words of rANS that no encoder writes"));
     };
     escapes.bits.finish(end)?;
-    if f32::from_bits(kernel.peak_bits(out)) * head.scale > LARGEST {
+    // No value is larger than twice the largest index, its low bits, and one.
+    let most = 2.0 * ((escapes.largest + 1) as f32 * (1 << low) as f32) + 1.0;
+    if most * head.scale > LARGEST && f32::from_bits(kernel.peak_bits(out)) * head.scale > LARGEST {
         return Err(Error::corrupt("coefficient out of range"));
     }
     Ok(())

@@ -135,13 +135,8 @@ fn choose(job: &Job<'_>, meta: &TensorMeta, elements: &[u8], buffers: &mut Buffe
 }
 
 /// All values of a group, as f32.
-pub(crate) fn numbers_of<'a>(values: Elements<'_>, buffers: &'a mut Buffers) -> &'a [f32] {
-    let numbers = buffers.code.whole.take(values.len());
-    for at in (0..numbers.len()).step_by(STRIP) {
-        let strip = at..numbers.len().min(at + STRIP);
-        numbers[strip.clone()].copy_from_slice(values.get(strip, &mut buffers.basis.input));
-    }
-    numbers
+pub(crate) fn numbers_of<'a>(values: Elements<'a>, buffers: &'a mut Buffers) -> &'a [f32] {
+    values.get(0..values.len(), &mut buffers.code.whole)
 }
 
 /// The NMSE that is expected of a pipeline, of one alternative of it, on a group; infinity where that is not

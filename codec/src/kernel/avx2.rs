@@ -378,9 +378,22 @@ impl Lanes for Avx2 {
         out: &mut [u8],
         end: usize,
     ) -> (Self::U, usize) {
-        let (high, middle) = emit_eight(states[1], frequencies[1], out, end);
-        let (low, at) = emit_eight(states[0], frequencies[0], out, middle);
-        ([low, high], at)
+        unsafe {
+            // Both are far below 2^31, so signed is unsigned.
+            let keeps = each!(states, frequencies => {
+                _mm256_cmpgt_epi32(frequencies, _mm256_srli_epi32::<20>(states))
+            });
+            let lower = each!(states => _mm256_and_si256(states, _mm256_set1_epi32(0xffff)));
+            let pairs = _mm256_packus_epi32(lower[0], lower[1]);
+            let words = _mm256_permute4x64_epi64::<0xD8>(pairs);
+            let upper = _mm256_extracti128_si256::<1>(words);
+            let middle = give(upper, !bits_of(keeps[1]) & 0xff, out, end);
+            let at = give(_mm256_castsi256_si128(words), !bits_of(keeps[0]) & 0xff, out, middle);
+            let states = each!(states, keeps => {
+                _mm256_blendv_epi8(_mm256_srli_epi32::<16>(states), states, keeps)
+            });
+            (states, at)
+        }
     }
     #[inline(always)]
     fn round(self, t: Self::F) -> Self::F {
@@ -621,10 +634,10 @@ fn bits_of(mask: __m256i) -> u32 {
     unsafe { _mm256_movemask_ps(_mm256_castsi256_ps(mask)) as u32 }
 }
 
-/// For each set of lanes which lane gives the word of a place, where the last place belongs to the last
-/// lane of the set.
-const GIVEN: [[u8; 8]; 256] = {
-    let mut lanes = [[0; 8]; 256];
+/// For each set of lanes which bytes of their words go where, so that the last word is that of the last lane
+/// of the set.
+const GIVEN: [[u8; 16]; 256] = {
+    let mut bytes = [[0; 16]; 256];
     let mut set = 0;
     while set < 256 {
         let (mut lane, mut place) = (8, 8);
@@ -632,12 +645,13 @@ const GIVEN: [[u8; 8]; 256] = {
             lane -= 1;
             if set >> lane & 1 == 1 {
                 place -= 1;
-                lanes[set][place] = lane as u8;
+                bytes[set][2 * place] = 2 * lane as u8;
+                bytes[set][2 * place + 1] = 2 * lane as u8 + 1;
             }
         }
         set += 1;
     }
-    lanes
+    bytes
 };
 
 #[inline(always)]
@@ -655,25 +669,14 @@ fn refill_eight(states: __m256i, words: &[u8; 2 * LANES], from: usize) -> (__m25
     }
 }
 
+/// Puts the words of a set of eight before `end`; where they begin.
 #[inline(always)]
-fn emit_eight(
-    states: __m256i,
-    frequencies: __m256i,
-    out: &mut [u8],
-    end: usize,
-) -> (__m256i, usize) {
+fn give(words: __m128i, set: u32, out: &mut [u8], end: usize) -> usize {
     let room = &mut out[end - 16..end];
     // SAFETY: AVX2, which every caller has; loads and stores stay inside references.
     unsafe {
-        // Both are far below 2^31, so signed is unsigned.
-        let keeps = _mm256_cmpgt_epi32(frequencies, _mm256_srli_epi32::<20>(states));
-        let set = !bits_of(keeps) & 0xff;
-        let lanes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(GIVEN[set as usize].as_ptr().cast()));
-        let given =
-            _mm256_and_si256(_mm256_permutevar8x32_epi32(states, lanes), _mm256_set1_epi32(0xffff));
-        let pairs = _mm256_permute4x64_epi64::<0xD8>(_mm256_packus_epi32(given, given));
-        _mm_storeu_si128(room.as_mut_ptr().cast(), _mm256_castsi256_si128(pairs));
-        let states = _mm256_blendv_epi8(_mm256_srli_epi32::<16>(states), states, keeps);
-        (states, end - 2 * set.count_ones() as usize)
+        let places = _mm_loadu_si128(GIVEN[set as usize].as_ptr().cast());
+        _mm_storeu_si128(room.as_mut_ptr().cast(), _mm_shuffle_epi8(words, places));
     }
+    end - 2 * set.count_ones() as usize
 }

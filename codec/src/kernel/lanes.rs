@@ -307,7 +307,7 @@ impl Lanes for Portable {
     }
     #[inline(always)]
     fn advance(self, states: Self::U, frequencies: Self::U, starts: Self::U) -> Self::U {
-        let rests = map2(states, frequencies, |s, f| (s / f.max(1) << 12) + s % f.max(1));
+        let rests = map2(states, frequencies, |s, f| ((s / f.max(1)) << 12) + s % f.max(1));
         map2(rests, starts, |rest, start| rest + start)
     }
     #[inline(always)]

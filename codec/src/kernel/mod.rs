@@ -182,8 +182,8 @@ impl Kernel {
         self.run(levels::PackLow { x, shift, q, out });
     }
 
-    /// Encodes values of a trellis with the two `tables`, all but the `low` bits of their indices; where in
-    /// `out` that starts.
+    /// Encodes values of a trellis with two `tables`, whose entries stand in turn, all but the `low` bits of
+    /// their indices; where in `out` that starts.
     pub(crate) fn encode_values(
         self,
         x: &[f32],

@@ -201,14 +201,14 @@ pub(super) struct Placed<'a> {
 
 impl Contexts for Placed<'_> {
     #[inline(always)]
-    fn of<L: Lanes>(self, l: L, at: usize, _: L::U) -> (L::U, L::U) {
+    fn of<L: Lanes>(self, l: L, at: usize, _: L::U) -> L::U {
         let placed = l.load_u(self.placed[at..].first_chunk().unwrap_or(&[0; LANES]));
         let table = l.gather(self.tables, l.shift_right::<8>(placed));
-        (table, l.and_u(placed, l.splat_u(0xff)))
+        l.or_u(l.shift_left::<8>(table), l.and_u(placed, l.splat_u(0xff)))
     }
-    fn of_one(self, at: usize, _: i32) -> (u32, u32) {
+    fn of_one(self, at: usize, _: i32) -> u32 {
         let placed = self.placed[at];
-        (self.tables[(placed >> 8) as usize % PLACES], placed & 0xff)
+        self.tables[(placed >> 8) as usize % PLACES] << 8 | placed & 0xff
     }
 }
 

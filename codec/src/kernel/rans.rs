@@ -33,15 +33,20 @@ pub(crate) const SLACK: usize = 2 * MOST_LANES;
 /// Added to signed integers, so that unsigned operations do.
 const BIAS: u32 = 1 << 24;
 
-/// Which table and which token an integer of the coded sequence has.
+/// Where in the tables the entry of an integer of the coded sequence stands.
 pub(super) trait Contexts: Copy {
     /// Of sixteen neighbours from `at` on.
-    fn of<L: Lanes>(self, l: L, at: usize, x: L::U) -> (L::U, L::U);
+    fn of<L: Lanes>(self, l: L, at: usize, x: L::U) -> L::U;
     /// Of one.
-    fn of_one(self, at: usize, x: i32) -> (u32, u32);
+    fn of_one(self, at: usize, x: i32) -> u32;
+    /// Of the escape from the table that holds this place.
+    fn escape(self, place: u32) -> u32 {
+        place | ESCAPE
+    }
 }
 
-/// Values of a trellis, `2 k + table`; of k the lowest bits go elsewhere.
+/// Values of a trellis, `2 k + table`; of k the lowest bits go elsewhere. Entries of the two tables stand in
+/// turn.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Values {
     pub(crate) low: u32,
@@ -49,17 +54,24 @@ pub(crate) struct Values {
 
 impl Contexts for Values {
     #[inline(always)]
-    fn of<L: Lanes>(self, l: L, _: usize, x: L::U) -> (L::U, L::U) {
-        let k = l.shift_right::<1>(l.add_u(x, l.splat_u(2 * BIAS)));
-        let first = (BIAS >> self.low) - MIDDLE as u32;
-        let token = l.sub_u(l.shift_right_by(k, l.splat_u(self.low)), l.splat_u(first));
+    fn of<L: Lanes>(self, l: L, _: usize, x: L::U) -> L::U {
+        let table = l.and_u(x, l.splat_u(1));
         // What is below the first token is above the last.
-        (l.and_u(x, l.splat_u(1)), l.min_u(token, l.splat_u(NO_TOKEN)))
+        if self.low == 0 {
+            let tokens = l.add_u(x, l.splat_u(2 * MIDDLE as u32));
+            return l.or_u(l.min_u(tokens, l.splat_u(2 * NO_TOKEN)), table);
+        }
+        let upper = l.shift_right_by(l.add_u(x, l.splat_u(2 * BIAS)), l.splat_u(1 + self.low));
+        let tokens = l.sub_u(upper, l.splat_u((BIAS >> self.low) - MIDDLE as u32));
+        l.or_u(l.shift_left::<1>(l.min_u(tokens, l.splat_u(NO_TOKEN))), table)
     }
-    fn of_one(self, _: usize, x: i32) -> (u32, u32) {
+    fn of_one(self, _: usize, x: i32) -> u32 {
         let k = ((x >> 1) + BIAS as i32) as u32;
         let token = (k >> self.low).wrapping_sub((BIAS >> self.low) - MIDDLE as u32);
-        ((x & 1) as u32, token.min(NO_TOKEN))
+        (token.min(NO_TOKEN) << 1) | (x & 1) as u32
+    }
+    fn escape(self, place: u32) -> u32 {
+        (ESCAPE << 1) | (place & 1)
     }
 }
 
@@ -106,11 +118,11 @@ pub(super) fn tokens<L: Lanes>(l: L, x: L::U) -> L::U {
 
 impl Contexts for Multiples<'_> {
     #[inline(always)]
-    fn of<L: Lanes>(self, l: L, at: usize, x: L::U) -> (L::U, L::U) {
-        (l.splat_u(self.class(at)), tokens(l, x))
+    fn of<L: Lanes>(self, l: L, at: usize, x: L::U) -> L::U {
+        l.or_u(l.splat_u(self.class(at) << 8), tokens(l, x))
     }
-    fn of_one(self, at: usize, x: i32) -> (u32, u32) {
-        (self.class(at), token(x))
+    fn of_one(self, at: usize, x: i32) -> u32 {
+        self.class(at) << 8 | token(x)
     }
 }
 
@@ -119,7 +131,7 @@ pub(super) struct Encode<'a, C> {
     /// The integers, as f32.
     pub x: &'a [f32],
     pub contexts: C,
-    /// For each table and token: where it starts, times 2^16, plus its frequency, 0 where it has none.
+    /// For each place: where the token starts, times 2^16, plus its frequency, 0 where it has none.
     pub tables: &'a [u32],
     pub lanes: usize,
     /// Ends with the words.
@@ -157,11 +169,11 @@ impl<C: Contexts> Operation for Encode<'_, C> {
 
 impl<C: Contexts> Encode<'_, C> {
     fn one(&mut self, at: usize, state: &mut u32, mut end: usize) -> usize {
-        let (table, token) = self.contexts.of_one(at, self.x[at] as i32);
-        let mut entry = self.tables[(table << 8 | token) as usize];
+        let place = self.contexts.of_one(at, self.x[at] as i32);
+        let mut entry = self.tables[place as usize];
         if entry & 0xffff == 0 {
             self.escaped.push(at as u32);
-            entry = self.tables[(table << 8 | ESCAPE) as usize];
+            entry = self.tables[self.contexts.escape(place) as usize];
         }
         let (start, frequency) = (entry >> 16, entry & 0xffff);
         if *state >> (32 - PROBABILITY_BITS) >= frequency {
@@ -206,14 +218,13 @@ impl<C: Contexts> Encode<'_, C> {
     #[inline(always)]
     fn entries<L: Lanes>(&mut self, l: L, at: usize) -> L::U {
         let row = self.x[at..].first_chunk().unwrap_or(&[0.0; LANES]);
-        let (tables, tokens) = self.contexts.of(l, at, l.round_nearest(l.load(row)));
-        let places = l.or_u(l.shift_left::<8>(tables), tokens);
+        let places = self.contexts.of(l, at, l.round_nearest(l.load(row)));
         let entries = l.gather(self.tables, places);
         let missing = l.zeros(l.and_u(entries, l.splat_u(0xffff)));
         if missing == 0 {
             return entries;
         }
-        self.escape(l, at, missing, tables, entries)
+        self.escape(l, at, missing, places, entries)
     }
 
     #[cold]
@@ -222,15 +233,15 @@ impl<C: Contexts> Encode<'_, C> {
         l: L,
         at: usize,
         missing: u32,
-        tables: L::U,
+        places: L::U,
         entries: L::U,
     ) -> L::U {
         let (mut numbers, mut found) = ([0; LANES], [0; LANES]);
-        l.store_u(tables, &mut numbers);
+        l.store_u(places, &mut numbers);
         l.store_u(entries, &mut found);
         for lane in (0..LANES).rev().filter(|lane| missing >> lane & 1 == 1) {
             self.escaped.push((at + lane) as u32);
-            found[lane] = self.tables[(numbers[lane] << 8 | ESCAPE) as usize];
+            found[lane] = self.tables[self.contexts.escape(numbers[lane]) as usize];
         }
         l.load_u(&found)
     }
