@@ -63,6 +63,24 @@ fn each_group_chooses_for_itself() {
     assert_eq!(taken(&bytes), ["rotation|trellis=2", "identity|step=2", "rotation|trellis=2"]);
 }
 
+/// Also where a group begins again because its values leave the ordinary range.
+#[test]
+fn a_group_that_chose_comes_out_as_if_there_was_nothing_to_choose() {
+    let scales = [1.0, 3e24, 1.0, 2e-30, 7.0];
+    let groups = scales.iter().zip(1..).flat_map(|(scale, i)| {
+        sparse(1 << 12).into_iter().map(move |v| v * scale * (v * i as f32).abs())
+    });
+    let x: Vec<f32> = groups.collect();
+    for (auto, alone) in
+        [("auto|rate=2", "identity|step=2"), ("auto|rate=2|biased", "identity|step=2,biased")]
+    {
+        let bytes = encode_f32(&x, &spec(auto), &small_groups());
+        assert_eq!(taken(&bytes), [alone; 5]);
+        let expected = decode_f32(&encode_f32(&x, &spec(alone), &small_groups()));
+        assert!(decode_f32(&bytes) == expected, "{auto}");
+    }
+}
+
 #[test]
 fn what_is_unbiased_of_two_pipelines_is_what_both_are() {
     assert!(spec("auto").is_unbiased());

@@ -525,6 +525,35 @@ mod tests {
     }
 
     #[test]
+    fn every_level_counts_and_measures_multiples_alike() {
+        let step = Step::Nearest { dead: 0.1, shifts: [0.0; 2] };
+        for (x, inverse) in vectors(5003).into_iter().flat_map(|x| [(x.clone(), 1e-6), (x, 1.0)]) {
+            let mut k = vec![f32::NAN; x.len()];
+            Kernel::new(Simd::Scalar).divide(&x, 0, inverse, step, &mut k);
+            let count = |token| k.iter().filter(|k| rans::token(**k as i32) == token).count();
+            let counts: Vec<usize> = (0..256).map(count).collect();
+            let those = |of: fn(f32) -> bool| {
+                let pairs = k.iter().zip(&x).filter(move |(k, _)| of(k.abs()));
+                pairs.map(|(k, x)| (f64::from(k.abs()), f64::from(x.abs())))
+            };
+            for kernel in levels() {
+                let mut tally = Tally::new();
+                kernel.count(&k, &mut tally);
+                assert!((0..256).all(|token| tally.of(token) as usize == counts[token]));
+                let [ones, more] = kernel.measure(&x, inverse, step);
+                assert_eq!([ones, more], Kernel::new(Simd::Scalar).measure(&x, inverse, step));
+                for (found, of) in [(ones, (|k| k == 1.0) as fn(f32) -> bool), (more, |k| k > 1.0)]
+                {
+                    assert_eq!(found.n as usize, those(of).count());
+                    assert_eq!(found.multiples, those(of).map(|(k, _)| k).sum::<f64>());
+                    let numbers: f64 = those(of).map(|(_, x)| x).sum();
+                    assert!((found.numbers - numbers).abs() <= 1e-9 * numbers);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn every_level_quantizes_to_the_same_bytes() {
         let lengths = [1usize, 3, 15, 16, 17, 250, 256, 1000, 4096, 5000];
         for n in lengths.into_iter().filter(|n| *n <= LONGEST) {
