@@ -112,14 +112,16 @@ def test_a_torch_model_trains_in_flower_and_keeps_its_types() -> None:
                 loss = torch.nn.functional.cross_entropy(model(inputs[own]), labels[own])
                 loss.backward()
                 optimizer.step()
-            losses.append(float(loss))
+            losses.append(loss.item())
             records["arrays"] = ArrayRecord(model.state_dict())
         return Message(RecordDict(records), reply_to=message)
 
     torch.manual_seed(1)
     first = ArrayRecord(network().state_dict())
     strategy = Compressed(FedAvg(), uplink="rotation|trellis=2", downlink="rotation|trellis=5")
-    result = Federation(app).run_strategy(strategy, first, 4)
+    federation = Federation(app)
+    result = federation.run_strategy(strategy, first, 4)
+    assert len(federation.replies) == len(federation.sent), "no node failed"
     found = result.arrays.to_torch_state_dict()
     assert {n: (t.dtype, t.shape) for n, t in found.items()} == {
         n: (t.dtype, t.shape) for n, t in network().state_dict().items()
