@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -101,6 +102,10 @@ def test_flwr_run_simulates_the_examples(app: Path, config: str, tmp_path: Path)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
     assert done.returncode == 0 and result.exists(), done.stdout + done.stderr
+    # A run whose nodes all fail ends as well, with no round to tell of.
+    found = json.loads(result.read_text())
+    by_run = found["rounds"] if "rounds" in found else found["losses"]
+    assert all(by_run.values()) if isinstance(by_run, dict) else by_run, done.stdout + done.stderr
 
 
 def started_in(home: Path) -> list[int]:
