@@ -11,6 +11,7 @@
 //!   they share a rotation, which is then undone once.
 //! - [`Encoder`] and [`Decoder`]: the same without I/O, for everything else.
 //! - [`summarize`] and [`read_tensor`]: headers only, or one tensor, of a seekable source.
+//! - [`Coefficients`]: the rotation alone.
 //! - [`device`]: groups coded beside the processor, on a GPU.
 //!
 //! # The pipeline
@@ -92,6 +93,7 @@ mod as_tensor;
 mod basis;
 mod blocks;
 mod code;
+mod coefficients;
 mod compare;
 mod convert;
 mod decode;
@@ -123,6 +125,7 @@ mod write;
 pub use as_tensor::{AsTensor, Element, NamedTensor};
 pub use basis::{Hadamard, Kashin, Rotation as GroupRotation};
 pub use code::{LloydMax, MaxError, Uniform};
+pub use coefficients::Coefficients;
 pub use compare::Comparison;
 pub use decode::{ChunkDecoder, DecodeOptions, Decoder, EncodedChunk, Event};
 pub use device::Device;
