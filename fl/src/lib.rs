@@ -76,6 +76,7 @@ pub mod message;
 mod optimize;
 mod parameter;
 mod personal;
+mod privacy;
 mod round;
 mod seed;
 mod select;
@@ -95,6 +96,7 @@ pub use message::{Broadcast, Delta, Digest, Download, Reason, Rejection, Update}
 pub use optimize::{ServerOptimizer, ServerRule};
 pub use parameter::Parameter;
 pub use personal::Personal;
+pub use privacy::Accountant;
 pub use round::{Action, Coordinator, RoundOptions, RoundSummary};
 pub use seed::PrivateSeed;
 pub use select::{Choice, Keep, Policy, Rule, Scope, Selection, Strategy};

@@ -1,0 +1,6 @@
+//! What a training tells of a client.
+
+mod accountant;
+mod renyi;
+
+pub use accountant::Accountant;
