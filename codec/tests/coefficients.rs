@@ -31,8 +31,7 @@ fn close(a: &[f32], b: &[f32]) -> bool {
 fn sums_of_coefficients_are_coefficients_of_sums() {
     for (spec, n) in SPECS.iter().flat_map(|spec| N.map(|n| (spec.parse().unwrap(), n))) {
         let (a, b) = (numbers(1, n), numbers(2, n));
-        let sum: Vec<f32> =
-            of(&spec, &a).iter().zip(of(&spec, &b)).map(|(a, b)| a + b).collect();
+        let sum: Vec<f32> = of(&spec, &a).iter().zip(of(&spec, &b)).map(|(a, b)| a + b).collect();
         let mut back = vec![0.0; n];
         Coefficients::new(&spec, "w", &seeds()).values(&sum, &mut back).unwrap();
         let expected: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a + b).collect();

@@ -107,6 +107,7 @@ fn update(
         gains: vec![],
         up: "hadamard|q=2|zstd".parse()?,
         task: String::new(),
+        integers: None,
     };
     let zeros = |p: &Parameter| Parameter::zeros(p.name.clone(), &p.shape);
     let base = trained.iter().map(zeros).collect();

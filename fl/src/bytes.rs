@@ -4,7 +4,7 @@ use crate::{Error, Result};
 use fedpress::{DecodeOptions, Decoder, Event};
 
 /// Version of the records of saved states.
-pub(crate) const STATE_VERSION: u8 = 2;
+pub(crate) const STATE_VERSION: u8 = 3;
 
 /// Takes fields off the front of a header.
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);

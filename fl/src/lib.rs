@@ -64,6 +64,15 @@
 //! **Hostile clients** are bounded, each by itself: an update by its bytes, its memory, its L2 norm and
 //! its examples ([`AggregatorOptions`], [`RoundOptions::max_norm`]). A cohort in which many lie together
 //! is not a mean's matter.
+//!
+//! **Privacy** of a client ([`Privacy`]) is clip, noise, compress, in this order: updates of a Poisson sample are held
+//! to a norm, decoded values and not what a client says of them; the sums, which are integers, get
+//! discrete Gaussian noise, drawn without floating point; and what is made of them is divided by how many were expected. The
+//! [`Accountant`] says what rounds have told. A client may do all of it by itself ([`ClientPrivacy`]).
+//!
+//! **Integer updates** ([`IntegerOptions`]) are codes modulo 2^b whose sum is the sum of the updates: with one
+//! range, rotation and submodel for a round, so that a secure aggregation can add them masked, and hand in the sum
+//! ([`Coordinator::receive_sum`]). Clients can share the noise in it.
 
 mod aggregate;
 mod bytes;
@@ -71,6 +80,7 @@ mod delta;
 mod error;
 pub mod exchange;
 mod feedback;
+mod integer;
 mod layout;
 pub mod message;
 mod optimize;
@@ -83,7 +93,9 @@ mod select;
 mod specs;
 mod submodel;
 
-pub use aggregate::{Aggregator, AggregatorOptions, Averaging, Excess, Limit, Received, Weighting};
+pub use aggregate::{
+    Aggregator, AggregatorOptions, Averaging, Excess, Limit, Noise, Received, Weighting,
+};
 pub use delta::{DeltaOptions, Replica, Versions};
 pub use error::{Error, Result};
 pub use exchange::{
@@ -91,13 +103,14 @@ pub use exchange::{
     StoreOptions, Upload, decode_logits,
 };
 pub use feedback::Feedback;
+pub use integer::{IntegerOptions, IntegerSpec, IntegerSum};
 pub use layout::{Axis, Convention, Group, Heads, Layout, ParamLayout, Recognized, Role, Segment};
 pub use message::{Broadcast, Delta, Digest, Download, Reason, Rejection, Update};
 pub use optimize::{ServerOptimizer, ServerRule};
 pub use parameter::Parameter;
 pub use personal::Personal;
-pub use privacy::Accountant;
-pub use round::{Action, Coordinator, RoundOptions, RoundSummary};
+pub use privacy::{Accountant, ClientPrivacy, NoiseBy, Privacy};
+pub use round::{Action, Cohort, Coordinator, RoundOptions, RoundSummary};
 pub use seed::PrivateSeed;
 pub use select::{Choice, Keep, Policy, Rule, Scope, Selection, Strategy};
 pub use specs::{ClientSpecs, SpecRule, Specs, TensorSpecs};

@@ -101,9 +101,9 @@ impl ServerOptimizer {
         aggregator.layout().check(model)?;
         self.rule.check()?;
         self.check(model)?;
-        for (i, parameter) in model.iter_mut().enumerate() {
+        for ((i, parameter), means) in model.iter_mut().enumerate().zip(aggregator.means()?) {
             let plain = aggregator.layout().params()[i].role == Role::Statistic;
-            for (at, change) in aggregator.mean(i).into_iter().enumerate() {
+            for (at, change) in means.into_iter().enumerate() {
                 let Some(change) = change else { continue };
                 let step = if plain { change } else { self.moved(i, at, change) };
                 let value = &mut parameter.values[at];

@@ -1,10 +1,13 @@
 //! [`PrivateSeed`]: what only its owner knows, and what derives from it.
 
+use chacha20::ChaCha20Rng;
+use rand_pcg::rand_core::SeedableRng;
 use std::fmt;
 
 /// A secret of 256 bits: take it from the operating system, keep it across restarts, and tell nobody.
 /// A server's decides which clients it asks, which units they keep and how broadcasts round; a
-/// client's how its updates round.
+/// client's how its updates round. The noise of either derives from it, too: who knows it can take the noise
+/// away.
 ///
 /// What derives from it tells nothing of it, nor of anything else that derives from it (BLAKE3 as a
 /// keyed hash): a client that is sent the seed of its submodel cannot foresee those of others or of
@@ -25,6 +28,8 @@ pub(crate) enum Purpose {
     Start = 3,
     /// How values round.
     Rounding = 4,
+    /// Noise for privacy.
+    Noise = 5,
 }
 
 impl PrivateSeed {
@@ -48,14 +53,38 @@ impl PrivateSeed {
 
     /// A number for this purpose and no other.
     pub(crate) fn derive(&self, purpose: Purpose, parts: &[u64]) -> u64 {
+        let mut first = [0; 8];
+        self.hash(purpose, parts).finalize_xof().fill(&mut first);
+        u64::from_le_bytes(first)
+    }
+
+    /// A secret for this purpose and no other.
+    pub(crate) fn derive_seed(&self, purpose: Purpose, parts: &[u64]) -> Self {
+        Self(*self.hash(purpose, parts).finalize().as_bytes())
+    }
+
+    /// A generator for this purpose and this use of it, and for no other `data` that it is to hide: the
+    /// same noise over two sums would be known by their difference.
+    pub(crate) fn generator<const N: usize>(
+        &self,
+        purpose: Purpose,
+        parts: &[u64],
+        data: impl Iterator<Item = [u8; N]>,
+    ) -> ChaCha20Rng {
+        let mut hasher = self.hash(purpose, parts);
+        for bytes in data {
+            hasher.update(&bytes);
+        }
+        ChaCha20Rng::from_seed(*hasher.finalize().as_bytes())
+    }
+
+    fn hash(&self, purpose: Purpose, parts: &[u64]) -> blake3::Hasher {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
         hasher.update(&[purpose as u8]);
         for part in parts {
             hasher.update(&part.to_le_bytes());
         }
-        let mut first = [0; 8];
-        hasher.finalize_xof().fill(&mut first);
-        u64::from_le_bytes(first)
+        hasher
     }
 }
 

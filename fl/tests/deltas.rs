@@ -449,7 +449,8 @@ fn updates_that_come_by_a_tree_are_acknowledged() {
     let client = CLIENTS[0];
     let download = take(&mut replica, &message).unwrap();
     let mut leaf =
-        fedpress_fl::Aggregator::new(layout(), RUN, 1, server.aggregator_options()).unwrap();
+        fedpress_fl::Aggregator::new(layout(), RUN, 1, server.aggregator_options().unwrap())
+            .unwrap();
     leaf.expect(client, download.digest, &download.header.choice).unwrap();
     leaf.receive(client, &answer(client, &download));
     server.merge(&leaf.save().unwrap(), 1, &Default::default()).unwrap();

@@ -70,8 +70,9 @@ fn headers_that_claim_long_lists_take_no_memory() {
     let _turn = turn();
     let broadcast = broadcast(Choice::full(), "none").encode(&[], &lossless().into(), 0).unwrap();
     let own = header_body(&broadcast);
-    // Before a name, its spec and the task: the number of names.
-    let at = own.len() - 4 - 4 - ("norm.mean".len() + 4) - (lossless().to_string().len() + 4) - 4;
+    // Before a name, its spec, the task and a flag: the number of names.
+    let at =
+        own.len() - 1 - 4 - 4 - ("norm.mean".len() + 4) - (lossless().to_string().len() + 4) - 4;
     assert_eq!(own[at..at + 4], 1u32.to_le_bytes());
     let named = |n: u32| [&own[..at], &n.to_le_bytes(), &own[at + 4..]].concat();
     // Behind version, kind, run, round, client and seed: rule 3 with as many masks.

@@ -237,6 +237,7 @@ fn specs_out_of_order_or_out_of_form_are_corrupt() {
             own.extend([text(name), text(spec)].concat());
         }
         own.extend(text("task"));
+        own.push(0);
         let tensors: &[Parameter] = &[];
         fedpress_fl::message::decode(&stream(&[(0xA0, own)], tensors), &Default::default())
     };

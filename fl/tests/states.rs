@@ -178,8 +178,8 @@ fn other_rounds_layouts_and_options_are_refused() {
 }
 
 /// The head of a state: version, averaging and its number, weighting, what becomes of long updates, two
-/// bounds on norms, then run, round, sum of weights and how many updates were clipped.
-const WEIGHT_AT: usize = 8 + 16 + 16;
+/// bounds on norms, a hash of what privacy asks for, then run, round, sum of weights and how many updates were clipped.
+const WEIGHT_AT: usize = 8 + 16 + 32 + 16;
 
 #[test]
 fn states_that_no_updates_make_are_corrupt() {

@@ -11,7 +11,7 @@ use fedpress_fl::{
 
 /// An aggregator for some of the clients of the open round.
 fn leaf(root: &Coordinator) -> Aggregator {
-    Aggregator::new(layout(), RUN, root.round(), root.aggregator_options()).unwrap()
+    Aggregator::new(layout(), RUN, root.round(), root.aggregator_options().unwrap()).unwrap()
 }
 
 #[test]

@@ -33,6 +33,7 @@ fn broadcast(round: u64, client: Option<u64>) -> Broadcast {
         gains: Vec::new(),
         up,
         task: String::new(),
+        integers: None,
     }
 }
 

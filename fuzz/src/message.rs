@@ -5,7 +5,8 @@ use crate::{MEMORY, options};
 use fedpress::Simd;
 use fedpress_fl::{
     Aggregator, AggregatorOptions, Averaging, Broadcast, Choice, Coordinator, DeltaOptions, Digest,
-    Download, Layout, Parameter, PrivateSeed, Received, Replica, RoundOptions, Weighting,
+    Download, IntegerOptions, IntegerSpec, Layout, Parameter, PrivateSeed, Received, Replica,
+    RoundOptions, Weighting,
 };
 use std::sync::Arc;
 
@@ -25,7 +26,8 @@ const CLIENT: u64 = 3;
 
 /// Arbitrary bytes as a message; then a right update whose records were dropped, doubled or changed,
 /// with right checks, at an aggregator: it is folded, or nothing of the sums changes. Either way the
-/// right update of another client is welcome afterwards. The same where updates are clipped and kept.
+/// right update of another client is welcome afterwards. The same where updates are clipped and kept, and where
+/// they are integers.
 pub fn message(data: &[u8]) {
     let _ = fedpress_fl::message::decode(data, &options(Simd::Auto));
     let limits = AggregatorOptions {
@@ -35,13 +37,17 @@ pub fn message(data: &[u8]) {
     };
     update(data, limits.clone());
     let (averaging, weighting) = (Averaging::Median, Weighting::Uniform);
-    update(data, AggregatorOptions { averaging, weighting, max_norm: 1.0, ..limits });
+    update(data, AggregatorOptions { averaging, weighting, max_norm: 1.0, ..limits.clone() });
+    let integers = IntegerOptions::new(11, 2, 1.0).spec(64 * 30, None, 0).unwrap();
+    let (averaging, submodel) = (Averaging::ZeroFilled, Some(Choice::full()));
+    let integers = Some((integers, 7));
+    update(data, AggregatorOptions { averaging, weighting, submodel, integers, ..limits });
 }
 
 fn update(data: &[u8], limits: AggregatorOptions) {
     let mut input = Input::new(data);
     let layout = Arc::new(Layout::from_toml(LAYOUT).unwrap());
-    let (broadcast, sent) = broadcast(&layout);
+    let (broadcast, sent) = broadcast(&layout, limits.integers.map(|(spec, _)| spec));
     let download = Download::decode(&sent, &options(Simd::Auto)).unwrap();
     let update = |client| download.update(client, &download.base, 600, 5).unwrap();
 
@@ -57,7 +63,8 @@ fn update(data: &[u8], limits: AggregatorOptions) {
         assert_eq!(aggregator.save().unwrap(), before, "{received:?}");
     }
     let right = aggregator.receive(CLIENT + 1, &update(CLIENT + 1));
-    assert_eq!(right, Received::Folded { samples: 600 });
+    let samples = if limits.integers.is_some() { 1 } else { 600 };
+    assert_eq!(right, Received::Folded { samples });
 
     let state = input.forged(&aggregator.save().unwrap());
     if let Ok(mut restored) =
@@ -109,7 +116,7 @@ fn in_pieces(aggregator: &mut Aggregator, bytes: &[u8], cuts: &[usize]) -> Recei
     Received::More
 }
 
-fn broadcast(layout: &Layout) -> (Broadcast, Vec<u8>) {
+fn broadcast(layout: &Layout, integers: Option<IntegerSpec>) -> (Broadcast, Vec<u8>) {
     let broadcast = Broadcast {
         run: 1,
         round: 0,
@@ -119,6 +126,7 @@ fn broadcast(layout: &Layout) -> (Broadcast, Vec<u8>) {
         gains: vec![],
         up: "hadamard,block=256|q=4|zstd".parse().unwrap(),
         task: String::new(),
+        integers,
     };
     let fill = |i: usize| {
         let mut parameter = Parameter::zeros(layout.params()[i].name.clone(), &layout.shape(i));

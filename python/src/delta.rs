@@ -75,8 +75,8 @@ impl Versions {
     ) -> PyResult<Bound<'py, PyBytes>> {
         let [run, round, seed] = head;
         let (choice, up) = (choice_of(kept), TensorSpecs::from(up.spec.clone()));
-        let gains = Vec::new();
-        let broadcast = Broadcast { run, round, client, seed, choice, gains, up, task };
+        let (gains, integers) = (Vec::new(), None);
+        let broadcast = Broadcast { run, round, client, seed, choice, gains, up, task, integers };
         let message = py.detach(|| self.versions.message(broadcast)).or_raise(py)?;
         Ok(PyBytes::new(py, &message))
     }

@@ -79,6 +79,20 @@ fn sum_of_squares(values: &[f32]) -> f64 {
 /// to f32 and summing 2^30 squares can add stays below it.
 const CLIPPED: f64 = 1.0 - 1.0 / (1 << 22) as f64;
 
+/// Brings values, all finite, down to an L2 norm of `most`, all together; says whether they were beyond it.
+pub(crate) fn clip<'a>(values: impl Iterator<Item = &'a mut [f32]>, most: f64) -> bool {
+    let mut values: Vec<&mut [f32]> = values.collect();
+    let norm = values.iter().map(|values| sum_of_squares(values)).sum::<f64>().sqrt();
+    if norm <= most {
+        return false;
+    }
+    let factor = most / norm * CLIPPED;
+    for value in values.iter_mut().flat_map(|values| &mut **values) {
+        *value = (f64::from(*value) * factor) as f32;
+    }
+    true
+}
+
 /// Holds the values of a decoded update, all finite, to the
 /// bounds on its norm: weights and statistics each to theirs; says whether it was clipped. A function
 /// of this update alone, so the order of arrival does not show.
@@ -93,21 +107,17 @@ pub(super) fn hold(
         if most == f64::INFINITY {
             continue;
         }
-        let norm = norm(layout, decoded.iter().map(|(_, values)| &values[..]), statistics);
-        if norm <= most {
+        if options.excess_norm == Excess::Refuse {
+            let norm = norm(layout, decoded.iter().map(|(_, values)| &values[..]), statistics);
+            if norm > most {
+                let found = format!("the change of {what} has norm {norm:e}");
+                return Err((Reason::TooFar, format!("{found}, up to {most:e} is taken")));
+            }
             continue;
         }
-        if options.excess_norm == Excess::Refuse {
-            let detail = format!("the change of {what} has norm {norm:e}, up to {most:e} is taken");
-            return Err((Reason::TooFar, detail));
-        }
-        is_clipped = true;
-        let factor = most / norm * CLIPPED;
-        for (param, (_, values)) in layout.params().iter().zip(&mut *decoded) {
-            if (param.role == Role::Statistic) == statistics {
-                values.iter_mut().for_each(|v| *v = (f64::from(*v) * factor) as f32);
-            }
-        }
+        let params = layout.params().iter().zip(&mut *decoded);
+        let meant = params.filter(|(param, _)| (param.role == Role::Statistic) == statistics);
+        is_clipped |= clip(meant.map(|(_, (_, values))| &mut values[..]), most);
     }
     Ok(is_clipped)
 }

@@ -1,22 +1,29 @@
 //! [`Aggregator`]: from updates to their mean, in memory that clients do not determine.
 
 mod bound;
+mod integers;
 mod kept;
+mod mean;
+mod noise;
 mod options;
 mod partial;
 mod state;
 mod sums;
 mod taken;
 
-pub(crate) use bound::norms;
 pub use bound::{Excess, Limit};
+pub(crate) use bound::{clip, norms};
+pub use noise::Noise;
 pub use options::{AggregatorOptions, Averaging, Weighting};
+pub(crate) use partial::CODES;
 
+use crate::integer::packed_len;
 use crate::message::{Digest, Reason, Rejection, Update};
 use crate::submodel::Gather;
 use crate::{Choice, Error, Layout, Result, Role};
 use fedpress::{ChunkDecoder, DecodeOptions, ErrorKind};
-use partial::{Partial, Refusal};
+use kept::Values;
+use partial::{Decoded, Expected, Partial, Refusal};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use sums::{MAX_VALUE, MAX_WEIGHT};
@@ -35,6 +42,9 @@ pub enum Received {
     /// It was not taken; nothing of it is in the sums.
     Rejected(Rejection),
 }
+
+/// Where the values of a submodel belong, one for each parameter.
+type Gathers = Vec<Gather>;
 
 /// What one client was sent.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,7 +80,7 @@ pub(crate) struct Base {
 /// "#)?);
 /// let broadcast = Broadcast {
 ///     run: 1, round: 0, client: None, seed: 7, choice: Choice::full(), gains: vec![],
-///     up: fedpress::Spec::lossless().into(), task: String::new(),
+///     up: fedpress::Spec::lossless().into(), task: String::new(), integers: None,
 /// };
 /// let model = [Parameter { name: "w".into(), shape: vec![2], values: vec![1.0, 2.0] }];
 /// let message = broadcast.encode(&model, &fedpress::Spec::lossless().into(), 0x5eed)?;
@@ -108,15 +118,16 @@ impl Aggregator {
     /// Nothing received yet, nobody expected.
     ///
     /// # Errors
-    /// Those of [`AggregatorOptions::check`].
+    /// Those of [`AggregatorOptions::check`]; `InvalidArgument` where there is noise, or updates are integers, and
+    /// the layout has running statistics.
     pub fn new(
         layout: Arc<Layout>,
         run: u64,
         round: u64,
         options: AggregatorOptions,
     ) -> Result<Self> {
-        options.check()?;
-        let taken = Taken::new(options.averaging, &layout);
+        options.check_for(&layout)?;
+        let taken = Taken::new(&options, &layout, round)?;
         let mut decode = DecodeOptions::default();
         decode.memory = options.decode_memory;
         Ok(Self {
@@ -140,14 +151,21 @@ impl Aggregator {
     /// second of them ([`merge`](Self::merge)).
     ///
     /// # Errors
-    /// `InvalidArgument` if the choice does not fit the layout, the client is expected already, or
+    /// `InvalidArgument` if the choice does not fit the layout or is not the
+    /// [one for all](AggregatorOptions::submodel), the client is expected already, or
     /// the same broadcast was of another choice before; `LimitExceeded` if the averaging is robust
-    /// and [`AggregatorOptions::max_kept_bytes`] has no room for one more.
+    /// and [`AggregatorOptions::max_kept_bytes`] has no room for one more, or a sum of
+    /// [integers](crate::IntegerSpec) has none.
     pub fn expect(&mut self, client: u64, base: Digest, choice: &Choice) -> Result<()> {
         if self.clients.contains_key(&client) {
             return Err(Error::invalid(format!("client {client} is expected already")));
         }
         self.check_room(self.clients.len() + 1)?;
+        if self.options.submodel.as_ref().is_some_and(|all| all != choice) {
+            return Err(Error::invalid(format!(
+                "client {client}: not the submodel of all clients"
+            )));
+        }
         match self.bases.get(&base) {
             Some(known) if known.choice != *choice => {
                 return Err(Error::invalid(format!("base {base} is of another choice")));
@@ -162,8 +180,16 @@ impl Aggregator {
         Ok(())
     }
 
-    /// Whether the updates of so many clients can be kept, where they have to be.
+    /// Whether the updates of so many clients can be kept, where they have to be, or summed.
     pub(crate) fn check_room(&self, n_clients: usize) -> Result<()> {
+        if let Some((spec, _)) = &self.options.integers {
+            let (limit, needed) = (u64::from(spec.clients), n_clients as u64);
+            if needed > limit {
+                let message =
+                    format!("headroom: {needed} clients, {limit} fit in a sum of integers");
+                return Err(Error::new(ErrorKind::LimitExceeded { limit, needed }, message));
+            }
+        }
         let limit = self.options.max_kept_bytes;
         let each = (self.layout.n_values() as u64).saturating_mul(4);
         let needed = each.saturating_mul(n_clients as u64);
@@ -229,8 +255,16 @@ impl Aggregator {
             let most = self.options.max_in_flight;
             return Err((Reason::Busy, format!("{most} updates are on their way")));
         }
-        let partial = Partial::new(&self.layout, &self.bases[base], self.options.decode_memory);
-        partial.map_err(|e| (Reason::WrongShape, e.to_string()))
+        let expected = match &self.taken {
+            Taken::Integers(sum, _) => {
+                Expected::Codes(packed_len(sum.sums().len(), sum.spec().bits))
+            }
+            _ => {
+                let gathers = Gather::all(&self.layout, &self.bases[base].choice);
+                Expected::Parameters(gathers.map_err(|e| (Reason::WrongShape, e.to_string()))?)
+            }
+        };
+        Ok(Partial::new(&self.layout, expected, self.options.decode_memory))
     }
 
     /// What can be told from the header.
@@ -293,7 +327,22 @@ impl Aggregator {
         self.check(update.client, base, &update)?;
         let samples = self.samples(&update)?;
         let weight = self.weigh(samples);
-        let mut decoded = partial.decode(&mut self.worker)?;
+        let is_clipped = match partial.decode(&mut self.worker)? {
+            Decoded::Codes(bytes) => self.fold_codes(&bytes).map(|()| false)?,
+            Decoded::Values(values) => self.fold_values(update.client, values, weight as u32)?,
+        };
+        self.weight += weight;
+        self.n_clipped += usize::from(is_clipped);
+        Ok(samples)
+    }
+
+    /// Adds values, held to the bounds; says whether they had to be.
+    fn fold_values(
+        &mut self,
+        client: u64,
+        mut decoded: Values,
+        weight: u32,
+    ) -> std::result::Result<bool, Refusal> {
         for (i, (_, values)) in decoded.iter().enumerate() {
             if let Some(at) = values.iter().position(|v| v.is_nan() || v.abs() >= MAX_VALUE) {
                 let (name, value) = (&self.layout.params()[i].name, values[at]);
@@ -304,10 +353,8 @@ impl Aggregator {
         for i in uncounted(&self.layout, decoded.iter().map(|(gather, _)| gather)) {
             decoded[i] = (decoded[i].0.nothing(), Vec::new());
         }
-        self.taken.add(update.client, decoded, weight as u32);
-        self.weight += weight;
-        self.n_clipped += usize::from(is_clipped);
-        Ok(samples)
+        self.taken.add(client, decoded, weight);
+        Ok(is_clipped)
     }
 
     pub(crate) fn rejection(&self, client: u64, reason: Reason, detail: String) -> Rejection {
@@ -390,28 +437,6 @@ impl Aggregator {
     /// The sum of the weights folded so far.
     pub fn weight(&self) -> u64 {
         self.weight
-    }
-
-    /// The average change of parameter `i`, coordinate by coordinate; none where nobody trained it, or
-    /// too few. Running statistics always average over those who sent them and trained the whole model;
-    /// those of submodels are not counted.
-    pub fn mean(&self, i: usize) -> Vec<Option<f64>> {
-        let sums = match &self.taken {
-            Taken::Sums(sums) => &sums[i],
-            Taken::Kept(kept) => {
-                let trim = |n| match self.options.averaging {
-                    Averaging::TrimmedMean { trim } => trim as usize,
-                    _ => kept::all_but_the_middle(n),
-                };
-                return kept.trimmed_means(i, self.layout.shape(i).iter().product(), trim);
-            }
-        };
-        let counted = self.options.averaging == Averaging::Counted
-            || self.layout.params()[i].role == Role::Statistic;
-        let mean = |(at, own): (usize, &u64)| {
-            (*own > 0).then(|| sums.mean(at, if counted { *own } else { self.weight }))
-        };
-        sums.weights.iter().enumerate().map(mean).collect()
     }
 }
 

@@ -1,8 +1,10 @@
 //! How updates are averaged, and how much is taken from whom.
 
+use super::Noise;
 use super::bound::{Excess, check_norm};
 use crate::bytes::Fields;
-use crate::{Error, Result, Role};
+use crate::message::Digest;
+use crate::{Choice, Error, IntegerSpec, Layout, Result, Role};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -104,6 +106,17 @@ pub struct AggregatorOptions {
     pub max_kept_bytes: u64,
     /// Most memory that decoding one update may take beside its values, in bytes.
     pub decode_memory: u64,
+    /// The one submodel that all clients have; another is refused. None: each may have its own.
+    pub submodel: Option<Choice>,
+    /// What sums are divided by, whoever comes, with uniform weights and
+    /// [zeros](Averaging::ZeroFilled) for what a client lacks. None: by the weights.
+    pub divisor: Option<u64>,
+    /// Noise in the sums, for the [privacy](crate::Privacy) of clients: with a divisor, and a bound on
+    /// norms that clips. It is in the coordinates of the `submodel`, or all where there is none.
+    pub noise: Option<Noise>,
+    /// How updates are codes whose sums are taken modulo a power of two, and the seed of the broadcast: with
+    /// uniform weights, for one `submodel`.
+    pub integers: Option<(IntegerSpec, u64)>,
 }
 
 impl Default for AggregatorOptions {
@@ -123,6 +136,10 @@ impl Default for AggregatorOptions {
             excess_norm: Excess::Clip,
             max_kept_bytes: 1 << 30,
             decode_memory: 256 << 20,
+            submodel: None,
+            divisor: None,
+            noise: None,
+            integers: None,
         }
     }
 }
@@ -131,8 +148,9 @@ impl AggregatorOptions {
     /// Whether anything can be received.
     ///
     /// # Errors
-    /// `InvalidArgument` if `max_in_flight` or `max_samples` is zero, a norm is negative or NaN, or the
-    /// averaging is robust and the weighting is not uniform.
+    /// `InvalidArgument` if `max_in_flight` or `max_samples` is zero, a norm is negative or NaN, the
+    /// averaging is robust and the weighting is not uniform, or a divisor, noise or integers lack what
+    /// they need.
     pub fn check(&self) -> Result<()> {
         if self.max_in_flight == 0 || self.max_samples == 0 {
             return Err(Error::invalid("max_in_flight and max_samples: at least 1 each"));
@@ -143,8 +161,55 @@ impl AggregatorOptions {
                 self.averaging, self.weighting
             )));
         }
+        self.check_private()?;
         check_norm("max_norm", self.max_norm)?;
         check_norm("max_statistic_norm", self.max_statistic_norm)
+    }
+
+    /// Whether divisor, noise and integers have what they need.
+    fn check_private(&self) -> Result<()> {
+        let Self { submodel, divisor, noise, integers, .. } = self;
+        let need = |what: &str, holds: bool| match holds {
+            true => Ok(()),
+            false => Err(Error::invalid(what)),
+        };
+        let is_uniform = self.weighting == Weighting::Uniform && !self.averaging.is_robust();
+        let is_plain = is_uniform && self.averaging == Averaging::ZeroFilled;
+        if let Some(divisor) = divisor {
+            need("a divisor: expected uniform weighting, zeros filled in", is_plain)?;
+            need("a divisor: expected at least 1", *divisor > 0)?;
+        }
+        if let Some(noise) = noise {
+            noise.check()?;
+            need("noise: expected a divisor", divisor.is_some())?;
+            let is_clipped = self.max_norm < f64::INFINITY && self.excess_norm == Excess::Clip;
+            need("noise: expected updates clipped to a norm", is_clipped || integers.is_some())?;
+        }
+        if let Some((spec, _)) = integers {
+            spec.check()?;
+            need("integers: expected uniform weighting, and a mean", is_uniform)?;
+            need("integers: expected one submodel for all", submodel.is_some())?;
+        }
+        Ok(())
+    }
+
+    /// Whether anything can be received for a model.
+    ///
+    /// # Errors
+    /// Those of [`check`](Self::check); `InvalidArgument` for noise or integers where it has running statistics, which leave without noise and have units of their
+    /// own.
+    pub(crate) fn check_for(&self, layout: &Layout) -> Result<()> {
+        self.check()?;
+        if self.noise.is_none() && self.integers.is_none() {
+            return Ok(());
+        }
+        match layout.params().iter().find(|param| param.role == Role::Statistic) {
+            None => Ok(()),
+            Some(param) => Err(Error::invalid(
+                "running statistics get no noise and are no integers: use norms without them",
+            )
+            .in_parameter(&param.name)),
+        }
     }
 
     /// Most examples that this client may claim.
@@ -164,6 +229,29 @@ impl AggregatorOptions {
         for norm in [self.max_norm, self.max_statistic_norm] {
             out.extend_from_slice(&norm.to_le_bytes());
         }
+        out.extend_from_slice(&self.private_rules().0);
+    }
+
+    /// A hash of what divisor, noise and integers say, but for secrets.
+    fn private_rules(&self) -> Digest {
+        let mut out = Vec::new();
+        let Self { submodel, divisor, noise, integers, .. } = self;
+        out.extend(
+            [submodel.is_some(), divisor.is_some(), noise.is_some(), integers.is_some()]
+                .map(u8::from),
+        );
+        if let Some(choice) = submodel {
+            choice.write_to(&mut out);
+        }
+        out.extend_from_slice(&divisor.unwrap_or(0).to_le_bytes());
+        if let Some(noise) = noise {
+            out.extend_from_slice(&noise.deviation.to_le_bytes());
+        }
+        if let Some((spec, seed)) = integers {
+            spec.write_to(&mut out);
+            out.extend_from_slice(&seed.to_le_bytes());
+        }
+        Digest::of(&out)
     }
 
     /// Reads what [`write_rules`](Self::write_rules) wrote.
@@ -191,6 +279,10 @@ impl AggregatorOptions {
                 return Err(Error::invalid(format!("{what}: expected {own:e}, found {found:e}")));
             }
         }
-        Ok(())
+        let found = Digest(fields.array("divisor, noise and integers")?);
+        match found == self.private_rules() {
+            true => Ok(()),
+            false => Err(Error::invalid("another submodel, divisor, noise or integers")),
+        }
     }
 }

@@ -3,6 +3,9 @@
 /// Bits behind the binary point of a sum.
 const FRACTION_BITS: i32 = 60;
 
+/// Units of a sum in 1.
+pub(crate) const UNITS: f64 = (1i64 << FRACTION_BITS) as f64;
+
 /// Values at and above this magnitude are refused: with weights below 2^35 in all, no sum of
 /// smaller ones overflows 127 bits.
 pub(crate) const MAX_VALUE: f32 = 2147483648.0;
@@ -17,11 +20,22 @@ pub(crate) const MAX_WEIGHT: u64 = 1 << 35;
 pub(crate) struct Sums {
     pub(crate) values: Vec<i128>,
     pub(crate) weights: Vec<u64>,
+    /// What is added is a multiple of so many units; products go to the next one towards zero.
+    grid: i128,
 }
 
 impl Sums {
     pub(crate) fn zeros(n: usize) -> Self {
-        Self { values: vec![0; n], weights: vec![0; n] }
+        Self::new(vec![0; n], vec![0; n])
+    }
+
+    pub(crate) fn new(values: Vec<i128>, weights: Vec<u64>) -> Self {
+        Self { values, weights, grid: 1 }
+    }
+
+    /// The same on a grid of so many units.
+    pub(crate) fn on_grid(self, grid: i128) -> Self {
+        Self { grid, ..self }
     }
 
     /// Adds consecutive values. The caller has checked them against [`MAX_VALUE`] and the weights
@@ -29,7 +43,8 @@ impl Sums {
     pub(crate) fn add(&mut self, at: usize, values: &[f32], weight: u32) {
         let range = at..at + values.len();
         for (sum, value) in self.values[range.clone()].iter_mut().zip(values) {
-            *sum += fixed(*value, weight);
+            let product = fixed(*value, weight);
+            *sum += product - if self.grid > 1 { product % self.grid } else { 0 };
         }
         self.weights[range].iter_mut().for_each(|w| *w += u64::from(weight));
     }
@@ -43,8 +58,12 @@ impl Sums {
 
     /// The mean over `weight`; zero where nobody added.
     pub(crate) fn mean(&self, i: usize, weight: u64) -> f64 {
-        let units = (1i64 << FRACTION_BITS) as f64;
-        if weight == 0 { 0.0 } else { self.values[i] as f64 / units / weight as f64 }
+        if weight == 0 { 0.0 } else { self.values[i] as f64 / UNITS / weight as f64 }
+    }
+
+    /// The same with so many steps of the grid added to the sum.
+    pub(crate) fn noisy_mean(&self, i: usize, steps: i64, weight: u64) -> f64 {
+        (self.values[i] + i128::from(steps) * self.grid) as f64 / UNITS / weight as f64
     }
 }
 
@@ -94,6 +113,20 @@ mod tests {
         let times = i128::from(MAX_WEIGHT / u64::from(u32::MAX) + 1);
         assert!(each.checked_mul(times).is_some());
         assert!(each > i128::MAX / times / 4, "the bound is not loose");
+    }
+
+    /// So that noise on the grid hides them, and no norm grows.
+    #[test]
+    fn products_go_to_the_grid_towards_zero() {
+        let grid = 1i128 << 50 | 12_345;
+        for value in [0.3f32, -0.3, 1e-4, -1e-4, 7e-5, 0.0, 123.456] {
+            let mut sums = Sums::zeros(1).on_grid(grid);
+            sums.add(0, &[value], 1);
+            let (found, exact) = (sums.values[0], fixed(value, 1));
+            assert_eq!(found % grid, 0);
+            assert!(found.abs() <= exact.abs() && (exact - found).abs() < grid);
+            assert!(found.signum() == exact.signum() || found == 0);
+        }
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use super::kept::{Kept, Values};
 use super::sums::{MAX_VALUE, Sums};
-use super::{AggregatorOptions, Averaging};
+use super::{AggregatorOptions, Gathers};
 use crate::submodel::Gather;
-use crate::{Error, Layout, Result};
+use crate::{Error, IntegerSum, Layout, Result};
 use fedpress::{DType, Spec, Tensor, TensorView, Writer};
 
 /// Bits of the largest magnitude that one unit of weight can add to a sum, whatever the bounds.
@@ -15,15 +15,26 @@ pub(super) enum Taken {
     /// One for each parameter of the layout.
     Sums(Vec<Sums>),
     Kept(Kept),
+    /// Of codes, and where what they stand for belongs.
+    Integers(IntegerSum, Gathers),
 }
 
+/// The tensor of a sum of codes.
+const INTEGERS: &str = "sum";
+
 impl Taken {
-    pub(super) fn new(averaging: Averaging, layout: &Layout) -> Self {
-        if averaging.is_robust() {
-            return Self::Kept(Kept::default());
+    pub(super) fn new(options: &AggregatorOptions, layout: &Layout, round: u64) -> Result<Self> {
+        if options.averaging.is_robust() {
+            return Ok(Self::Kept(Kept::default()));
         }
-        let n_values = |i| layout.shape(i).iter().product();
-        Self::Sums((0..layout.params().len()).map(|i| Sums::zeros(n_values(i))).collect())
+        if let (Some((spec, seed)), Some(choice)) = (options.integers, &options.submodel) {
+            let gathers = Gather::all(layout, choice)?;
+            let n = gathers.iter().map(Gather::n_packed).sum();
+            return Ok(Self::Integers(IntegerSum::new(spec, seed, round, n)?, gathers));
+        }
+        let grid = options.noise.as_ref().map_or(1, |noise| noise.grid());
+        let zeros = |i| Sums::zeros(layout.shape(i).iter().product()).on_grid(grid);
+        Ok(Self::Sums((0..layout.params().len()).map(zeros).collect()))
     }
 
     /// Takes the checked values of an update.
@@ -39,6 +50,8 @@ impl Taken {
                     }
                 }
             }
+            // Codes are no values, and are added as they are.
+            Self::Integers(..) => {}
         }
     }
 
@@ -49,8 +62,12 @@ impl Taken {
                 ours.iter_mut().zip(&theirs).for_each(|(ours, theirs)| ours.merge(theirs));
             }
             (Self::Kept(ours), Self::Kept(mut theirs)) => ours.0.append(&mut theirs.0),
+            (Self::Integers(ours, _), Self::Integers(theirs, _)) => {
+                // Of the same options they have as many sums of as many bits.
+                ours.add(theirs.sums()).unwrap_or_default();
+            }
             // Of the same options they are of the same kind.
-            (Self::Sums(_), Self::Kept(_)) | (Self::Kept(_), Self::Sums(_)) => {}
+            _ => {}
         }
     }
 
@@ -81,6 +98,10 @@ impl Taken {
                     }
                 }
             }
+            Self::Integers(sum, _) => {
+                let data: Vec<u8> = sum.sums().iter().flat_map(|sum| sum.to_le_bytes()).collect();
+                put(INTEGERS.to_owned(), DType::U32, &[sum.sums().len()], &data)?;
+            }
         }
         Ok(())
     }
@@ -103,6 +124,7 @@ impl Taken {
         let expected = match self {
             Self::Sums(_) => 2 * n_params,
             Self::Kept(_) => n_params * folded.len(),
+            Self::Integers(..) => 1,
         };
         if tensors.len() != expected {
             let found = tensors.len();
@@ -114,10 +136,12 @@ impl Taken {
                     layout.params().iter().zip(all).zip(tensors.chunks_exact(2))
                 {
                     let unit = largest_unit(options.max_norm_of(param.role));
+                    let grid = options.noise.as_ref().map_or(1, |noise| noise.grid());
                     let read = read_sums(pair, &param.name, sums.values.len(), weight, unit);
-                    *sums = read.map_err(|e| e.in_parameter(&param.name))?;
+                    *sums = read.map_err(|e| e.in_parameter(&param.name))?.on_grid(grid);
                 }
             }
+            Self::Integers(sum, _) => read_integers(sum, tensors)?,
             Self::Kept(kept) => {
                 let mut tensors = tensors.iter();
                 for (client, gathers) in folded {
@@ -129,6 +153,18 @@ impl Taken {
         }
         Ok(())
     }
+}
+
+/// The tensor of a sum of codes, into a sum of nothing.
+fn read_integers(sum: &mut IntegerSum, tensors: &[Tensor]) -> Result<()> {
+    let n = sum.sums().len();
+    let Some(tensor) = tensors.first().filter(|tensor| {
+        tensor.name == INTEGERS && (tensor.dtype, &tensor.shape[..]) == (DType::U32, &[n])
+    }) else {
+        return Err(Error::corrupt(format!("expected a sum of {n} codes")));
+    };
+    let codes = tensor.data.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b));
+    sum.add(&codes.collect::<Vec<_>>()).map_err(|e| Error::corrupt(e.to_string()))
 }
 
 fn read_update<'a>(
@@ -175,7 +211,7 @@ fn read_sums(pair: &[Tensor], name: &str, n: usize, most: u64, unit: u128) -> Re
     }
     let values = values.data.as_chunks::<16>().0.iter().map(|b| i128::from_le_bytes(*b));
     let weights = weights.data.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b));
-    let sums = Sums { values: values.collect(), weights: weights.collect() };
+    let sums = Sums::new(values.collect(), weights.collect());
     // What could not have come from updates could overflow later.
     let possible = |(value, weight): (&i128, &u64)| {
         *weight <= most && value.unsigned_abs() <= u128::from(*weight) * unit

@@ -34,6 +34,7 @@ use std::sync::Arc;
 ///         gains: Vec::new(),
 ///         up: lossless.clone(),
 ///         task: String::new(),
+///         integers: None,
 ///     })?;
 ///     sizes.push(message.len());
 ///     replica.decode(&message, &Default::default())?;

@@ -1,9 +1,14 @@
 //! [`Broadcast`]: the model a client is to train, and [`Download`]: what the client makes of it.
 
-use super::{Digest, EVERYONE, Header, Update, decode, encode, header};
+use super::{Digest, EVERYONE, Header, RECORD, Update, decode, encode, header};
+use crate::aggregate::CODES;
 use crate::feedback::Feedback;
-use crate::{Choice, Error, Layout, Parameter, Result, TensorSpecs};
-use fedpress::{DecodeOptions, Seeds};
+use crate::integer::{codes_of, pack};
+use crate::seed::Purpose;
+use crate::{
+    Choice, ClientPrivacy, Error, IntegerSpec, Layout, Parameter, PrivateSeed, Result, TensorSpecs,
+};
+use fedpress::{DType, DecodeOptions, EncodeOptions, Seeds, Spec, TensorView, Writer};
 
 /// What a broadcast says beside the tensors of the model.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +34,8 @@ pub struct Broadcast {
     pub up: TensorSpecs,
     /// What else the client has to know, in the words of the training code; may be empty.
     pub task: String,
+    /// How updates are integers that can be summed before they are seen; none: they are encoded as `up` says.
+    pub integers: Option<IntegerSpec>,
 }
 
 impl Broadcast {
@@ -55,7 +62,7 @@ impl Broadcast {
         // Rounding is the same for everyone who gets the same bytes.
         let client = self.client.unwrap_or(EVERYONE);
         let seeds = Seeds::new(self.seed, private).in_round(self.round).of_client(client, 0);
-        encode(&Header::Broadcast(self.clone()), model, down, seeds)
+        encode(&Header::Broadcast(Box::new(self.clone())), model, down, seeds)
     }
 }
 
@@ -86,7 +93,7 @@ impl Download {
         match header {
             Header::Broadcast(header) => {
                 header.check_gains(base.len())?;
-                Ok(Self { header, base, digest })
+                Ok(Self { header: *header, base, digest })
             }
             Header::Delta(_) => Err(Error::invalid(
                 "a delta, which only a replica of what the client holds can be added to",
@@ -102,8 +109,12 @@ impl Download {
     /// tensors: what one client's subsampling leaves out, another's keeps, so the mean of the
     /// clients has less error than each.
     ///
+    /// Where the broadcast asks for [integers](Broadcast::integers), rotation and range are the round's, and
+    /// `samples` is not told.
+    ///
     /// # Errors
-    /// `InvalidArgument` if `trained` has other names, shapes or order than the base.
+    /// `InvalidArgument` if `trained` has other names, shapes or order than the base; of integers, where a value
+    /// is not finite, or there is to be noise, which takes a secret ([`private_update`](Self::private_update)).
     pub fn update(
         &self,
         client: u64,
@@ -112,7 +123,81 @@ impl Download {
         private: u64,
     ) -> Result<Vec<u8>> {
         let delta = self.delta(trained)?;
+        if let Some(spec) = &self.header.integers {
+            if spec.deviation > 0.0 {
+                return Err(Error::invalid("noise for privacy takes a secret, not a number"));
+            }
+            let codes = self.codes_by(client, delta, &PrivateSeed::from_number(private))?;
+            return self.encode_codes(client, spec, &codes);
+        }
         self.encode_update(client, &delta, samples, private)
+    }
+
+    /// The same of a client that clips its update and adds noise before it is encoded, and rounds by its
+    /// secret. The noise that a broadcast of integers asks for is drawn from that, too.
+    ///
+    /// # Errors
+    /// As [`update`](Self::update); `InvalidArgument` for a clip that is not above 0, a deviation that is not finite and
+    /// at least 0, or an update with NaN or infinity, whose norm nothing bounds.
+    pub fn private_update(
+        &self,
+        client: u64,
+        trained: &[Parameter],
+        samples: u64,
+        privacy: &ClientPrivacy,
+    ) -> Result<Vec<u8>> {
+        let Broadcast { run, round, integers, .. } = &self.header;
+        if let Some(spec) = integers {
+            return self.encode_codes(client, spec, &self.codes(client, trained, privacy)?);
+        }
+        let use_of = [*run, *round, client];
+        let mut delta = self.delta(trained)?;
+        privacy.apply(&mut delta, &use_of)?;
+        let private = privacy.seed.derive(Purpose::Rounding, &use_of);
+        self.encode_update(client, &delta, samples, private)
+    }
+
+    /// The codes of the update, integers below 2^b in the order in which they are packed: what a secure
+    /// aggregation masks in the place of the message that [`private_update`](Self::private_update) makes of
+    /// them, and what its sum goes back as ([`Coordinator::receive_sum`](crate::Coordinator::receive_sum)).
+    ///
+    /// # Errors
+    /// As [`private_update`](Self::private_update); `InvalidArgument` where the broadcast does not ask for integers.
+    pub fn codes(
+        &self,
+        client: u64,
+        trained: &[Parameter],
+        privacy: &ClientPrivacy,
+    ) -> Result<Vec<u32>> {
+        let mut delta = self.delta(trained)?;
+        privacy.apply(&mut delta, &[self.header.run, self.header.round, client])?;
+        self.codes_by(client, delta, &privacy.seed)
+    }
+
+    fn codes_by(
+        &self,
+        client: u64,
+        delta: Vec<Parameter>,
+        secret: &PrivateSeed,
+    ) -> Result<Vec<u32>> {
+        let Broadcast { run, round, seed, integers, .. } = &self.header;
+        let Some(spec) = integers else {
+            return Err(Error::invalid("codes, and the broadcast does not ask for integers"));
+        };
+        codes_of(spec, (*seed, *round), delta, secret, &[*run, *round, client])
+    }
+
+    fn encode_codes(&self, client: u64, spec: &IntegerSpec, codes: &[u32]) -> Result<Vec<u8>> {
+        let Broadcast { run, round, .. } = &self.header;
+        let update = Update { run: *run, round: *round, client, base: self.digest, samples: 1 };
+        let packed = pack(codes, spec.bits);
+        let mut writer = Writer::new(Vec::new(), EncodeOptions::new(Seeds::new(0, 0)))?;
+        writer.record(RECORD, &Header::Update(update).to_bytes())?;
+        let (shape, dtype) = ([packed.len()], DType::U8);
+        let view = TensorView { name: CODES, dtype, shape: &shape, data: &packed };
+        // Masked codes do not compress.
+        writer.tensor(&view, &Spec::none())?;
+        Ok(writer.finish()?)
     }
 
     /// The same with error feedback: what the encoding of this update loses is added to the next
@@ -124,8 +209,8 @@ impl Download {
     /// a clone.
     ///
     /// # Errors
-    /// As [`update`](Self::update); also if layout or feedback belong to another model. The feedback
-    /// is then as it was.
+    /// As [`update`](Self::update); also if layout or feedback belong to another model, or the broadcast asks for
+    /// integers. The feedback is then as it was.
     pub fn update_with_feedback(
         &self,
         client: u64,
@@ -135,7 +220,10 @@ impl Download {
         layout: &Layout,
         feedback: &mut Feedback,
     ) -> Result<Vec<u8>> {
-        let Broadcast { choice, .. } = &self.header;
+        let Broadcast { choice, integers, .. } = &self.header;
+        if integers.is_some() {
+            return Err(Error::invalid("feedback, and the broadcast asks for integers"));
+        }
         let selection = choice.select(layout)?;
         let mut delta = self.delta(trained)?;
         feedback.add_to(layout, &selection, &mut delta)?;

@@ -3,7 +3,7 @@
 use super::{Broadcast, Delta, Digest, Reason, Rejection, Update};
 use crate::bytes::{Fields, put_text};
 use crate::exchange::{Features, Logits};
-use crate::{Choice, Error, Result, TensorSpecs};
+use crate::{Choice, Error, IntegerSpec, Result, TensorSpecs};
 use fedpress::Spec;
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ const PLACE: &str = "message header";
 #[non_exhaustive]
 pub enum Header {
     /// Server to client: a model to train.
-    Broadcast(Broadcast),
+    Broadcast(Box<Broadcast>),
     /// Client to server: what training changed.
     Update(Update),
     /// Server to client: why an update was not taken.
@@ -91,7 +91,7 @@ impl Header {
         let header = match kind {
             BROADCAST => {
                 let client = (client != EVERYONE).then_some(client);
-                Self::Broadcast(read_broadcast(&mut fields, run, round, client)?)
+                Self::Broadcast(Box::new(read_broadcast(&mut fields, run, round, client)?))
             }
             DELTA => {
                 let client = (client != EVERYONE).then_some(client);
@@ -175,7 +175,7 @@ fn read_update(fields: &mut Fields<'_>, run: u64, round: u64, client: u64) -> Re
 
 fn read_rejection(fields: &mut Fields<'_>, run: u64, round: u64, client: u64) -> Result<Rejection> {
     let reason = fields.u8("reason")?;
-    let unknown = || Error::unsupported(PLACE, format!("reason {reason}"), "reasons 1 to 19");
+    let unknown = || Error::unsupported(PLACE, format!("reason {reason}"), "reasons 1 to 20");
     let reason = Reason::from_u8(reason).ok_or_else(unknown)?;
     Ok(Rejection { run, round, client, reason, detail: fields.text("detail")? })
 }
@@ -192,6 +192,10 @@ pub(super) fn write_broadcast(broadcast: &Broadcast, out: &mut Vec<u8>) {
         put_text(&spec.to_string(), out);
     }
     put_text(&broadcast.task, out);
+    out.push(u8::from(broadcast.integers.is_some()));
+    if let Some(spec) = &broadcast.integers {
+        spec.write_to(out);
+    }
 }
 
 pub(super) fn read_broadcast(
@@ -205,7 +209,9 @@ pub(super) fn read_broadcast(
     let gains = read_gains(fields)?;
     let up = read_specs(fields)?;
     let task = fields.text("task")?;
-    Ok(Broadcast { run, round, client, seed, choice, gains, up, task })
+    let is_summed = fields.flag("whether updates are integers")?;
+    let integers = is_summed.then(|| IntegerSpec::read_from(fields)).transpose()?;
+    Ok(Broadcast { run, round, client, seed, choice, gains, up, task, integers })
 }
 
 /// Whether specs may be given for so many tensors by name.

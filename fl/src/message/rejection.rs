@@ -48,12 +48,14 @@ pub enum Reason {
     BadLabel = 18,
     /// A change of a larger norm than one client's may have.
     TooFar = 19,
+    /// A code that no update makes.
+    OutOfRange = 20,
 }
 
 impl Reason {
     /// From its number in a message.
     pub(crate) fn from_u8(number: u8) -> Option<Self> {
-        const ALL: [Reason; 19] = [
+        const ALL: [Reason; 20] = [
             Reason::Malformed,
             Reason::TooLarge,
             Reason::WrongRound,
@@ -73,6 +75,7 @@ impl Reason {
             Reason::MissingLabel,
             Reason::BadLabel,
             Reason::TooFar,
+            Reason::OutOfRange,
         ];
         ALL.into_iter().find(|reason| *reason as u8 == number)
     }

@@ -3,12 +3,13 @@
 mod action;
 mod open;
 mod options;
+mod private;
 mod routes;
 mod send;
 mod state;
 
 pub use action::{Action, RoundSummary};
-pub use options::RoundOptions;
+pub use options::{Cohort, RoundOptions};
 
 use crate::aggregate::{Base, norms};
 use crate::delta::Chain;
@@ -82,8 +83,9 @@ impl Coordinator {
     /// Before the first round.
     ///
     /// # Errors
-    /// `InvalidArgument` if the model does not fit the layout, options contradict each other, or a rule
-    /// for specs matches no parameter.
+    /// `InvalidArgument` if the model does not fit the layout, options contradict each other, a rule
+    /// for specs matches no parameter, or there is privacy, or updates are integers, and the layout has
+    /// running statistics.
     pub fn new(layout: Layout, model: Vec<Parameter>, options: RoundOptions) -> Result<Self> {
         options.check()?;
         layout.check(&model)?;
@@ -92,7 +94,10 @@ impl Coordinator {
         let routes = Routes::new(&options, &layout)?;
         let layout = Arc::new(layout);
         let deltas = options.deltas.map(|deltas| Chain::new(deltas, layout.clone(), routes.down()));
-        Ok(Self { options, layout, model, optimizer, deltas, routes, round: 0, open: None })
+        let new = Self { options, layout, model, optimizer, deltas, routes, round: 0, open: None };
+        // What cannot be aggregated is found out now, and not by the first round.
+        new.check_aggregation()?;
+        Ok(new)
     }
 
     /// The server's model in full precision.
@@ -119,13 +124,18 @@ impl Coordinator {
     /// all options it is not saved: [`restore`](Self::restore) takes the policy that was set last.
     ///
     /// # Errors
-    /// `InvalidArgument` while a round is open; those of [`Policy::check`](crate::Policy::check).
+    /// `InvalidArgument` while a round is open, or for submodels of single clients where updates are integers; those
+    /// of [`Policy::check`](crate::Policy::check).
     pub fn set_policy(&mut self, policy: Policy) -> Result<()> {
         if self.open.is_some() {
             return Err(Error::invalid(format!("round {} is open", self.round)));
         }
         policy.check(&self.layout)?;
-        self.options.policy = policy;
+        let before = std::mem::replace(&mut self.options.policy, policy);
+        if let Err(error) = self.options.check().and_then(|()| self.check_aggregation()) {
+            self.options.policy = before;
+            return Err(error);
+        }
         Ok(())
     }
 
@@ -153,7 +163,8 @@ impl Coordinator {
     }
 
     /// Opens a round among the clients that are there; returns those that are asked, each of which
-    /// is to be [sent](Self::send) its broadcast.
+    /// is to be [sent](Self::send) its broadcast. Of a [Poisson](Cohort::Poisson) cohort that may be nobody; the
+    /// next [`tick`](Self::tick) then closes the round.
     ///
     /// # Errors
     /// `InvalidArgument` if a round is open, fewer clients are there than a round needs, or one is
@@ -177,15 +188,10 @@ impl Coordinator {
         if let Some(first) = asked.first() {
             let choice = self.options.policy.choice(&self.options.private, self.round, *first, 0);
             let route = self.routes.of(*first);
-            let header = self.header(&choice, route, Some(*first), Vec::new());
+            let header = self.header(&choice, route, Some(*first), Vec::new())?;
             header.encode(&[], &route.down, 0)?;
         }
-        let aggregator = Aggregator::new(
-            self.layout.clone(),
-            self.options.run,
-            self.round,
-            self.aggregator_options(),
-        )?;
+        let aggregator = self.aggregator()?;
         aggregator.check_room(asked.len())?;
         self.open = Some(Open {
             aggregator,
@@ -205,17 +211,34 @@ impl Coordinator {
 
     /// How updates of the open round, or of the next, are aggregated: the options of this server with
     /// the bounds on norms that follow from its model. Leaves of a tree need the same.
-    pub fn aggregator_options(&self) -> AggregatorOptions {
+    ///
+    /// # Errors
+    /// None that options do not exclude, but for headroom of integers that a changed policy took away.
+    pub fn aggregator_options(&self) -> Result<AggregatorOptions> {
         let mut options = self.options.aggregator.clone();
         let [weights, statistics] = norms(&self.layout, &self.model);
         options.max_norm = options.max_norm.min(self.options.max_norm.of(weights));
         let bound = self.options.max_statistic_norm.of(statistics);
         options.max_statistic_norm = options.max_statistic_norm.min(bound);
-        options
+        self.make_private(&mut options)?;
+        Ok(options)
+    }
+
+    /// One for the open round, or for the next, that expects nobody.
+    fn aggregator(&self) -> Result<Aggregator> {
+        let options = self.aggregator_options()?;
+        Aggregator::new(self.layout.clone(), self.options.run, self.round, options)
+    }
+
+    fn check_aggregation(&self) -> Result<()> {
+        self.aggregator_options()?.check_for(&self.layout)
     }
 
     /// Draws who is asked, without replacement, by private seed and round.
     fn sample(&self, mut clients: Vec<u64>) -> Vec<u64> {
+        if self.options.cohort != Cohort::Fixed {
+            return self.sample_poisson(clients);
+        }
         let private = &self.options.private;
         let state = |part| private.derive(Purpose::Cohort, &[self.round, part]);
         let mut generator = Pcg64Mcg::new(u128::from(state(0)) << 64 | u128::from(state(1)));
@@ -278,12 +301,9 @@ impl Coordinator {
             Received::Rejected(rejection) => actions.push(Action::Reject(rejection)),
             Received::Folded { samples } => {
                 actions.push(Action::Taken { client, samples });
-                if open.aggregator.n_folded() >= self.options.n_updates {
-                    actions.push(self.close()?);
-                }
             }
         }
-        actions.extend(self.close_if_nobody_is_left()?);
+        actions.extend(self.close_if_complete()?);
         Ok(actions)
     }
 
@@ -317,12 +337,8 @@ impl Coordinator {
         unsent.retain(|client| !aggregator.is_expected(*client));
         gone.retain(|client| unsent.contains(client) || aggregator.is_missing(*client));
         began.retain(|client, _| aggregator.is_missing(*client));
-        let is_complete = aggregator.n_folded() >= self.options.n_updates;
-        let mut actions = self.tick(now)?;
-        if is_complete {
-            actions.push(self.close()?);
-        }
-        actions.extend(self.close_if_nobody_is_left()?);
+        let mut actions = self.let_go_of_slow(now);
+        actions.extend(self.close_if_complete()?);
         Ok(actions)
     }
 
@@ -340,19 +356,28 @@ impl Coordinator {
             }
             _ => {}
         }
-        actions.extend(self.close_if_nobody_is_left()?);
+        actions.extend(self.close_if_complete()?);
         Ok(actions)
     }
 
-    /// Time passes; call it at least when [`ends_at`](Self::ends_at) comes.
+    /// Time passes; call it at least when [`ends_at`](Self::ends_at) comes, and after a round
+    /// [began](Self::begin) that asks nobody.
     ///
     /// # Errors
     /// As [`receive`](Self::receive).
     pub fn tick(&mut self, now: u64) -> Result<Vec<Action>> {
-        let Some(open) = &mut self.open else { return Ok(Vec::new()) };
+        let Some(open) = &self.open else { return Ok(Vec::new()) };
         if now >= open.ends_at {
             return Ok(vec![self.close()?]);
         }
+        let mut actions = self.let_go_of_slow(now);
+        actions.extend(self.close_if_complete()?);
+        Ok(actions)
+    }
+
+    /// Updates that have been on their way for too long lose their place.
+    fn let_go_of_slow(&mut self, now: u64) -> Vec<Action> {
+        let Some(open) = &mut self.open else { return Vec::new() };
         let patience = self.options.patience;
         let reject = |client| {
             Action::Reject(Rejection {
@@ -363,7 +388,7 @@ impl Coordinator {
                 detail: format!("the update was on its way for {patience} or longer: begin again"),
             })
         };
-        Ok(open.take_slow(now, patience).into_iter().map(reject).collect())
+        open.take_slow(now, patience).into_iter().map(reject).collect()
     }
 
     /// When the open round ends.
@@ -371,11 +396,13 @@ impl Coordinator {
         self.open.as_ref().map(|open| open.ends_at)
     }
 
-    fn close_if_nobody_is_left(&mut self) -> Result<Option<Action>> {
+    /// Closes the round if it has what it needs, or nobody is left.
+    fn close_if_complete(&mut self) -> Result<Option<Action>> {
         let Some(open) = &self.open else { return Ok(None) };
-        let expected = open.aggregator.n_expected() + open.unsent.len();
-        let left = expected - open.aggregator.n_folded() - open.gone.len();
-        if left > 0 { Ok(None) } else { self.close().map(Some) }
+        let (expected, n_folded) =
+            (open.aggregator.n_expected() + open.unsent.len(), open.aggregator.n_folded());
+        let left = expected - n_folded - open.gone.len();
+        if left > 0 && !self.is_enough(n_folded) { Ok(None) } else { self.close().map(Some) }
     }
 
     /// Ends the round: the model moves if enough was folded.

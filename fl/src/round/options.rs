@@ -1,12 +1,29 @@
 //! How rounds are run.
 
 use crate::{
-    AggregatorOptions, ClientSpecs, DeltaOptions, Error, Limit, Policy, PrivateSeed, Result,
-    ServerRule, Specs,
+    AggregatorOptions, ClientSpecs, DeltaOptions, Error, IntegerOptions, Limit, NoiseBy, Policy,
+    Privacy, PrivateSeed, Result, Scope, ServerRule, Specs, Strategy,
 };
 use fedpress::Spec;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// How a round draws the clients it asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cohort {
+    /// As many as are needed, without replacement.
+    #[default]
+    Fixed,
+    /// Each with the same probability, whatever becomes of the others: the sample that
+    /// [privacy](Privacy) counts with. So many as `n_updates` are expected, of a population in which all are
+    /// there; a round may have more, or nobody. It ends when all who are asked have answered.
+    Poisson {
+        /// How many clients there are in all, those included that are not there today.
+        population: u64,
+    },
+}
 
 /// How rounds are run. Times are in whatever unit the caller's clock has.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,11 +35,14 @@ pub struct RoundOptions {
     /// What the choice of clients and of submodels and the rounding of broadcasts derive from. Who
     /// knows it knows in which rounds which clients are asked.
     pub private: PrivateSeed,
-    /// Updates that complete a round.
+    /// Updates that complete a round; of a [Poisson](Cohort::Poisson) cohort, how many are expected.
     pub n_updates: usize,
+    /// How the clients of a round are drawn.
+    pub cohort: Cohort,
     /// Clients asked beyond that, as a fraction of it, for those that will not answer in time.
     pub over_selection: f64,
-    /// Updates without which a round is abandoned at its deadline.
+    /// Updates without which a round is abandoned at its deadline. 0 is for a [Poisson](Cohort::Poisson) cohort
+    /// alone.
     pub min_updates: usize,
     /// How long a round may take.
     pub deadline: u64,
@@ -63,6 +83,12 @@ pub struct RoundOptions {
     pub max_statistic_norm: Limit,
     /// How the server moves along their mean.
     pub rule: ServerRule,
+    /// What may be told of a client. With it updates weigh the same, are clipped and summed, and what they
+    /// lack counts as zero, whatever `aggregator` says of averaging and weighting.
+    pub privacy: Option<Privacy>,
+    /// Whether updates are integers that can be summed before anyone sees them, for one submodel for all of a
+    /// round. Updates then weigh the same, and `up` says nothing.
+    pub integers: Option<IntegerOptions>,
 }
 
 impl RoundOptions {
@@ -74,6 +100,7 @@ impl RoundOptions {
             seed,
             private,
             n_updates: 10,
+            cohort: Cohort::Fixed,
             over_selection: 0.0,
             min_updates: 10,
             deadline: u64::MAX,
@@ -89,7 +116,23 @@ impl RoundOptions {
             max_norm: Limit::Relative(1.0),
             max_statistic_norm: Limit::Relative(10.0),
             rule: ServerRule::default(),
+            privacy: None,
+            integers: None,
         }
+    }
+
+    /// Of a [Poisson](Cohort::Poisson) cohort: the probability with which a client is asked.
+    pub fn sampling_rate(&self) -> Option<f64> {
+        match self.cohort {
+            Cohort::Fixed => None,
+            Cohort::Poisson { population } => Some(self.n_updates as f64 / population as f64),
+        }
+    }
+
+    /// Whether all clients of a round have one submodel.
+    pub(super) fn is_one_for_all(&self) -> bool {
+        let Policy { scope, clients, masks, .. } = &self.policy;
+        *scope == Scope::Round && clients.is_empty() && masks.is_empty()
     }
 
     /// Clients to ask for a round.
@@ -100,12 +143,14 @@ impl RoundOptions {
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        if self.n_updates == 0 || self.min_updates == 0 || self.min_updates > self.n_updates {
+        let at_least = if self.cohort == Cohort::Fixed { 1 } else { 0 };
+        if self.n_updates == 0 || !(at_least..=self.n_updates).contains(&self.min_updates) {
             let (least, most) = (self.min_updates, self.n_updates);
             return Err(Error::invalid(format!(
-                "min_updates {least} and n_updates {most}: expected 1 <= min <= n"
+                "min_updates {least} and n_updates {most}: expected {at_least} <= min <= n, 1 <= n"
             )));
         }
+        self.check_private()?;
         if !(0.0..=100.0).contains(&self.over_selection) {
             let found = self.over_selection;
             return Err(Error::invalid(format!(
@@ -122,5 +167,45 @@ impl RoundOptions {
         }
         self.aggregator.check()?;
         self.rule.check()
+    }
+
+    /// Whether cohort, privacy and integers go together.
+    fn check_private(&self) -> Result<()> {
+        let need = |what: &str, holds: bool| match holds {
+            true => Ok(()),
+            false => Err(Error::invalid(what)),
+        };
+        if let Cohort::Poisson { population } = self.cohort {
+            need("a Poisson cohort: expected n_updates of its population", {
+                self.n_updates as u64 <= population
+            })?;
+            need("a Poisson cohort: expected no over-selection", self.over_selection == 0.0)?;
+        }
+        if let Some(integers) = &self.integers {
+            let most = integers.clients as usize;
+            need("integers: expected headroom for n_updates clients", self.n_updates <= most)?;
+            need("integers: expected one submodel for all clients of a round", {
+                self.is_one_for_all()
+            })?;
+            need("integers: expected a mean", !self.aggregator.averaging.is_robust())?;
+        }
+        let Some(privacy) = &self.privacy else { return Ok(()) };
+        privacy.check()?;
+        need("privacy: expected a Poisson cohort", self.cohort != Cohort::Fixed)?;
+        need("privacy: expected a mean", !self.aggregator.averaging.is_robust())?;
+        // Else one client more or less changes what the others send.
+        need("privacy: the submodel of a client may not follow from who else is asked", {
+            self.policy.strategy != Strategy::Balanced || self.policy.scope == Scope::Round
+        })?;
+        match privacy.noise {
+            // Whether a round has enough clients would tell of each.
+            NoiseBy::Server => {
+                need("privacy: every round is committed, min_updates is 0", self.min_updates == 0)
+            }
+            NoiseBy::Clients => {
+                need("privacy: only integers have noise of clients", self.integers.is_some())?;
+                need("privacy: min_updates share the noise, at least 1", self.min_updates > 0)
+            }
+        }
     }
 }

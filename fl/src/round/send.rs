@@ -83,7 +83,7 @@ impl Coordinator {
         let selection = choice.select(&self.layout)?;
         let is_scaled = self.options.scaled;
         let gains = if is_scaled { gains(&self.layout, &selection) } else { Vec::new() };
-        let header = self.header(choice, route, client, gains);
+        let header = self.header(choice, route, client, gains)?;
         if let Some(chain) = &self.deltas {
             return Ok(chain.encode(header, history)?.into());
         }
@@ -102,18 +102,24 @@ impl Coordinator {
         route: &Route,
         client: Option<u64>,
         gains: Vec<f32>,
-    ) -> Broadcast {
-        let options = &self.options;
-        Broadcast {
+    ) -> Result<Broadcast> {
+        let (options, integers) = (&self.options, self.integer_spec()?);
+        Ok(Broadcast {
             run: options.run,
             round: self.round,
             client,
-            seed: fedpress::derive_key(&[options.seed, self.round]),
+            seed: self.shared_seed(),
             choice: choice.clone(),
             gains,
             up: route.up.clone(),
             task: options.task.clone(),
-        }
+            integers,
+        })
+    }
+
+    /// The seed of rotations and subsampling of the open round, or of the next.
+    pub(super) fn shared_seed(&self) -> u64 {
+        fedpress::derive_key(&[self.options.seed, self.round])
     }
 
     /// A client says that it holds nothing, as one does that is

@@ -97,7 +97,7 @@ impl Coordinator {
         }
         if let Some((ends_at, n_asked, [gone, unsent])) = open {
             let layout = coordinator.layout.clone();
-            let options = coordinator.aggregator_options();
+            let options = coordinator.aggregator_options()?;
             let aggregator = Aggregator::restore(rest, layout, options, decode)?;
             let is_same = aggregator.is_of(coordinator.options.run, round);
             let is_sent = unsent.iter().any(|client| aggregator.is_expected(*client));

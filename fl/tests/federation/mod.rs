@@ -92,6 +92,7 @@ pub fn broadcast(choice: Choice, up: &str) -> Broadcast {
         gains: vec![],
         up: exact(up.parse().unwrap()),
         task: "task".into(),
+        integers: None,
     }
 }
 
@@ -264,4 +265,42 @@ pub fn rejected(actions: &[Action]) -> Reason {
 
 pub fn taken(client: u64) -> Action {
     Action::Taken { client, samples: client }
+}
+
+/// Without running statistics.
+pub fn plain_layout() -> Arc<Layout> {
+    let text = r#"
+        [groups]
+        h = 40
+        [[parameters]]
+        name = "big"
+        axes = ["h", "64"]
+        inputs = [1]
+        [[parameters]]
+        name = "head"
+        axes = ["3", "h"]
+        inputs = [1]
+        [[parameters]]
+        name = "bias"
+        axes = ["3"]
+    "#;
+    Arc::new(Layout::from_toml(text).unwrap())
+}
+
+pub fn plain_server(options: RoundOptions) -> fedpress_fl::Result<Coordinator> {
+    let layout = plain_layout();
+    Coordinator::new(Layout::clone(&layout), model(&layout, 1), options)
+}
+
+pub fn values(parameters: &[Parameter]) -> Vec<f64> {
+    parameters.iter().flat_map(|p| &p.values).map(|v| f64::from(*v)).collect()
+}
+
+/// The change of a model, value by value.
+pub fn change(before: &[Parameter], after: &[Parameter]) -> Vec<f64> {
+    values(after).iter().zip(values(before)).map(|(after, before)| after - before).collect()
+}
+
+pub fn norm(values: &[f64]) -> f64 {
+    values.iter().map(|v| v * v).sum::<f64>().sqrt()
 }
