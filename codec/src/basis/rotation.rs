@@ -158,10 +158,10 @@ impl Transform for Rotation {
         let peak = first_level(&mixing, values, matrix, input, spare);
         if self.levels == 3 {
             for at in mixing.units() {
-                let (x, y) = (input.take(at.len()), unit.take(at.len()));
+                let x = input.take(at.len());
                 mixing.gather(matrix, at.start, x);
-                mixing.unit(1, at.start, at.len()).forward(x, y, &[], spare);
-                mixing.scatter(y, at.start, matrix);
+                mixing.unit(1, at.start, at.len()).forward_in_place(x);
+                mixing.scatter(x, at.start, matrix);
             }
         }
         Forward { levels: self.levels, mixing, matrix, input, run: unit, spare, at: 0, peak }
@@ -269,7 +269,7 @@ impl Sink for Inverse<'_> {
     }
 
     fn put(&mut self, run: Run<'_>) -> Result<()> {
-        let Self { mixing, matrix, spare, .. } = self;
+        let Self { mixing, matrix, .. } = self;
         // So that no sum of the levels leaves the range of f32 (FORMAT.md, section 7).
         if mixing.kernel.peak_bits(run.values) > LARGEST.to_bits() {
             return Err(Error::corrupt("coefficient out of range"));
@@ -279,10 +279,10 @@ impl Sink for Inverse<'_> {
             let unit = mixing.unit(usize::from(self.levels) - 1, at, len);
             let x = &run.values[within];
             if self.levels == 3 {
-                unit.inverse(x, &mut matrix[at..at + len], spare);
+                unit.inverse_to_aligned(x, &mut matrix[at..at + len]);
             } else {
                 let y = self.unit.take(len);
-                unit.inverse(x, y, spare);
+                unit.inverse_to_aligned(x, y);
                 mixing.scatter(y, at, matrix);
             }
         }
@@ -294,10 +294,10 @@ impl Sink for Inverse<'_> {
         let Self { mixing, values, matrix, input, unit: made, spare, .. } = self;
         if self.levels == 3 {
             for at in mixing.units() {
-                let (x, y) = (input.take(at.len()), made.take(at.len()));
+                let x = input.take(at.len());
                 mixing.gather(matrix, at.start, x);
-                mixing.unit(1, at.start, at.len()).inverse(x, y, spare);
-                mixing.scatter(y, at.start, matrix);
+                mixing.unit(1, at.start, at.len()).inverse_in_place(x);
+                mixing.scatter(x, at.start, matrix);
             }
         }
         for at in mixing.units() {

@@ -53,6 +53,33 @@ impl Unit {
         None
     }
 
+    /// Rotates in place.
+    pub(super) fn forward_in_place(&self, y: &mut [f32]) {
+        let (len, b) = (y.len(), self.b);
+        self.kernel.rotate_in_place(&mut y[..b], self.key);
+        if len > b {
+            self.kernel.rotate_in_place(&mut y[len - b..], self.window_key);
+        }
+    }
+
+    /// Turns back in place.
+    pub(super) fn inverse_in_place(&self, y: &mut [f32]) {
+        let (len, b) = (y.len(), self.b);
+        if len > b {
+            self.kernel.unrotate_in_place(&mut y[len - b..], self.window_key);
+        }
+        self.kernel.unrotate_in_place(&mut y[..b], self.key);
+    }
+
+    /// Turns `x` back into `y`, which begins at a cache line.
+    pub(super) fn inverse_to_aligned(&self, x: &[f32], y: &mut [f32]) {
+        if x.len() == self.b {
+            return self.kernel.unrotate(x, &mut [], y, self.key);
+        }
+        y.copy_from_slice(x);
+        self.inverse_in_place(y);
+    }
+
     /// Turns `x` back into `y`.
     pub(super) fn inverse(&self, x: &[f32], y: &mut [f32], spare: &mut Aligned) {
         let (len, b) = (x.len(), self.b);
@@ -61,7 +88,6 @@ impl Unit {
             return;
         }
         y.copy_from_slice(x);
-        self.kernel.unrotate_in_place(&mut y[len - b..], self.window_key);
-        self.kernel.unrotate_in_place(&mut y[..b], self.key);
+        self.inverse_in_place(y);
     }
 }

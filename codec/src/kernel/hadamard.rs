@@ -51,6 +51,30 @@ impl Operation for Rotate<'_> {
     }
 }
 
+pub(super) struct RotateInPlace<'a> {
+    pub y: &'a mut [f32],
+    pub key: u64,
+}
+
+impl Operation for RotateInPlace<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Self { y, key } = self;
+        let n = y.len();
+        debug_assert!(n.is_power_of_two());
+        if n < 8 * LANES {
+            flip_in_place(y, key);
+            walsh_hadamard_small(y);
+            let norm = norm(n);
+            return y.iter_mut().for_each(|v| *v *= norm);
+        }
+        let ends = (FlipAndMix { key }, Scale { norm: norm(n) });
+        across(l, None, rows_mut(y), None, &[], ends);
+    }
+}
+
 fn range_of(lows: &[f32], highs: &[f32]) -> Range {
     // The sum makes +0 of either zero.
     let lo = lows.iter().copied().fold(f32::INFINITY, pick_min) + 0.0;
@@ -67,6 +91,7 @@ fn rotate_small(x: &[f32], y: &mut [f32], key: u64) -> Range {
 
 pub(super) struct Unrotate<'a> {
     pub x: &'a [f32],
+    /// As long, or empty where `y` begins at a cache line.
     pub work: &'a mut [f32],
     pub y: &'a mut [f32],
     pub key: u64,
@@ -79,13 +104,17 @@ impl Operation for Unrotate<'_> {
     fn run<L: Lanes>(self, l: L) {
         let Self { x, work, y, key } = self;
         let n = x.len();
-        debug_assert!(n.is_power_of_two() && n == y.len() && n == work.len());
+        debug_assert!(n.is_power_of_two() && n == y.len());
         if n < 8 * LANES {
             y.copy_from_slice(x);
             return unrotate_small(y, key);
         }
         let finish = ScaleAndFlip { norm: norm(n), signs: &signs_of(key, n) };
-        across(l, Some(rows(x)), rows_mut(work), Some(rows_mut(y)), &[], (Mix, finish));
+        let (x, y) = (Some(rows(x)), rows_mut(y));
+        match work {
+            [] => across(l, x, y, None, &[], (Mix, finish)),
+            work => across(l, x, rows_mut(work), Some(y), &[], (Mix, finish)),
+        };
     }
 }
 
@@ -126,6 +155,12 @@ fn flipped(v: f32, key: u64, i: usize) -> f32 {
 fn flip_each(x: &[f32], y: &mut [f32], key: u64) {
     for (i, (x, y)) in x.iter().zip(y).enumerate() {
         *y = flipped(*x, key, i);
+    }
+}
+
+fn flip_in_place(y: &mut [f32], key: u64) {
+    for (i, y) in y.iter_mut().enumerate() {
+        *y = flipped(*y, key, i);
     }
 }
 

@@ -103,8 +103,13 @@ impl Kernel {
         self.run(hadamard::Rotate { x, y, key, ahead })
     }
 
-    /// The inverse of [`rotate`](Self::rotate), from `x` to `y`; `work` is as long and best begins at
-    /// a cache line.
+    /// The same in place.
+    pub(crate) fn rotate_in_place(self, y: &mut [f32], key: u64) {
+        self.run(hadamard::RotateInPlace { y, key });
+    }
+
+    /// The inverse of [`rotate`](Self::rotate), from `x` to `y`; `work` is as long and best begins at a cache
+    /// line, or it is empty where `y` does.
     pub(crate) fn unrotate(self, x: &[f32], work: &mut [f32], y: &mut [f32], key: u64) {
         self.run(hadamard::Unrotate { x, work, y, key });
     }
@@ -393,10 +398,14 @@ mod tests {
                         let range = kernel.rotate(&x, &mut y, 99, &x);
                         assert_eq!(range, kernel.min_max(&y));
                         let forward = bits(&y);
-                        let (mut work, mut back) = (vec![0.0; n], vec![0.0; n]);
+                        let (mut work, mut back) = (vec![0.0; n], x.clone());
+                        kernel.rotate_in_place(&mut back, 99);
+                        assert_eq!(bits(&back), forward);
                         kernel.unrotate(&y, &mut work, &mut back, 99);
+                        kernel.unrotate(&y, &mut [], &mut work, 99);
                         kernel.unrotate_in_place(&mut y, 99);
                         assert_eq!(bits(&y), bits(&back));
+                        assert_eq!(bits(&y), bits(&work));
                         (forward, bits(&y), kernel.peak_bits(&x))
                     })
                     .collect();
