@@ -121,6 +121,52 @@ fn permutations_are_uniform() {
     assert_proportion(pairs, SEEDS, 6.0 / 16.0 * 5.0 / 15.0, "pairs");
 }
 
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn what_is_kept_by_cost_fits_and_every_group_keeps_half_of_its_share(
+        layout in any_layout(), share in 0.05f64..=1.0
+    ) {
+        let keep = Keep::by_cost(&layout, share).unwrap();
+        let choice = Choice { rule: Rule::Ordered, keep };
+        let left = layout.submodel(&choice.select(&layout).unwrap()).unwrap();
+        let mut at_least = true;
+        for (full, left) in layout.groups().iter().zip(left.groups()) {
+            let least = ((share / 2.0 * full.units as f64) as usize).max(1);
+            prop_assert!(left.units >= least);
+            at_least &= left.units == least;
+        }
+        // All groups at their least, where what is never dropped is too much.
+        prop_assert!(at_least || left.n_values() as f64 <= share * layout.n_values() as f64);
+    }
+}
+
+/// A step less of what was dropped, and the model would be too large.
+#[test]
+fn no_more_is_dropped_than_has_to_be() {
+    let layout = Layout::from_toml(&layouts::cnn_toml(512, 10)).unwrap();
+    for share in [0.9, 0.5625, 0.25, 0.1] {
+        let keep = Keep::by_cost(&layout, share).unwrap();
+        let values = |keep: Keep| {
+            let selection = Choice { rule: Rule::Ordered, keep }.select(&layout).unwrap();
+            layout.submodel(&selection).unwrap().n_values() as f64 / layout.n_values() as f64
+        };
+        assert!(values(keep.clone()) <= share, "{share}");
+        // Of the first layer nothing has to be dropped, as there is nothing to win.
+        assert_eq!(keep.groups["conv1"], 1.0, "{share}");
+        let mut more = keep.clone();
+        more.groups.insert("fc1".to_owned(), (keep.groups["fc1"] + 0.01).min(1.0));
+        more.groups.insert("conv2".to_owned(), (keep.groups["conv2"] + 1.0 / 64.0).min(1.0));
+        assert!(values(more) > share, "{share}: {keep:?}");
+        // The one has about as many weights as the other: they give alike.
+        assert!((keep.groups["fc1"] - keep.groups["conv2"]).abs() < 0.05, "{keep:?}");
+    }
+    for wrong in [0.0, -1.0, 1.5, f64::NAN] {
+        assert!(Keep::by_cost(&layout, wrong).is_err());
+    }
+}
+
 #[test]
 fn keeping_rounds_half_up_and_keeps_at_least_one() {
     for (units, keep, expected) in

@@ -37,6 +37,10 @@ pub struct Which {
     /// The same for one group; may be repeated
     #[arg(long, value_name = "GROUP=FRACTION", value_parser = parse_group)]
     keep_group: Vec<(String, f64)>,
+    /// Fraction of the model's values that is kept, in the place of one of the units: more is dropped
+    /// where units cost more
+    #[arg(long, value_name = "FRACTION", conflicts_with_all = ["keep", "keep_group"])]
+    keep_values: Option<f64>,
     /// How units are chosen
     #[arg(long, value_enum, default_value = "random")]
     strategy: How,
@@ -173,7 +177,10 @@ impl Which {
     /// Which units are kept.
     pub fn selection(&self, layout: &Layout) -> Result<Selection> {
         let groups: BTreeMap<_, _> = self.keep_group.iter().cloned().collect();
-        let keep = Keep { default: self.keep, groups };
+        let keep = match self.keep_values {
+            Some(share) => Keep::by_cost(layout, share)?,
+            None => Keep { default: self.keep, groups },
+        };
         let rule = match self.strategy {
             How::Random => Rule::Random { seed: self.seed },
             How::Ordered => Rule::Ordered,

@@ -6,8 +6,13 @@ use fedpress::DType;
 #[test]
 fn a_submodel_put_back_unchanged_changes_nothing() {
     let room = Room::with_model();
-    for options in ["--keep 0.75 --seed 3", "--strategy ordered", "--strategy rolling --offset 150"]
-    {
+    for options in [
+        "--keep 0.75 --seed 3",
+        "--strategy ordered",
+        "--strategy rolling --offset 150",
+        "--strategy balanced --offset 3",
+        "--keep-values 0.5",
+    ] {
         room.ok(&format!("submodel pack model.safetensors -o sub.safetensors -f {options}"));
         let merge = "submodel merge model.safetensors sub.safetensors -o back.safetensors -f";
         room.ok(&format!("{merge} {options}"));
@@ -28,6 +33,10 @@ fn a_submodel_is_smaller_by_its_rows_and_columns() {
     assert_eq!(kept("fc1.weight"), "[100,200]");
     assert_eq!(kept("fc1.bias"), "[100]");
     assert_eq!(kept("fc2.weight"), "[25,100]");
+    let report_by_cost = room.json("submodel inspect model.safetensors --keep-values 0.5");
+    let count = |report: &serde_json::Value, key: &str| report[key].as_u64().unwrap();
+    // Half of all but the counter, of which nothing can be dropped.
+    assert!(2 * count(&report_by_cost, "values_kept") <= count(&report_by_cost, "values") + 1);
     room.ok("submodel pack model.safetensors -o sub.safetensors --keep 0.5");
     let listed = room.json("submodel inspect sub.safetensors --keep 1");
     assert_eq!(listed["values"], report["values_kept"]);
@@ -65,6 +74,8 @@ fn mistakes_are_told() {
         ("submodel pack model.safetensors -o x.safetensors --keep 0", "fraction"),
         ("submodel pack model.safetensors -o x.safetensors --keep-group no=0.5", "no group"),
         ("submodel pack model.safetensors -o x.safetensors --layout wrong.toml", "fc1.weight"),
+        ("submodel inspect model.safetensors --keep 0.5 --keep-values 0.5", "cannot be used with"),
+        ("submodel inspect model.safetensors --keep-values 2", "fraction"),
         ("submodel pack model.safetensors --keep 0.5", "-o FILE"),
         ("submodel merge model.safetensors model.safetensors -o x.safetensors", "expected"),
     ] {

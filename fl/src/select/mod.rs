@@ -2,6 +2,7 @@
 
 mod bytes;
 mod choice;
+mod cost;
 mod policy;
 
 pub use choice::{Choice, Keep, Rule};
