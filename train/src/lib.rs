@@ -43,5 +43,7 @@ pub use network::{Architecture, Initial, LayerSpec, Network, SplitModel};
 pub use parallel::in_parallel;
 pub(crate) use parallel::on_threads;
 pub use partition::{Partition, class_counts};
-pub use simulation::{Algorithm, RoundRecord, Seconds, Simulation, Tier, TrainConfig};
+pub use simulation::{
+    Algorithm, Budget, Integers, RoundRecord, Seconds, Simulation, Tier, TrainConfig,
+};
 pub use training::{EdgeCost, Training};

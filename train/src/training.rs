@@ -106,7 +106,8 @@ impl Training {
         }
     }
 
-    /// What has been trained: the model; of FedGKT the networks of the server and of each client,
+    /// What has been trained: the model, and layers that clients have of their own as `client/K/NAME`; of
+    /// FedGKT the networks of the server and of each client,
     /// their parameters as `server/NAME` and `client/K/NAME`.
     pub fn parameters(&self) -> Vec<Parameter> {
         let named = |prefix: &str, parameters: &[Parameter]| -> Vec<Parameter> {
@@ -115,7 +116,11 @@ impl Training {
             parameters.iter().map(named).collect()
         };
         match self {
-            Self::FedAvg(training) => training.model().to_vec(),
+            Self::FedAvg(training) => {
+                let own = training.owners();
+                let own = own.flat_map(|(k, own)| named(&format!("client/{k}/"), own));
+                training.model().iter().cloned().chain(own).collect()
+            }
             Self::FedGkt(training) => {
                 let clients = (0..).map_while(|k| Some((k, training.client(k)?)));
                 let clients = clients.flat_map(|(k, own)| named(&format!("client/{k}/"), own));
@@ -182,7 +187,7 @@ impl Training {
         match self {
             Self::FedAvg(training) => {
                 let updates: usize = training.records().iter().map(|r| r.updates).sum();
-                (updates * training.architecture().n_parameters()) as u64
+                (updates * training.n_shared()) as u64
             }
             Self::FedGkt(training) => training.values_up(),
         }

@@ -24,7 +24,7 @@ const HEADS: [&str; 10] = [
 #[derive(Debug, Serialize)]
 pub struct Edge {
     /// Of the clients' own small networks.
-    own_accuracy: Option<f64>,
+    pub own_accuracy: Option<f64>,
     /// Of all clients, both ways, as if each had uploaded once.
     bytes_per_round: u64,
     /// The whole model as f32 to each client and back.

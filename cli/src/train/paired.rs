@@ -28,31 +28,69 @@ fn rows(runs: &[Finished]) -> Vec<[String; 9]> {
     groups.iter().map(|(name, members)| row(name, members, first)).collect()
 }
 
+/// Runs with those of `first` that have their seeds.
+fn pairs<'a>(own: &[&'a Finished], first: &[&'a Finished]) -> Vec<(&'a Finished, &'a Finished)> {
+    let partner = |run: &Finished| first.iter().find(|other| other.seed() == run.seed());
+    own.iter().filter_map(|run| Some((*run, *partner(run)?))).collect()
+}
+
+/// Mean, mean difference of pairs, and its interval, in points.
+fn compared(
+    own: &[&Finished],
+    pairs: &[(&Finished, &Finished)],
+    accuracy: fn(&Finished) -> Option<f64>,
+) -> [String; 3] {
+    let accuracies: Vec<f64> = own.iter().filter_map(|run| accuracy(run)).collect();
+    let difference =
+        |(run, other): &(&Finished, &Finished)| Some(accuracy(run)? - accuracy(other)?);
+    let differences: Vec<f64> = pairs.iter().filter_map(difference).collect();
+    [
+        mean(&accuracies).map_or("-".into(), |x| format!("{:.2}", 100.0 * x)),
+        mean(&differences).map_or("-".into(), |x| format!("{:+.2}", 100.0 * x)),
+        interval(&differences)
+            .map_or("-".into(), |[low, high]| format!("{:+.2}..{:+.2}", 100.0 * low, 100.0 * high)),
+    ]
+}
+
 fn row(name: &str, own: &[&Finished], first: &[&Finished]) -> [String; 9] {
-    let accuracies: Vec<f64> = own.iter().filter_map(|run| run.accuracy).collect();
-    let partner = |run: &&&Finished| first.iter().find(|other| other.seed() == run.seed());
-    let pairs: Vec<(&Finished, &Finished)> =
-        own.iter().filter_map(|run| Some((*run, *partner(&run)?))).collect();
-    let differences: Vec<f64> =
-        pairs.iter().filter_map(|(run, other)| Some(run.accuracy? - other.accuracy?)).collect();
+    let pairs = pairs(own, first);
+    let [accuracy, difference, interval] = compared(own, &pairs, |run| run.accuracy);
     let less = |part: fn(&Finished) -> f64| {
         let own: f64 = pairs.iter().map(|(run, _)| part(run)).sum();
         let other: f64 = pairs.iter().map(|(_, other)| part(other)).sum();
         times(other, own)
     };
-    let percent = |x: Option<f64>| x.map_or("-".into(), |x| format!("{:.2}", 100.0 * x));
     [
         name.to_owned(),
         own.len().to_string(),
-        percent(mean(&accuracies)),
-        mean(&differences).map_or("-".into(), |x| format!("{:+.2}", 100.0 * x)),
-        interval(&differences)
-            .map_or("-".into(), |[low, high]| format!("{:+.2}..{:+.2}", 100.0 * low, 100.0 * high)),
+        accuracy,
+        difference,
+        interval,
         less(Finished::down_per_update),
         less(Finished::up_per_update),
         less(Finished::compute_per_update),
         less(Finished::training_per_update),
     ]
+}
+
+/// The same of the second number that there is about accuracy.
+pub fn second(runs: &[Finished]) -> Section<6> {
+    let groups = groups(runs);
+    let first = groups.first().map(|(_, members)| &members[..]).unwrap_or_default();
+    let of = |(name, own): &(&str, Vec<&Finished>)| {
+        let (what, _) = own.first()?.second()?;
+        let value = |run: &Finished| run.second().map(|(_, value)| value);
+        let [accuracy, difference, interval] = compared(own, &pairs(own, first), value);
+        let n = own.len().to_string();
+        Some([(*name).to_owned(), n, what.to_owned(), accuracy, difference, interval])
+    };
+    let repeats = groups.iter().any(|(_, members)| members.len() > 1);
+    Section {
+        heading: "Seeds taken together: clients",
+        text: "own: what clients' networks of FedGKT reach without the server's. worst tenth: of all                clients the tenth with the least accuracy.",
+        heads: ["run", "seeds", "of", "accuracy_%", "difference", "95_%_interval"],
+        rows: if repeats { groups.iter().filter_map(of).collect() } else { Vec::new() },
+    }
 }
 
 fn mean(values: &[f64]) -> Option<f64> {

@@ -20,6 +20,9 @@ pub struct Finished {
     pub name: String,
     rounds: usize,
     pub accuracy: Option<f64>,
+    /// Of the tenth of clients that have the least, where accuracy is by client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worst_tenth: Option<f64>,
     bytes_down: u64,
     bytes_up: u64,
     multiply_adds: u64,
@@ -72,6 +75,7 @@ impl Finished {
             group: run.group.clone(),
             rounds: records.len(),
             accuracy: records.iter().rev().find_map(|r| r.accuracy),
+            worst_tenth: records.iter().rev().find_map(|r| r.worst_tenth),
             bytes_down: sum(|r| r.bytes_down),
             bytes_up,
             multiply_adds: sum(|r| r.multiply_adds),
@@ -99,6 +103,14 @@ impl Finished {
     /// The seed it was made with.
     pub fn seed(&self) -> u64 {
         self.config.seed
+    }
+
+    /// What there is to know of accuracy beside the first number, and its name: of FedGKT what clients
+    /// reach alone.
+    pub fn second(&self) -> Option<(&'static str, f64)> {
+        let own = self.edge.as_ref().and_then(|edge| edge.own_accuracy);
+        let worst = self.worst_tenth.map(|accuracy| ("worst tenth", accuracy));
+        own.map(|accuracy| ("own", accuracy)).or(worst)
     }
 
     /// Bytes down for each update, so that a training that was stopped compares, too.
@@ -214,6 +226,7 @@ pub fn table(runs: &[Finished]) -> String {
     let tables = [
         section(runs).lines(),
         paired::section(runs).lines(),
+        paired::second(runs).lines(),
         target::section(runs).lines(),
         edge::section(runs).lines(),
     ];
@@ -223,7 +236,12 @@ pub fn table(runs: &[Finished]) -> String {
 
 /// The tables of runs with several seeds as Markdown, for a document of results.
 pub fn markdown(runs: &[Finished]) -> String {
-    [paired::section(runs).markdown(), target::section(runs).markdown()].concat()
+    [
+        paired::section(runs).markdown(),
+        paired::second(runs).markdown(),
+        target::section(runs).markdown(),
+    ]
+    .concat()
 }
 
 /// The page.
@@ -238,6 +256,7 @@ pub fn html(grid: &Grid, runs: &[Finished]) -> String {
     );
     page += &section(runs).html();
     page += &paired::section(runs).html();
+    page += &paired::second(runs).html();
     page += &target::section(runs).html();
     page += &accounting(runs).html();
     page += &edge::section(runs).html();

@@ -98,6 +98,7 @@ mod tests {
         let record = |(round, accuracy): (u64, Option<f64>)| RoundRecord {
             round,
             accuracy,
+            worst_tenth: None,
             test_loss: None,
             train_loss: None,
             bytes_down: 10,

@@ -20,6 +20,15 @@ pub struct GktConfig {
     pub server_ce_weight: f64,
     /// See above.
     pub server_kl_weight: f64,
+    /// Whether what a teacher says of an example counts by how sure it is of the example's class, both ways.
+    pub confident: bool,
+    /// Whether the server trains on a client's sample among the classes alone of which that client has
+    /// examples, with labels (as FedRS, Li & Zhan 2021, on clients) and with the client's logits: else it
+    /// learns from whose features they are which classes there cannot be.
+    pub seen: bool,
+    /// Turns, or a client's cycles, over which the weights of distillation rise from 0 to what they are; 0:
+    /// they are from the beginning.
+    pub ramp: u64,
     /// How the server trains, each turn.
     pub training: LocalTraining,
     /// Turns whose training loss is no lower than the best before, after which the server's
@@ -92,6 +101,9 @@ impl Default for GktConfig {
             client_kl_weight: 1.0,
             server_ce_weight: 1.0,
             server_kl_weight: 1.0,
+            confident: false,
+            seen: false,
+            ramp: 0,
             training,
             patience: 10,
             factor: 0.1,
@@ -152,6 +164,11 @@ impl GktConfig {
             return wrong("pace.deadline", "one where clients vanish, or the server waits forever");
         }
         self.training.check()
+    }
+
+    /// What part of the weights of distillation counts in a turn, from 0 on.
+    pub(super) fn risen(&self, turn: u64) -> f64 {
+        if turn >= self.ramp { 1.0 } else { turn as f64 / self.ramp as f64 }
     }
 
     /// Whether every turn begins with a new upload of each client, so that no older one matters.

@@ -2,7 +2,7 @@
 
 use super::GktConfig;
 use crate::local::descend;
-use crate::network::{cross_entropy, device_failed, distillation};
+use crate::network::{Lesson, confidence, cross_entropy, device_failed, distillation};
 use crate::simulation::timed;
 use crate::{Dataset, Device, LocalTraining, Network, Seconds, SplitModel, Trained};
 use burn::tensor::{Tensor, TensorData};
@@ -99,7 +99,7 @@ impl Cycle<'_> {
         let device = self.device.clone().autodiff();
         let classes = self.model.client().n_classes();
         let view = self.teacher.map_or(self.cycle, Teacher::view);
-        let weight = self.gkt.client_kl_weight;
+        let weight = self.gkt.client_kl_weight * self.gkt.risen(self.cycle);
         let loss = |network: &Network, batch: &[u32]| {
             let (images, labels) = self.images(batch, view, &device)?;
             let logits = network.forward(images);
@@ -107,14 +107,25 @@ impl Cycle<'_> {
             let Some(teacher) = self.teacher.filter(|_| weight > 0.0) else { return Ok(loss) };
             let rows =
                 batch.iter().flat_map(|i| &teacher.logits[*i as usize * classes..][..classes]);
-            let data = TensorData::new(rows.copied().collect(), [batch.len(), classes]);
-            let teacher = Tensor::from_data(data, &device);
-            let kl = distillation(logits, teacher, self.gkt.temperature);
+            let lesson = self.lesson(rows.copied().collect(), batch, &device);
+            let kl = distillation(logits, lesson, self.gkt.temperature);
             Ok(loss + kl.mul_scalar(weight))
         };
         let (client, start) = (self.model.client(), self.parameters);
         let seed = derive_key(&[self.seed, purpose::SHUFFLE, self.client, self.cycle]);
         descend(client, start, &self.samples(), self.local, seed, &device, loss)
+    }
+
+    /// What the server has said of some samples.
+    fn lesson(&self, logits: Vec<f32>, batch: &[u32], device: &Device) -> Lesson {
+        let (n, classes) = (batch.len(), self.model.client().n_classes());
+        let label = |i: &u32| usize::from(self.data.labels()[self.shard[*i as usize] as usize]);
+        let weights = self.gkt.confident.then(|| {
+            let weights = confidence(&logits, classes, batch.iter().map(label));
+            Tensor::from_data(TensorData::new(weights, [n, 1]), device)
+        });
+        let logits = Tensor::from_data(TensorData::new(logits, [n, classes]), device);
+        Lesson { logits, weights, classes: None }
     }
 
     /// Features and logits of the next view, in evaluation mode, without a graph.

@@ -65,6 +65,7 @@ impl Tally {
         RoundRecord {
             round,
             accuracy: None,
+            worst_tenth: None,
             test_loss: None,
             // No turn begins without an upload that is new.
             train_loss: Some(self.losses.iter().sum::<f64>() / self.losses.len().max(1) as f64),

@@ -3,7 +3,7 @@
 use super::GktConfig;
 use super::edge::BATCH;
 use crate::local::descend;
-use crate::network::{cross_entropy, device_failed, distillation};
+use crate::network::{Lesson, confidence, cross_entropy, device_failed, distillation};
 use crate::{Device, LocalTraining, Network, SplitModel, Trained};
 use burn::tensor::{Int, Tensor, TensorData};
 use fedpress::{Spec, derive_key};
@@ -11,6 +11,10 @@ use fedpress_fl::exchange::{FeatureStore, LogitWriter, Logits};
 use fedpress_fl::{Parameter, Result};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+/// Added to the logits of classes that are left out.
+const UNSEEN: f32 = -1e9;
 
 mod purpose {
     pub(super) const SHUFFLE: u64 = 0x31;
@@ -85,7 +89,9 @@ impl Turn<'_> {
             .collect();
         let indices: Vec<u32> = (0..samples.len() as u32).collect();
         let (server, config) = (self.model.server(), self.gkt);
-        let (device, classes) = (self.device.clone().autodiff(), server.n_classes());
+        let device = self.device.clone().autodiff();
+        let weight = config.server_kl_weight * config.risen(self.turn);
+        let seen = if config.seen { self.seen() } else { BTreeMap::new() };
         let rows = RefCell::new(Rows::default());
         let loss = |network: &Network, batch: &[u32]| {
             let rows = &mut *rows.borrow_mut();
@@ -95,18 +101,56 @@ impl Turn<'_> {
             let labels: Vec<i64> = rows.labels.iter().map(|label| i64::from(*label)).collect();
             let labels = TensorData::new(labels, [batch.len()]);
             let labels = Tensor::<1, Int>::from_data(labels, &device);
-            let loss = cross_entropy(logits.clone(), labels).mul_scalar(config.server_ce_weight);
-            if config.server_kl_weight == 0.0 {
+            let lesson = self.lesson(rows, &wanted, &seen, &device);
+            let among = match &lesson.classes {
+                Some(classes) => logits.clone() + classes.clone(),
+                None => logits.clone(),
+            };
+            let loss = cross_entropy(among, labels).mul_scalar(config.server_ce_weight);
+            if weight == 0.0 {
                 return Ok(loss);
             }
-            let teacher = TensorData::new(rows.logits.clone(), [batch.len(), classes]);
-            let teacher = Tensor::from_data(teacher, &device);
-            let kl = distillation(logits, teacher, config.temperature);
-            Ok(loss + kl.mul_scalar(config.server_kl_weight))
+            let kl = distillation(logits, lesson, config.temperature);
+            Ok(loss + kl.mul_scalar(weight))
         };
         let settings = LocalTraining { learning_rate, ..config.training.clone() };
         let seed = derive_key(&[self.seed, purpose::SHUFFLE, self.turn]);
         descend(server, start, &indices, &settings, seed, &device, loss)
+    }
+
+    /// Of each client, 0 for the classes of which it has examples, and far below for the others.
+    fn seen(&self) -> BTreeMap<u64, Vec<f32>> {
+        let of = |client: &u64| {
+            let mut classes = vec![UNSEEN; self.model.server().n_classes()];
+            let labels = self.store.samples(*client).iter();
+            for label in labels.filter_map(|id| self.store.label(*client, *id)) {
+                classes[usize::from(label)] = 0.0;
+            }
+            (*client, classes)
+        };
+        self.clients.iter().map(of).collect()
+    }
+
+    /// What clients say of some samples.
+    fn lesson(
+        &self,
+        rows: &Rows,
+        samples: &[(u64, u32)],
+        seen: &BTreeMap<u64, Vec<f32>>,
+        device: &Device,
+    ) -> Lesson {
+        let (n, classes) = (samples.len(), self.model.server().n_classes());
+        let weights = self.gkt.confident.then(|| {
+            let labels = rows.labels.iter().map(|label| usize::from(*label));
+            let weights = confidence(&rows.logits, classes, labels);
+            Tensor::from_data(TensorData::new(weights, [n, 1]), device)
+        });
+        let known = samples.iter().filter_map(|(client, _)| seen.get(client));
+        let known: Vec<f32> = known.flatten().copied().collect();
+        let compared =
+            self.gkt.seen.then(|| Tensor::from_data(TensorData::new(known, [n, classes]), device));
+        let logits = TensorData::new(rows.logits.clone(), [n, classes]);
+        Lesson { logits: Tensor::from_data(logits, device), weights, classes: compared }
     }
 
     /// The message with the server's logits for a client's last upload, in evaluation mode.

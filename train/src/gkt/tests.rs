@@ -389,3 +389,36 @@ fn a_file_of_fedgkt_starts_from_its_defaults() {
         TrainConfig::from_toml("algorithm = \"fedgkt\"\n[gkt]\ntemprature = 3\n").unwrap_err();
     assert!(error.to_string().contains("line 3"), "{error}");
 }
+
+/// What is taught changes what is learned, on both sides, and repeats itself; a ramp begins with nothing.
+#[test]
+fn lessons_can_be_weighed() {
+    let with = |change: &dyn Fn(&mut GktConfig)| {
+        let mut config = config();
+        config.partition = crate::Partition::Shards { per_client: 2 };
+        config.rounds = 2;
+        change(&mut config.gkt);
+        assert_eq!(TrainConfig::from_toml(&config.to_toml()).unwrap(), config);
+        let simulation = run(&config, 2);
+        (bits(simulation.server()), bits(simulation.client(0).unwrap()))
+    };
+    let plain = with(&|_| {});
+    let alone = with(&|gkt| (gkt.client_kl_weight, gkt.server_kl_weight) = (0.0, 0.0));
+    let (confident, seen) = (with(&|gkt| gkt.confident = true), with(&|gkt| gkt.seen = true));
+    let later = with(&|gkt| gkt.ramp = 100);
+    let never = with(&|gkt| gkt.ramp = 1 << 62);
+    assert_eq!(confident, with(&|gkt| gkt.confident = true));
+    let all = [&plain, &alone, &confident, &seen, &later];
+    for (i, one) in all.iter().enumerate() {
+        assert!(all[..i].iter().all(|other| other.0 != one.0));
+    }
+    // In the first turn there is no lesson; in the second one so small that no number has it.
+    assert_eq!(never, alone);
+}
+
+#[test]
+fn a_ramp_rises_from_nothing_to_all() {
+    let risen = |ramp, turn| GktConfig { ramp, ..GktConfig::default() }.risen(turn);
+    assert_eq!([0, 1, 4, 9].map(|turn| risen(4, turn)), [0.0, 0.25, 1.0, 1.0]);
+    assert_eq!(risen(0, 0), 1.0);
+}

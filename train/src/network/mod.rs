@@ -17,7 +17,7 @@ pub use initial::Initial;
 pub use layer::LayerSpec;
 pub use split::SplitModel;
 
-pub(crate) use distill::distillation;
+pub(crate) use distill::{Lesson, confidence, distillation};
 
 use burn::module::{Module, Param, RunningState};
 use burn::nn::conv::Conv2d;

@@ -2,8 +2,8 @@
 
 use fedpress::Spec;
 use fedpress_fl::{
-    Averaging, ClientSpecs, DeltaOptions, Error, Keep, Policy, Result, Scope, ServerRule, Strategy,
-    Weighting,
+    Averaging, ClientSpecs, DeltaOptions, Error, Keep, Layout, Policy, Result, Scope, ServerRule,
+    Strategy, Weighting,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::super::{
     Architecture, Dataset, GktConfig, Initial, LocalTraining, Partition, SplitModel,
 };
+use super::private::{Budget, Integers};
 
 /// Who trains what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -47,7 +48,7 @@ pub struct TrainConfig {
     /// So many of the training examples, the last ones, are kept apart, and are what is evaluated on
     /// in the place of the test set: for the choice of rates. 0: the test set.
     pub validation: usize,
-    /// `mnist-cnn`, `emnist-cnn`, `cifar-cnn`, `all-cnn-c` or `small-cnn`; `gkt-small`, `gkt-resnet56` or
+    /// `mnist-cnn`, `mnist-2nn`, `emnist-cnn`, `cifar-cnn`, `all-cnn-c` or `small-cnn`; `gkt-small`, `gkt-resnet56` or
     /// `gkt-resnet110` (of bottlenecks), which FedAvg trains as one network, extractor and server's;
     /// with `-client` behind it, FedAvg trains the client's. By the data set if absent.
     pub model: Option<String>,
@@ -71,6 +72,10 @@ pub struct TrainConfig {
     pub keep: f64,
     /// The same for single groups of units.
     pub keep_groups: BTreeMap<String, f64>,
+    /// The fraction of the model's values that submodels have, in the place of `keep` and `keep_groups`: units
+    /// are dropped where they cost most ([`Keep::by_cost`](fedpress_fl::Keep::by_cost)).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_values: Option<f64>,
     /// Clients that keep another fraction, as weak devices do.
     pub tiers: Vec<Tier>,
     /// `random`, `ordered` or `rolling`.
@@ -80,6 +85,13 @@ pub struct TrainConfig {
     /// Whether submodels are trained with their inputs multiplied by full over kept ones (the scaler of
     /// Diao et al. 2021, in the forward pass).
     pub scaled: bool,
+    /// Layers, such as `["fc2"]`, whose parameters stay with their client and never travel: each has its own
+    /// ([`Personal`](fedpress_fl::Personal)). The model is then what they share, and accuracy the mean of the
+    /// clients' own.
+    pub personal: Vec<String>,
+    /// Whether accuracy is the mean over the clients of what each would see: that of its network on test
+    /// images of its classes, as frequent as among its training examples.
+    pub by_client: bool,
     /// Spec of the broadcasts, or of the server's logits; `none` is raw f32.
     pub down: String,
     /// Spec of the updates, or of the features.
@@ -100,6 +112,14 @@ pub struct TrainConfig {
     /// `[deltas]`, which may be empty, with `step`, `dead_zone` and `versions`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deltas: Option<DeltaOptions>,
+    /// Differential privacy of clients: a table `[privacy]` with `epsilon` for all rounds, `delta` (1e-5) and
+    /// `clip`. Clients are then asked independently, `clients_per_round` on average, and weigh the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<Budget>,
+    /// Updates as integers that a secure aggregation could sum, in the place of `up`: a table `[integers]` with
+    /// `bits` and `clip`. All clients of a round then have one submodel (`scope = "round"`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub integers: Option<Integers>,
     /// What FedGKT needs beside.
     pub gkt: GktConfig,
 }
@@ -141,10 +161,13 @@ impl Default for TrainConfig {
             decay: 1.0,
             keep: 1.0,
             keep_groups: BTreeMap::new(),
+            keep_values: None,
             tiers: Vec::new(),
             strategy: Strategy::Random,
             scope: Scope::Client,
             scaled: false,
+            personal: Vec::new(),
+            by_client: false,
             down: "none".into(),
             up: "none".into(),
             feedback: false,
@@ -154,6 +177,8 @@ impl Default for TrainConfig {
             evaluate_every: 1,
             seed: 0,
             deltas: None,
+            privacy: None,
+            integers: None,
             gkt: GktConfig::default(),
         }
     }
@@ -239,22 +264,25 @@ impl TrainConfig {
         })
     }
 
-    pub(super) fn policy(&self) -> Policy {
-        let keep = Keep { default: self.keep, groups: self.keep_groups.clone() };
+    pub(super) fn policy(&self, layout: &Layout) -> Result<Policy> {
+        let keep = match self.keep_values {
+            Some(share) => Keep::by_cost(layout, share)?,
+            None => Keep { default: self.keep, groups: self.keep_groups.clone() },
+        };
         let (strategy, scope) = (self.strategy, self.scope);
         let of_tier = |(tier, clients): (&Tier, Range<u64>)| {
             let keep = Keep::from(tier.keep);
             clients.map(move |client| (client, keep.clone()))
         };
         let clients = self.tiers().flat_map(of_tier).collect();
-        Policy { strategy, scope, keep, clients, masks: BTreeMap::new() }
+        Ok(Policy { strategy, scope, keep, clients, masks: BTreeMap::new() })
     }
 
     /// Whether any client trains less than the full model.
     pub(super) fn drops(&self) -> bool {
         let groups = self.keep_groups.values().copied();
         let keeps = groups.chain(self.tiers.iter().map(|tier| tier.keep)).chain([self.keep]);
-        keeps.into_iter().any(|keep| keep < 1.0)
+        keeps.chain(self.keep_values).any(|keep| keep < 1.0)
     }
 
     /// What FedGKT has no use for is refused rather than ignored.
@@ -262,12 +290,17 @@ impl TrainConfig {
         let of = Self::of(Algorithm::FedGkt);
         let unused = [
             ("keep", self.keep != of.keep || self.keep_groups != of.keep_groups),
+            ("keep_values", self.keep_values.is_some()),
             ("tiers", self.tiers != of.tiers),
             ("strategy", self.strategy != of.strategy),
             ("scope", self.scope != of.scope),
             ("scaled", self.scaled),
             ("feedback", self.feedback),
+            ("personal", !self.personal.is_empty()),
+            ("by_client", self.by_client),
             ("deltas", self.deltas.is_some()),
+            ("privacy", self.privacy.is_some()),
+            ("integers", self.integers.is_some()),
             ("averaging", self.averaging != of.averaging),
             ("weighting", self.weighting != of.weighting),
             ("server", self.server != of.server),
@@ -305,7 +338,11 @@ impl TrainConfig {
             let (some, all) = (self.clients_per_round, self.clients);
             return Err(Error::invalid(format!("{some} clients a round, there are {all}")));
         }
+        if self.keep_values.is_some() && (self.keep != 1.0 || !self.keep_groups.is_empty()) {
+            return Err(Error::invalid("keep_values: not beside keep or keep_groups"));
+        }
         self.check_tiers()?;
+        self.check_private()?;
         if !(self.decay > 0.0 && self.decay <= 1.0) {
             return Err(Error::invalid(format!("decay: expected up to 1, found {}", self.decay)));
         }
@@ -367,6 +404,7 @@ impl TrainConfig {
         });
         let architecture = match name {
             "mnist-cnn" => Architecture::mnist_cnn(data.n_classes())?,
+            "mnist-2nn" => Architecture::mnist_2nn(data.n_classes())?,
             "emnist-cnn" => Architecture::emnist_cnn()?,
             "cifar-cnn" => Architecture::cifar_cnn(data.n_classes())?,
             "all-cnn-c" => Architecture::all_cnn_c(data.n_classes(), self.width)?,

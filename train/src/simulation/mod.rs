@@ -1,6 +1,9 @@
 //! Federated training in one process: server, clients and the bytes between them.
 
+mod by_client;
 pub(super) mod config;
+mod own;
+mod private;
 mod record;
 pub(super) mod saved;
 mod state;
@@ -8,6 +11,7 @@ mod state;
 mod tests;
 
 pub use config::{Algorithm, Tier, TrainConfig};
+pub use private::{Budget, Integers};
 pub use record::{RoundRecord, Seconds};
 
 use super::{
@@ -15,9 +19,10 @@ use super::{
 };
 use fedpress::{DecodeOptions, derive_key};
 use fedpress_fl::{
-    Action, Coordinator, Download, Error, Feedback, Gather, Layout, Parameter, Policy, PrivateSeed,
-    Reason, Result, Role, RoundOptions,
+    Action, Coordinator, Download, Error, Feedback, Gather, Layout, Parameter, Personal, Policy,
+    PrivateSeed, Reason, Result, Role, RoundOptions,
 };
+use own::Joined;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,6 +50,11 @@ pub struct Simulation {
     test: Dataset,
     shards: Vec<Vec<u32>>,
     feedback: BTreeMap<u64, Feedback>,
+    /// Which layers stay with clients, if any do.
+    personal: Option<Personal>,
+    /// Such layers as all begin with, and of clients that have trained.
+    first_own: Vec<Parameter>,
+    own: BTreeMap<u64, Vec<Parameter>>,
     records: Vec<RoundRecord>,
     device: Device,
 }
@@ -64,6 +74,7 @@ struct Trip {
     client: u64,
     message: Vec<u8>,
     feedback: Option<Feedback>,
+    own: Vec<Parameter>,
     loss: f64,
     multiply_adds: u64,
     seconds: Seconds,
@@ -84,8 +95,17 @@ impl Simulation {
         let shards =
             config.partition.split(train.labels(), config.clients, key(purpose::PARTITION))?;
         let model = config.initial.parameters(&architecture, key(purpose::WEIGHTS));
-        let coordinator = Coordinator::new(layout, model, round_options(&config)?)?;
+        let personal = own::personal(&config, &layout)?;
+        let (layout, (model, first_own)) = match &personal {
+            Some(personal) => (personal.shared().clone(), personal.split(model)?),
+            None => (layout, (model, Vec::new())),
+        };
+        let options = round_options(&config, &layout)?;
+        let coordinator = Coordinator::new(layout, model, options)?;
         Ok(Self {
+            personal,
+            first_own,
+            own: BTreeMap::new(),
             architecture,
             coordinator,
             train,
@@ -119,6 +139,13 @@ impl Simulation {
         fewer_parameters(self.coordinator.layout(), &self.config)
     }
 
+    /// Trained values that travel of a whole model.
+    pub(crate) fn n_shared(&self) -> usize {
+        let layout = self.coordinator.layout().params().iter();
+        let trained = layout.zip(self.model()).filter(|(param, _)| param.role == Role::Weight);
+        trained.map(|(_, parameter)| parameter.values.len()).sum()
+    }
+
     /// Who has which of the training examples.
     pub(crate) fn shards(&self) -> (&Dataset, &[Vec<u32>]) {
         (&self.train, &self.shards)
@@ -129,7 +156,7 @@ impl Simulation {
         self.train.len()
     }
 
-    /// The server's model.
+    /// The server's model: what travels.
     pub fn model(&self) -> &[Parameter] {
         self.coordinator.model()
     }
@@ -172,6 +199,7 @@ impl Simulation {
         let mut record = RoundRecord {
             round: round + 1,
             accuracy: None,
+            worst_tenth: None,
             test_loss: None,
             train_loss: mean(trips.iter().map(|t| t.loss)),
             bytes_down,
@@ -189,6 +217,8 @@ impl Simulation {
         for client in lost {
             self.coordinator.gone(client, round)?;
         }
+        // A round that has asked nobody.
+        self.coordinator.tick(round)?;
         if self.is_due(&record) {
             self.take_statistics(threads)?;
             self.evaluate_into(&mut record, threads)?;
@@ -226,29 +256,32 @@ impl Simulation {
         } else {
             timed(&mut seconds.decode, || Download::decode(&message, &options))?
         };
-        let architecture = self.architecture.with_widths_of(&download.base)?;
-        let architecture = architecture.with_gains(download.header.gains.clone())?;
+        let Joined { network, gains, mut own } = self.joined(client, &download)?;
+        let architecture = self.architecture.with_widths_of(&network)?.with_gains(gains)?;
         let shard = &self.shards[client as usize];
         let key = |purpose| derive_key(&[self.config.seed, purpose, round, client]);
         let trained = timed(&mut seconds.train, || {
             let seed = key(purpose::SHUFFLE);
-            let (base, data) = (&download.base, &self.train);
+            let (base, data) = (&network, &self.train);
             let mut local = self.config.local.clone();
             local.learning_rate *= self.config.decay.powf(round as f64);
             train(&architecture, base, data, shard, &local, seed, &self.device)
         })?;
         let (samples, private) = (shard.len() as u64, key(purpose::ROUNDING));
-        let parameters = &trained.parameters;
-        let message = timed(&mut seconds.encode, || match &mut feedback {
-            None => download.update(client, parameters, samples, private),
-            Some(feedback) => {
+        let (loss, used) = (trained.loss, trained.used);
+        let parameters = &self.parted(&download, trained.parameters, &mut own)?;
+        let private_of = self.config.client_privacy(private);
+        let message = timed(&mut seconds.encode, || match (&mut feedback, &private_of) {
+            (None, Some(privacy)) => download.private_update(client, parameters, samples, privacy),
+            (None, None) => download.update(client, parameters, samples, private),
+            (Some(feedback), _) => {
                 let layout = self.coordinator.layout();
                 download
                     .update_with_feedback(client, parameters, samples, private, layout, feedback)
             }
         })?;
-        let multiply_adds = architecture.multiply_adds() * trained.used;
-        Ok(Trip { client, message, feedback, loss: trained.loss, multiply_adds, seconds })
+        let multiply_adds = architecture.multiply_adds() * used;
+        Ok(Trip { client, message, feedback, own, loss, multiply_adds, seconds })
     }
 
     /// Hands an update to the server.
@@ -270,6 +303,9 @@ impl Simulation {
         if let Some(feedback) = trip.feedback {
             self.feedback.insert(trip.client, feedback);
         }
+        if self.personal.is_some() {
+            self.own.insert(trip.client, trip.own);
+        }
         Ok(())
     }
 
@@ -290,13 +326,22 @@ impl Simulation {
         let some = self.train.len().min(STATISTICS_EXAMPLES) as u32;
         let some: Vec<u32> = (0..some).collect();
         let (images, _) = self.train.batch(&some, &self.device)?;
-        let (architecture, model) = (&self.architecture, self.coordinator.model());
-        let model = on_threads(threads, || Network::statistics(architecture, model, images))??;
+        let (architecture, model) = (&self.architecture, self.own_network(0)?);
+        let model = on_threads(threads, || Network::statistics(architecture, &model, images))??;
+        let model = match &self.personal {
+            Some(personal) => personal.split(model)?.0,
+            None => model,
+        };
         self.coordinator.set_statistics(&model)
     }
 
     fn evaluate_into(&self, record: &mut RoundRecord, threads: usize) -> Result<()> {
         let start = Instant::now();
+        if self.config.by_client || self.personal.is_some() {
+            self.evaluate_by_client(record, threads)?;
+            record.seconds.evaluate = start.elapsed().as_secs_f64();
+            return Ok(());
+        }
         let (architecture, model) = (&self.architecture, self.coordinator.model());
         let (test, device) = (&self.test, &self.device);
         let evaluate = || evaluate(architecture, model, test, &test.indices(), device);
@@ -322,7 +367,7 @@ pub(super) fn timed<T>(seconds: &mut f64, work: impl FnOnce() -> T) -> T {
 }
 
 fn fewer_parameters(layout: &Layout, config: &TrainConfig) -> Result<f64> {
-    let policy = Policy { clients: BTreeMap::new(), ..config.policy() };
+    let policy = Policy { clients: BTreeMap::new(), ..config.policy(layout)? };
     let selection =
         policy.choice(&PrivateSeed::from_number(config.seed), 0, 0, 0).select(layout)?;
     let kept = |i| Ok(Gather::new(layout, &selection, i)?.n_packed());
@@ -330,14 +375,14 @@ fn fewer_parameters(layout: &Layout, config: &TrainConfig) -> Result<f64> {
     Ok(layout.n_values() as f64 / kept as f64)
 }
 
-fn round_options(config: &TrainConfig) -> Result<RoundOptions> {
+fn round_options(config: &TrainConfig, layout: &Layout) -> Result<RoundOptions> {
     let (down, up) = config.specs()?;
     let key = |purpose| derive_key(&[config.seed, purpose]);
     let private = PrivateSeed::from_number(key(purpose::SERVER));
     let mut options = RoundOptions::new(1, key(purpose::ROUNDS), private);
     options.n_updates = config.clients_per_round;
     options.min_updates = 1;
-    options.policy = config.policy();
+    options.policy = config.policy(layout)?;
     (options.down, options.up) = (down.into(), up.into());
     options.scaled = config.scaled;
     options.deltas = config.deltas;
@@ -345,5 +390,6 @@ fn round_options(config: &TrainConfig) -> Result<RoundOptions> {
     options.aggregator.averaging = config.averaging;
     options.aggregator.weighting = config.weighting;
     options.rule = config.server;
+    config.make_private(&mut options)?;
     Ok(options)
 }

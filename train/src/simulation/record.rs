@@ -8,8 +8,13 @@ use serde::{Deserialize, Serialize};
 pub struct RoundRecord {
     /// From 1 on.
     pub round: u64,
-    /// Fraction of the test set that the server's model gets right; absent where not evaluated.
+    /// Fraction of the test set that the server's model gets right; absent where not evaluated. Where
+    /// clients have layers of their own, or the configuration says `by_client`, the mean over clients of
+    /// what each gets right of test images as its own are.
     pub accuracy: Option<f64>,
+    /// Where accuracy is by client: that of the tenth of clients that have the least, on average.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worst_tenth: Option<f64>,
     /// Mean cross-entropy on the test set.
     pub test_loss: Option<f64>,
     /// Mean loss of the clients while they trained what they sent; absent where nobody could.

@@ -7,7 +7,8 @@ use fedpress_fl::{Coordinator, Feedback, Result};
 
 impl Simulation {
     /// Everything that the rounds so far have changed, as a codec stream of byte tensors: the
-    /// configuration, the log, the server, and what error feedback holds of each client.
+    /// configuration, the log, the server, and of each client what error feedback holds and the layers of
+    /// its own.
     ///
     /// # Errors
     /// As [`Coordinator::save`].
@@ -17,6 +18,10 @@ impl Simulation {
         saver.bytes("coordinator", &self.coordinator.save()?)?;
         for (client, feedback) in &self.feedback {
             saver.bytes(&format!("feedback/{client}"), &feedback.save()?)?;
+        }
+        saver.json("owners", &self.own.keys().collect::<Vec<_>>())?;
+        for (client, own) in &self.own {
+            saver.parameters(&format!("own/{client}"), own)?;
         }
         saver.finish()
     }
@@ -33,13 +38,19 @@ impl Simulation {
         saved.check_data(&simulation.train, &simulation.test)?;
         simulation.records = saved.records()?;
         let layout = simulation.coordinator.layout().clone();
-        let (options, rounds) = (DecodeOptions::default(), round_options(&simulation.config)?);
+        let options = DecodeOptions::default();
+        let rounds = round_options(&simulation.config, &layout)?;
         let state = saved.bytes("coordinator")?;
         simulation.coordinator = Coordinator::restore(&state, layout, rounds, &options)?;
         for (client, state) in saved.each("feedback/")? {
             let layout = simulation.coordinator.layout();
             let feedback = Feedback::restore(&state, layout, &options)?;
             simulation.feedback.insert(client, feedback);
+        }
+        for client in saved.json::<Vec<u64>>("owners")? {
+            let mut own = simulation.first_own.clone();
+            saved.parameters(&format!("own/{client}"), &mut own)?;
+            simulation.own.insert(client, own);
         }
         Ok(simulation)
     }

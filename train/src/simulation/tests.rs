@@ -89,7 +89,8 @@ fn weak_clients_train_less() {
         (record.multiply_adds, record.bytes_down)
     };
     let keep = |client| {
-        let policy = TrainConfig { tiers: tiers.clone(), ..small() }.policy();
+        let layout = Simulation::new(small()).unwrap().coordinator.layout().clone();
+        let policy = TrainConfig { tiers: tiers.clone(), ..small() }.policy(&layout).unwrap();
         policy.keep_of(client).default
     };
     assert_eq!([1, 2, 3, 4].map(keep), [0.25, 0.5, 0.5, 1.0]);
@@ -111,6 +112,18 @@ fn weak_clients_train_less() {
     }
     let config = TrainConfig { tiers, ..small() };
     assert_eq!(TrainConfig::from_toml(&config.to_toml()).unwrap(), config);
+}
+
+/// Half of the model's values, and most of the units.
+#[test]
+fn units_are_dropped_where_they_cost_most() {
+    let config = TrainConfig { keep_values: Some(0.5), model: Some("small-cnn".into()), ..small() };
+    assert_eq!(TrainConfig::from_toml(&config.to_toml()).unwrap(), config);
+    let simulation = Simulation::new(config.clone()).unwrap();
+    assert!((2.0..2.1).contains(&simulation.fewer_parameters().unwrap()));
+    assert!(config.drops());
+    let both = TrainConfig { keep: 0.5, ..config };
+    assert!(Simulation::new(both).is_err());
 }
 
 /// A quarter of the clients have thin links: their messages are smaller, and only theirs.
@@ -270,4 +283,186 @@ fn deltas_cost_less_and_teach_as_much() {
         // 300 images: five errors of a difference of proportions at the worst.
         assert!(other > accuracy - 5.0 * (0.5f64 / 300.0).sqrt(), "{other} {accuracy}");
     }
+}
+
+/// The last layer stays: it is in no message, each client has its own, and restarts do not show.
+#[test]
+fn heads_stay_with_their_clients() {
+    let config = TrainConfig {
+        personal: vec!["fc".into()],
+        partition: Partition::Shards { per_client: 2 },
+        rounds: 4,
+        keep: 0.75,
+        scaled: true,
+        clients_per_round: 5,
+        evaluate_every: 2,
+        ..small()
+    };
+    let run = |rounds: u64, from: Option<Vec<u8>>| {
+        let mut simulation = match from {
+            None => Simulation::new(config.clone()).unwrap(),
+            Some(saved) => Simulation::restore(config.clone(), &saved).unwrap(),
+        };
+        for _ in 0..rounds {
+            simulation.round(2).unwrap();
+        }
+        simulation
+    };
+    let names: Vec<String> = run(0, None).model().iter().map(|p| p.name.clone()).collect();
+    assert_eq!(names, ["conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias"]);
+    let (through, halfway) = (run(4, None), run(2, None));
+    let restored = run(2, Some(halfway.save().unwrap()));
+    assert_eq!((restored.model(), &restored.own), (through.model(), &through.own));
+    let heads: Vec<&[Parameter]> = through.owners().map(|(_, own)| own).collect();
+    assert!(heads.len() > 5);
+    assert!(heads.iter().enumerate().all(|(i, head)| heads[..i].iter().all(|other| other != head)));
+    let last = &through.records()[3];
+    assert!(last.worst_tenth.unwrap() <= last.accuracy.unwrap());
+    assert!(through.records()[0].accuracy.is_none());
+    let unknown = TrainConfig { personal: vec!["fc9".into()], ..small() };
+    let error = Simulation::new(unknown).err().unwrap().to_string();
+    assert!(error.contains("no layer \"fc9\""), "{error}");
+    assert_eq!(TrainConfig::from_toml(&config.to_toml()).unwrap(), config);
+}
+
+/// Clients with two classes each: with a head of its own each tells these two apart, and is better than
+/// one model for all is to it.
+#[test]
+fn own_heads_are_better_to_clients_that_differ() {
+    let accuracy = |personal: &[&str]| {
+        let config = TrainConfig {
+            personal: personal.iter().map(|name| (*name).to_owned()).collect(),
+            by_client: true,
+            partition: Partition::Shards { per_client: 2 },
+            train_examples: Some(800),
+            test_examples: Some(500),
+            rounds: 6,
+            evaluate_every: 6,
+            ..small()
+        };
+        let mut simulation = Simulation::new(config).unwrap();
+        for _ in 0..6 {
+            simulation.round(2).unwrap();
+        }
+        let last = &simulation.records()[5];
+        (last.accuracy.unwrap(), last.worst_tenth.unwrap())
+    };
+    let (one, own) = (accuracy(&[]), accuracy(&["fc"]));
+    // Of about 100 images for each of 8 clients; five errors of a difference of proportions at the worst.
+    assert!(own.0 > one.0 + 5.0 * (0.5f64 / 800.0).sqrt(), "{own:?} {one:?}");
+    assert!(own.1 > one.1, "{own:?} {one:?}");
+}
+
+/// By client or by image, one model for all is as good where clients are alike.
+#[test]
+fn by_client_is_by_image_where_all_have_every_class_alike() {
+    let accuracy = |by_client| {
+        let config = TrainConfig {
+            by_client,
+            train_examples: Some(4000),
+            test_examples: Some(1000),
+            evaluate_every: 1,
+            ..small()
+        };
+        let mut simulation = Simulation::new(config).unwrap();
+        simulation.round(2).unwrap().accuracy.unwrap()
+    };
+    let (client, image) = (accuracy(true), accuracy(false));
+    // Classes are about as frequent in 500 examples of a client as in 1,000 of the test set: the
+    // mean of eight clients' frequencies is off by little.
+    assert!((client - image).abs() < 0.02, "{client} {image}");
+}
+
+/// Of four clients that keep half, every unit is trained by two.
+#[test]
+fn a_balanced_round_is_trained_by_all_alike() {
+    let config = TrainConfig {
+        strategy: fedpress_fl::Strategy::Balanced,
+        keep: 0.5,
+        clients_per_round: 4,
+        ..small()
+    };
+    let mut simulation = Simulation::new(config).unwrap();
+    let layout = simulation.coordinator.layout().clone();
+    let sent = simulation.send(0, &mut Seconds::default()).unwrap();
+    let mut times: Vec<Vec<u32>> = layout.groups().iter().map(|g| vec![0; g.units]).collect();
+    for sent in &sent {
+        let download = Download::decode(&sent.message, &Default::default()).unwrap();
+        let selection = download.header.choice.select(&layout).unwrap();
+        for (group, times) in times.iter_mut().enumerate() {
+            selection.kept(group).for_each(|unit| times[unit] += 1);
+        }
+    }
+    assert!(times.iter().flatten().all(|n| *n == 2), "{times:?}");
+}
+
+/// A Poisson cohort, equal weights, noise by the budget; restarts do not show.
+#[test]
+fn a_private_training_has_the_noise_of_its_budget() {
+    let private = |epsilon| TrainConfig {
+        privacy: Some(Budget { epsilon, delta: 1e-5, clip: 0.5 }),
+        clients_per_round: 4,
+        rounds: 3,
+        ..small()
+    };
+    let config = private(50.0);
+    assert_eq!(TrainConfig::from_toml(&config.to_toml()).unwrap(), config);
+    let rate = 0.5;
+    let noise = |epsilon| private(epsilon).privacy.unwrap().noise_multiplier(rate, 3).unwrap();
+    assert!(noise(1.0) > 2.0 * noise(50.0));
+    let moved = |epsilon| {
+        let mut simulation = Simulation::new(private(epsilon)).unwrap();
+        let before = simulation.model().to_vec();
+        simulation.round(2).unwrap();
+        let pairs = before.iter().zip(simulation.model());
+        let squares = |(a, b): (&Parameter, &Parameter)| -> f64 {
+            a.values.iter().zip(&b.values).map(|(a, b)| f64::from(a - b).powi(2)).sum()
+        };
+        pairs.map(squares).sum::<f64>() / simulation.coordinator.layout().n_values() as f64
+    };
+    // Of 10,000 values: five errors of a mean of squares. What clients send adds up to 8 / 4 times the clip.
+    let n = Simulation::new(private(1.0)).unwrap().coordinator.layout().n_values() as f64;
+    let deviation = noise(0.5) * 0.5 / 4.0;
+    let signal = 1.0 / n;
+    let found = moved(0.5);
+    let expected = deviation * deviation;
+    let slack = 5.0 * expected * (2.0 / n).sqrt() + signal + 2.0 * (signal * expected).sqrt();
+    assert!((found - expected).abs() < slack, "{found} {expected}");
+    let mut through = Simulation::new(config.clone()).unwrap();
+    through.round(2).unwrap();
+    let mut restored = Simulation::restore(config, &through.save().unwrap()).unwrap();
+    assert_eq!(through.round(1).unwrap().bytes_up, restored.round(2).unwrap().bytes_up);
+    assert_eq!(through.model(), restored.model());
+    let feedback =
+        TrainConfig { feedback: true, up: "identity|q=4,nearest".into(), ..private(1.0) };
+    assert!(Simulation::new(feedback).is_err());
+}
+
+/// Integers take their bits, and train.
+#[test]
+fn integers_train_as_floats_do() {
+    let run = |integers| {
+        let config = TrainConfig {
+            integers,
+            scope: fedpress_fl::Scope::Round,
+            train_examples: Some(800),
+            test_examples: Some(300),
+            rounds: 6,
+            evaluate_every: 6,
+            weighting: fedpress_fl::Weighting::Uniform,
+            ..small()
+        };
+        let mut simulation = Simulation::new(config).unwrap();
+        for _ in 0..6 {
+            simulation.round(2).unwrap();
+        }
+        let bytes: u64 = simulation.records().iter().map(|record| record.bytes_up).sum();
+        let values = simulation.n_shared() as f64 * 48.0;
+        (simulation.records()[5].accuracy.unwrap(), 8.0 * bytes as f64 / values)
+    };
+    let (plain, bits) = run(None);
+    let (integers, fewer) = run(Some(Integers { bits: 16, clip: 2.0 }));
+    assert!(bits > 32.0 && (16.0..16.5).contains(&fewer), "{bits} {fewer}");
+    // 300 images: five errors of a difference of proportions at the worst.
+    assert!(integers > plain - 5.0 * (0.5f64 / 300.0).sqrt(), "{integers} {plain}");
 }

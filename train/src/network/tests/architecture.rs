@@ -34,6 +34,8 @@ fn parameter_counts_are_those_of_the_papers() {
     }
     let small = Architecture::small_cnn([1, 16, 16], 10).unwrap();
     assert_eq!(small.n_parameters(), 160 + 4640 + 5130);
+    // McMahan et al. 2017 have it as their 2NN.
+    assert_eq!(Architecture::mnist_2nn(10).unwrap().n_parameters(), 199_210);
 }
 
 #[test]
