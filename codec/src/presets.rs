@@ -29,7 +29,7 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "balanced",
         spec: "rotation|lm=4",
-        purpose: "weights, server to clients; twice the error of auto, three times as fast",
+        purpose: "weights, server to clients; twice the error of auto, twice as fast to encode",
     },
     Preset {
         name: "small",
