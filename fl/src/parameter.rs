@@ -31,6 +31,20 @@ impl Parameter {
         Ok(Self { name: tensor.name.clone(), shape: tensor.shape.clone(), values })
     }
 
+    /// Whether all values of all of them are finite.
+    ///
+    /// # Errors
+    /// `InvalidArgument` with the first that is not.
+    pub(crate) fn check_finite(all: &[Self]) -> Result<()> {
+        let wrong = |parameter: &Self| parameter.values.iter().position(|v| !v.is_finite());
+        match all.iter().find_map(|parameter| Some((parameter, wrong(parameter)?))) {
+            None => Ok(()),
+            Some((Self { name, values, .. }, at)) => {
+                Err(Error::invalid(format!("value {at} is {}", values[at])).in_parameter(name))
+            }
+        }
+    }
+
     /// What the codec encodes.
     pub fn view(&self) -> TensorView<'_> {
         TensorView::f32(&self.name, &self.shape, &self.values)

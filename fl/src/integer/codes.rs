@@ -24,12 +24,7 @@ pub(crate) fn codes_of(
     use_of: &[u64],
 ) -> Result<Vec<u32>> {
     spec.check()?;
-    for parameter in &delta {
-        if let Some(at) = parameter.values.iter().position(|v| !v.is_finite()) {
-            let message = format!("value {at} is {}", parameter.values[at]);
-            return Err(Error::invalid(message).in_parameter(&parameter.name));
-        }
-    }
+    Parameter::check_finite(&delta)?;
     clip(delta.iter_mut().map(|p| &mut p.values[..]), spec.clip);
     let values: Vec<f32> = delta.into_iter().flat_map(|p| p.values).collect();
     let n = values.len();

@@ -52,12 +52,7 @@ impl ClientPrivacy {
         if *most == f64::INFINITY && *deviation == 0.0 {
             return Ok(());
         }
-        for parameter in &*delta {
-            if let Some(at) = parameter.values.iter().position(|v| !v.is_finite()) {
-                let message = format!("value {at} is {}", parameter.values[at]);
-                return Err(Error::invalid(message).in_parameter(&parameter.name));
-            }
-        }
+        Parameter::check_finite(delta)?;
         clip(delta.iter_mut().map(|p| &mut p.values[..]), *most);
         if *deviation == 0.0 {
             return Ok(());
