@@ -40,6 +40,21 @@ class Federation(Grid):
         self.waiting: dict[str, Message] = {}
         self.tamper: Callable[[Message], Message] = lambda message: message
 
+    def forgetting(self, node: int, after: int) -> list[Message]:
+        """Lets a node lose its state behind so many answers, as after a new installation; what it answers is
+        in the list that is returned, as it comes."""
+        answers: list[Message] = []
+
+        def tamper(message: Message) -> Message:
+            if message.metadata.src_node_id == node:
+                answers.append(message)
+                if len(answers) == after:
+                    self.nodes[node].state = RecordDict()
+            return message
+
+        self.tamper = tamper
+        return answers
+
     @staticmethod
     def _context(node: int, partition: int, run_config: dict) -> Context:
         return Context(1, node, {"partition-id": partition}, RecordDict(), run_config)

@@ -181,17 +181,7 @@ def test_what_a_node_holds_is_not_sent_again() -> None:
 def test_a_node_that_missed_a_round_gets_what_it_needs() -> None:
     strategy = Compressed(flower.FedAvg(fraction_train=1.0), downlink_updates="rotation|lm=3")
     fed = Federation(moving(), nodes=2)
-    answers = []
-
-    def tamper(message: Message) -> Message:
-        if message.metadata.src_node_id == 10:
-            answers.append(message)
-            if len(answers) == 2:
-                # As after a new installation.
-                fed.nodes[10].state = RecordDict()
-        return message
-
-    fed.tamper = tamper
+    answers = fed.forgetting(10, after=2)
     result = fed.run_strategy(strategy, record_of(first_model()), 4)
     assert answers[2].has_error() and list(result.train_metrics_clientapp) == [1, 2, 3, 4]
     assert "holds model None" in str(strategy.report())

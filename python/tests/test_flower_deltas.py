@@ -113,17 +113,9 @@ def test_bytes_are_those_of_what_changed() -> None:
 
 
 def test_a_node_that_lost_its_state_is_left_out_once_and_gets_the_model() -> None:
-    fed, answers = Federation(app({}), nodes=2), []
+    fed = Federation(app({}), nodes=2)
+    answers = fed.forgetting(10, after=2)
     strategy = Compressed(flower.FedAvg(fraction_evaluate=0.0), uplink="lossless", downlink_updates=Deltas())
-
-    def tamper(message: Message) -> Message:
-        if message.metadata.src_node_id == 10:
-            answers.append(message)
-            if len(answers) == 2:
-                fed.nodes[10].state = RecordDict()
-        return message
-
-    fed.tamper = tamper
     result = fed.run_strategy(strategy, record_of(model()), 4)
     assert answers[2].has_error() and list(result.train_metrics_clientapp) == [1, 2, 3, 4]
     assert "builds on version" in str(strategy.report())
