@@ -99,6 +99,7 @@ impl Comparison {
             if x != y {
                 self.n_different += 1;
                 self.n_non_finite += 1;
+                self.n_sign_flips += u64::from(are_opposite(x, y));
                 self.squared_error += error * error;
                 self.max_error = if error.is_nan() { f64::NAN } else { f64::INFINITY };
             }
@@ -107,7 +108,7 @@ impl Comparison {
         self.n_different += u64::from(error != 0.0);
         self.n_zero_signs +=
             u64::from(x == 0.0 && y == 0.0 && x.is_sign_negative() != y.is_sign_negative());
-        self.n_sign_flips += u64::from(x * y < 0.0);
+        self.n_sign_flips += u64::from(are_opposite(x, y));
         self.n_zeros_lost += u64::from(x == 0.0 && y != 0.0);
         self.squared_error += error * error;
         self.squared_a += x * x;
@@ -150,17 +151,22 @@ impl Comparison {
     }
 
     /// Normalized mean squared error, |a - b|^2 / |a|^2 over finite values; 0 when they are the same,
-    /// and NaN or infinite where [`n_non_finite`](Self::n_non_finite) is not 0.
+    /// and NaN or infinite where [`n_non_finite`](Self::n_non_finite) is not 0, or squares are beyond f64.
     pub fn nmse(&self) -> f64 {
-        if self.squared_error == 0.0 { 0.0 } else { self.squared_error / self.squared_a }
+        if self.n_different == 0 { 0.0 } else { self.squared_error / self.squared_a }
     }
 
-    /// Cosine of the angle between them, over finite values; 1 when both are zero.
+    /// Cosine of the angle between them, over finite values; 1 when they are the same. NaN where
+    /// [`n_non_finite`](Self::n_non_finite) is not 0, or squares are beyond f64, or one has no length.
     pub fn cosine(&self) -> f64 {
-        if self.squared_a == 0.0 && self.squared_b == 0.0 {
+        if self.n_non_finite > 0 {
+            return f64::NAN;
+        }
+        if self.n_different == 0 {
             return 1.0;
         }
-        self.product / (self.squared_a * self.squared_b).sqrt()
+        // Not of the product, which may be beyond f64 where neither is.
+        self.product / (self.squared_a.sqrt() * self.squared_b.sqrt())
     }
 
     /// Largest absolute difference; NaN or infinite where
@@ -168,6 +174,11 @@ impl Comparison {
     pub fn max_error(&self) -> f64 {
         self.max_error
     }
+}
+
+/// Whether one is above zero and the other below.
+fn are_opposite(x: f64, y: f64) -> bool {
+    (x > 0.0 && y < 0.0) || (x < 0.0 && y > 0.0)
 }
 
 #[cfg(test)]
@@ -199,7 +210,8 @@ mod tests {
             let c = compare(&[a, 1.0], &[b, 1.0]);
             assert_eq!((c.n_different(), c.n_non_finite()), (1, 1));
             assert!(!c.nmse().is_finite() && !c.max_error().is_finite(), "{a} {b}");
-            assert_eq!(c.cosine(), 1.0);
+            assert!(c.cosine().is_nan(), "{a} {b}");
+            assert_eq!(c.n_sign_flips(), u64::from(b == f32::NEG_INFINITY));
         }
     }
 
@@ -209,6 +221,24 @@ mod tests {
         assert_eq!(c.n_different(), 2);
         assert_eq!((c.n_zero_signs(), c.n_sign_flips(), c.n_zeros_lost()), (2, 1, 1));
         assert_eq!(compare(&[0.0], &[-0.0]).nmse(), 0.0);
+    }
+
+    #[test]
+    fn what_has_no_number_in_f64_is_none_rather_than_equal() {
+        let pairs: [(f64, f64); 3] = [(1e300, -1e300), (1e-200, 3e-200), (1e-200, -1e-200)];
+        for (a, b) in pairs {
+            let mut c = Comparison::default();
+            c.update(DType::F64, &a.to_le_bytes(), &b.to_le_bytes()).unwrap();
+            assert_eq!((c.n_different(), c.max_error()), (1, (a - b).abs()));
+            assert_eq!(c.n_sign_flips(), u64::from(b < 0.0));
+            assert!(c.nmse().is_nan() && c.cosine().is_nan(), "{a} {b}");
+        }
+        // Lengths whose product is beyond f64.
+        let mut c = Comparison::default();
+        let (a, b) = ([1e140f64, 1e140], [1e140f64, -1e140]);
+        let bytes = |v: [f64; 2]| v.map(f64::to_le_bytes).concat();
+        c.update(DType::F64, &bytes(a), &bytes(b)).unwrap();
+        assert_eq!((c.nmse(), c.cosine()), (2.0, 0.0));
     }
 
     #[test]

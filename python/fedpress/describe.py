@@ -67,7 +67,7 @@ class Comparison(NamedTuple):
 
     Attributes:
         nmse: squared error over the squared norm of the original.
-        cosine: of the angle between them.
+        cosine: of the angle between them; nan where only one has a NaN or an infinity.
         max_error: the largest difference.
         n_different: values whose bytes differ.
     """

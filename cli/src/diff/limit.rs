@@ -19,17 +19,27 @@ enum Column {
     Different,
     Signs,
     ZerosLost,
+    ZeroSigns,
     NonFinite,
 }
 
-const COLUMNS: [(&str, Column); 7] = [
+/// Names as in the table.
+const COLUMNS: [(&str, Column); 8] = [
     ("nmse", Column::Nmse),
     ("cosine", Column::Cosine),
     ("max_error", Column::MaxError),
     ("differ", Column::Different),
     ("signs", Column::Signs),
     ("zeros_lost", Column::ZerosLost),
+    ("+-0", Column::ZeroSigns),
     ("nonfinite", Column::NonFinite),
+];
+/// Where the JSON has another name for a column.
+const IN_JSON: [(&str, Column); 4] = [
+    ("different", Column::Different),
+    ("sign_flips", Column::Signs),
+    ("zero_signs", Column::ZeroSigns),
+    ("non_finite", Column::NonFinite),
 ];
 
 impl FromStr for Limit {
@@ -37,7 +47,7 @@ impl FromStr for Limit {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parsed = text.split_once('=').and_then(|(column, number)| {
-            let column = COLUMNS.iter().find(|(name, _)| *name == column)?.1;
+            let column = COLUMNS.iter().chain(&IN_JSON).find(|(name, _)| *name == column)?.1;
             let number: f64 = number.parse().ok()?;
             (!number.is_nan()).then_some(Self { column, number })
         });
@@ -49,7 +59,7 @@ impl FromStr for Limit {
 }
 
 impl Limit {
-    /// Says it, if a row is above, or else below, the number. What is no number is always beyond.
+    /// Says it, if a row is above, or else below, the number. What is no finite number is always beyond.
     pub fn broken(&self, row: &Row, above: bool) -> Option<String> {
         let value = match self.column {
             Column::Nmse => row.nmse,
@@ -58,12 +68,20 @@ impl Limit {
             Column::Different => row.different as f64,
             Column::Signs => row.sign_flips as f64,
             Column::ZerosLost => row.zeros_lost as f64,
+            Column::ZeroSigns => row.zero_signs as f64,
             Column::NonFinite => row.non_finite as f64,
         };
         let number = self.number;
-        let is_within = if above { value <= number } else { value >= number };
+        let is_within = value.is_finite() && if above { value <= number } else { value >= number };
         let (name, _) = COLUMNS.iter().find(|(_, column)| *column == self.column)?;
         let where_ = if above { "above" } else { "below" };
-        (!is_within).then(|| format!("{:?}: {name} {value:e} is {where_} {number:e}", row.name))
+        let (value, number) = (short(value), short(number));
+        (!is_within).then(|| format!("{:?}: {name} {value} is {where_} {number}", row.name))
     }
+}
+
+/// A number as people write it: counts in full, small and large ones by their power of ten.
+fn short(number: f64) -> String {
+    let is_plain = number == 0.0 || (0.01..1e9).contains(&number.abs());
+    if is_plain { format!("{number}") } else { format!("{number:e}") }
 }

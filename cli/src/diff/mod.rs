@@ -17,7 +17,7 @@ use crate::exit::{Outcome, Usage};
 use crate::files::{Input, Source, TensorInfo, n_values};
 use crate::help;
 use crate::piece::{PIECE, fill};
-use crate::table::{Table, printable};
+use crate::table::{Table, printable, visible};
 use limit::Limit;
 
 /// Compare two tensor files or streams, tensor by tensor
@@ -31,7 +31,7 @@ pub struct Arguments {
     #[arg(value_name = "B")]
     b: PathBuf,
     /// Fail if a tensor, or all of them together, are above that: nmse, max_error, differ, signs,
-    /// zeros_lost, nonfinite; repeatable
+    /// zeros_lost, +-0, nonfinite; repeatable
     #[arg(long, value_name = "COLUMN=NUMBER")]
     fail_above: Vec<Limit>,
     /// The same below: cosine
@@ -126,7 +126,9 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
     if console.json {
         console.print_json("diff", report)?;
     } else {
-        console.print(&text(&report))?;
+        let table = if console.is_quiet() { String::new() } else { table(&report).to_string() };
+        let lines = report.problems.iter().chain(&report.broken);
+        console.print(&lines.fold(table, |text, line| text + &visible(line) + "\n"))?;
     }
     match pair.unsupported {
         Some(error) => Err(error),
@@ -135,7 +137,7 @@ pub fn run(args: &Arguments, console: &Console) -> Result<Outcome> {
     }
 }
 
-fn text(report: &Report) -> String {
+fn table(report: &Report) -> Table {
     let heads = [
         "tensor",
         "values",
@@ -163,9 +165,7 @@ fn text(report: &Report) -> String {
             row.non_finite.to_string(),
         ]);
     }
-    let lines = report.problems.iter().chain(&report.broken);
-    let lines: String = lines.map(|line| format!("{line}\n")).collect();
-    format!("{table}{lines}")
+    table
 }
 
 /// Two sources of tensors.
