@@ -170,6 +170,23 @@ fn vit() -> Shapes {
     m.sorted()
 }
 
+/// A block of dense layers: name, outputs, inputs.
+fn block(prefix: &str, layers: &[(&str, usize, usize)]) -> Shapes {
+    let mut m = Model(Vec::new());
+    m.add("embeddings.weight", &[100, 64]);
+    for (name, out, input) in layers {
+        m.dense(&format!("{prefix}.{name}"), *out, *input);
+    }
+    m.sorted()
+}
+
+/// Query, key, value and output of 64 channels, an MLP of 256.
+fn plain(prefix: &str, names: [&str; 6]) -> Shapes {
+    let [q, k, v, o, up, down] = names;
+    let square = [q, k, v, o].map(|name| (name, 64, 64));
+    block(prefix, &[&square[..], &[(up, 256, 64), (down, 64, 256)]].concat())
+}
+
 fn recognize(shapes: &Shapes, heads: Heads) -> Recognized {
     Layout::recognize(shapes, heads).unwrap().unwrap()
 }
@@ -217,6 +234,84 @@ fn a_submodel_of_a_family_is_a_model_of_that_family() {
             units(&full.layout).into_iter().map(|(name, n)| (name, n.div_ceil(2))).collect();
         assert_eq!(units(&small.layout), halved, "{family}");
         assert!(small.layout.n_values() < full.layout.n_values(), "{family}");
+    }
+}
+
+#[test]
+fn transformers_of_many_names_have_heads_and_hidden_units() {
+    let [q, k, v] = ["q_proj", "k_proj", "v_proj"];
+    let within = |folder: &str, layer: &str| format!("{folder}.{layer}");
+    for (prefix, folder, [q, k, v, o], up, down) in [
+        // ViT of newer transformers, and HuBERT.
+        ("layers.0", "attention", [q, k, v, "o_proj"], "mlp.fc1", "mlp.fc2"),
+        (
+            "encoder.layers.0",
+            "attention",
+            [q, k, v, "out_proj"],
+            "feed_forward.intermediate_dense",
+            "feed_forward.output_dense",
+        ),
+        ("layers.0", "self_attn", [q, k, v, "dense"], "mlp.fc1", "mlp.fc2"),
+        ("h.0", "attn", [q, k, v, "out_proj"], "mlp.fc_in", "mlp.fc_out"),
+        ("h.0", "attn.attention", [q, k, v, "out_proj"], "mlp.fc1", "mlp.fc2"),
+        ("albert_layers.0", "attention", ["query", "key", "value", "dense"], "ffn", "ffn_output"),
+    ] {
+        let [q, k, v, o] = [q, k, v, o].map(|layer| within(folder, layer));
+        let shapes = plain(prefix, [&q, &k, &v, &o, up, down]);
+        let found = recognize(&shapes, Heads::new(8));
+        assert_eq!((found.n_attentions, &found.notes), (1, &vec![]), "{prefix} {folder}");
+        let units: Vec<_> = found.layout.groups().iter().map(|group| group.units).collect();
+        assert_eq!(units, [256, 8], "{prefix} {folder}");
+        let small = recognize(&half(&found.layout), Heads::new(4));
+        assert_eq!(small.n_attentions, 1, "{prefix} {folder}");
+    }
+    // Phi-3: queries, keys and values in one layer, gate and hidden units in another.
+    let layers = [
+        ("self_attn.qkv_proj", 96, 64),
+        ("self_attn.o_proj", 64, 64),
+        ("mlp.gate_up_proj", 512, 64),
+        ("mlp.down_proj", 64, 256),
+    ];
+    let found = recognize(&block("layers.0", &layers), Heads::new(8));
+    assert_eq!(found.family, "Phi-3-like transformer");
+    assert_eq!(axes(&found.layout, "layers.0.mlp.gate_up_proj.weight"), "[2*layers_0_mlp, 64]");
+    let heads = "layers_0_self_attn_heads";
+    assert_eq!(
+        axes(&found.layout, "layers.0.self_attn.qkv_proj.weight"),
+        format!("[{heads}*32+{heads}*8+{heads}*8, 64]")
+    );
+}
+
+#[test]
+fn heads_that_are_kept_whole_are_said() {
+    let t5 = [("SelfAttention.q", 64, 64), ("SelfAttention.o", 64, 64)];
+    let mut shapes = block("block.0.layer.0", &t5);
+    shapes.extend(block(
+        "block.0.layer.1",
+        &[("DenseReluDense.wi", 256, 64), ("DenseReluDense.wo", 64, 256)],
+    ));
+    shapes.sort();
+    shapes.dedup();
+    let attn = |o| {
+        [
+            "attention.attn.q",
+            "attention.attn.k",
+            "attention.attn.v",
+            o,
+            "intermediate.dense",
+            "output.dense",
+        ]
+    };
+    let names =
+        ["a_attention.x", "a_attention.y", "a_attention.z", "a_attention.o", "mlp.fc1", "mlp.fc2"];
+    for (shapes, why) in [
+        (shapes, "all layers share"),
+        (plain("layer.0", attn("attention.attn.o")), "all layers share"),
+        (plain("layers.0", names), "names of their layers are not known"),
+    ] {
+        let found = recognize(&shapes, Heads::new(8));
+        assert_eq!((found.n_attentions, found.layout.groups().len()), (0, 1));
+        assert!(found.notes.len() == 1 && found.notes[0].contains(why), "{:?}", found.notes);
     }
 }
 
@@ -347,6 +442,27 @@ fn adapters_are_pairs_of_a_module_never_a_chain() {
     assert_eq!(axes(&found.layout, &up), format!("[{heads}*8, {rank}]"));
     let base = format!("{module}.base_layer.weight");
     assert_eq!(axes(&found.layout, &base), format!("[{heads}*8, 64]"));
+
+    // What variants have beside the halves goes with the outputs, or with the ranks.
+    let mut variants = with_base.clone();
+    for (part, shape) in [
+        ("lora_B.default.bias", vec![64]),
+        ("lora_magnitude_vector.default.weight", vec![64]),
+        ("lora_E.default.weight", vec![4, 1]),
+    ] {
+        variants.push((format!("{module}.{part}"), shape));
+    }
+    let layout = recognize(&variants, Heads::new(8)).layout;
+    for part in ["lora_B.default.bias", "lora_magnitude_vector.default.weight"] {
+        assert_eq!(axes(&layout, &format!("{module}.{part}")), format!("[{heads}*8]"));
+    }
+    let of_ranks = format!("{module}.lora_E.default.weight");
+    assert_eq!(axes(&layout, &of_ranks), format!("[{rank}, 1]"));
+    // What is not known keeps them whole.
+    variants.push((format!("{module}.lora_core.default"), vec![4, 4]));
+    let found = recognize(&variants, Heads::new(8));
+    assert_eq!(axes(&found.layout, &of_ranks), "[4, 1]");
+    assert!(found.notes.iter().any(|note| note.contains("lora_core")), "{:?}", found.notes);
 
     for (shapes, why) in [
         (vec![("q.lora_A.weight".to_owned(), vec![8, 256])], "no other half"),

@@ -140,6 +140,13 @@ impl Which {
             let recognized = Layout::recognize(&shapes, self.heads(path)?)
                 .map_err(|why| no_layout(&shapes, convention, why))?;
             if let Some(recognized) = recognized {
+                if self.heads.is_some() && recognized.n_attentions == 0 {
+                    let why = match recognized.notes.is_empty() {
+                        true => "no attention layer is known in this model".to_owned(),
+                        false => recognized.notes.join("; "),
+                    };
+                    Err(Usage::new(format!("--heads makes nothing units here: {why}")))?;
+                }
                 let origin = format!("recognized as {}", recognized.family);
                 return Ok(Found { layout: recognized.layout, origin, notes: recognized.notes });
             }

@@ -208,6 +208,20 @@ fn heads_are_told_or_stand_in_the_config() {
     assert_eq!(groups(" --heads 4"), (2, "[]".into()));
     room.write("config.json", br#"{"num_attention_heads": 4, "model_type": "vit"}"#);
     assert_eq!(groups(""), (2, "[]".into()));
+    // Heads that are told, and of no use, are no mistake that goes by.
+    let t5 = |layer: &str| format!("block.0.layer.{layer}.weight");
+    room.write(
+        "t5.safetensors",
+        &shaped(&[
+            (&t5("0.SelfAttention.o"), &[32, 32]),
+            (&t5("0.SelfAttention.q"), &[32, 32]),
+            (&t5("1.DenseReluDense.wi"), &[64, 32]),
+            (&t5("1.DenseReluDense.wo"), &[32, 64]),
+        ]),
+    );
+    let in_vain = room.run("submodel inspect t5.safetensors --heads 4");
+    assert_eq!(code(&in_vain), 2);
+    assert!(said(&in_vain).contains("all layers share"), "{}", said(&in_vain));
     let wrong = room.run("submodel inspect vit.safetensors --heads 5");
     assert_eq!(code(&wrong), 2);
     assert!(said(&wrong).contains("no 5 heads"), "{}", said(&wrong));

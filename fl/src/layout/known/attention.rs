@@ -5,6 +5,7 @@ use super::transformer::{block_of, dense, output_axis, stranger};
 use super::wiring::{Flow, Wiring};
 use super::{Heads, Kept};
 use crate::{Error, Result};
+use std::collections::HashSet;
 
 /// How queries, keys and values are stored.
 enum Inputs {
@@ -28,7 +29,7 @@ const fn attention(inputs: Inputs, output: &'static str) -> Attention {
     Attention { inputs, output }
 }
 
-const ATTENTIONS: [Attention; 13] = [
+const ATTENTIONS: [Attention; 20] = [
     attention(
         Inputs::Apart(["attention.self.query", "attention.self.key", "attention.self.value"]),
         "attention.output.dense",
@@ -57,6 +58,28 @@ const ATTENTIONS: [Attention; 13] = [
         Inputs::Apart(["encoder_attn.q_proj", "encoder_attn.k_proj", "encoder_attn.v_proj"]),
         "encoder_attn.out_proj",
     ),
+    attention(
+        Inputs::Apart(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
+        "self_attn.dense",
+    ),
+    attention(
+        Inputs::Apart(["attn.attention.q_proj", "attn.attention.k_proj", "attn.attention.v_proj"]),
+        "attn.attention.out_proj",
+    ),
+    attention(
+        Inputs::Apart(["attention.q_proj", "attention.k_proj", "attention.v_proj"]),
+        "attention.o_proj",
+    ),
+    attention(
+        Inputs::Apart(["attention.q_proj", "attention.k_proj", "attention.v_proj"]),
+        "attention.out_proj",
+    ),
+    attention(Inputs::Apart(["attn.q_proj", "attn.k_proj", "attn.v_proj"]), "attn.out_proj"),
+    attention(
+        Inputs::Apart(["attention.query", "attention.key", "attention.value"]),
+        "attention.dense",
+    ),
+    attention(Inputs::Stacked("self_attn.qkv_proj"), "self_attn.o_proj"),
     attention(Inputs::Stacked("attn.qkv"), "attn.proj"),
     attention(Inputs::Stacked("attn.c_attn"), "attn.c_proj"),
     attention(Inputs::ByHead("attention.query_key_value"), "attention.dense"),
@@ -75,19 +98,40 @@ const ATTENTIONS: [Attention; 13] = [
     ),
 ];
 
+/// Weights of attention whose heads are never units, and why.
+const WHOLE: [(&str, &str); 4] = [
+    ("SelfAttention.q.weight", SHARED),
+    ("EncDecAttention.q.weight", SHARED),
+    ("attention.attn.q.weight", SHARED),
+    ("attention.self.query_proj.weight", "positions have queries and keys of their own"),
+];
+const SHARED: &str = "all layers share the biases of its heads by position";
+
 /// A tensor of [positions, heads].
 const BIAS_TABLE: &str = "relative_position_bias_table";
 
-/// Wires the heads of all attention layers; false where there are no such layers.
-pub(super) fn wire(wiring: &mut Wiring<'_>, heads: Heads, kept: &mut Kept) -> Result<bool> {
-    let mut found = false;
+/// Wires the heads of all attention layers; the blocks that have such layers.
+pub(super) fn wire(
+    wiring: &mut Wiring<'_>,
+    heads: Heads,
+    kept: &mut Kept,
+) -> Result<HashSet<String>> {
+    let mut found = HashSet::new();
     for name in wiring.names() {
+        for (weight, why) in WHOLE {
+            if let Some(block) = block_of(&name, weight) {
+                kept.note("heads", name.trim_end_matches(".weight"), why);
+                found.insert(block.to_owned());
+            }
+        }
         for attention in &ATTENTIONS {
             let weights = attention.weights();
             let Some(block) = block_of(&name, &weights[0]) else { continue };
             if weights.iter().all(|weight| wiring.has(&format!("{block}{weight}"))) {
                 wire_layer(wiring, block, attention, heads, kept)?;
-                found = true;
+                found.insert(block.to_owned());
+                // The end of its name may be that of another pattern.
+                break;
             }
         }
     }
@@ -168,7 +212,9 @@ fn wire_layer(
     if let Some(stranger) = stranger(wiring, std::slice::from_ref(&layer.folder), &dimensions) {
         wiring.keep_whole(flow);
         kept.note("heads", &layer.output, &format!("{stranger:?} may belong to them"));
+        return Ok(());
     }
+    kept.n_attentions += 1;
     Ok(())
 }
 

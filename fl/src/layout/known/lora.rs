@@ -2,7 +2,8 @@
 //! where that is there and known.
 
 use super::super::Axis;
-use super::wiring::Wiring;
+use super::Kept;
+use super::wiring::{Flow, Wiring};
 use crate::{Error, Result};
 
 /// How the two halves are called, `[rank, in]` and `[out, rank]`.
@@ -21,13 +22,20 @@ struct Pair {
 }
 
 /// Wires all adapters; false where there are none.
-pub(super) fn wire(wiring: &mut Wiring<'_>) -> Result<bool> {
+pub(super) fn wire(wiring: &mut Wiring<'_>, kept: &mut Kept) -> Result<bool> {
     let names = wiring.names();
-    let mut found = false;
+    let mut ranks = Vec::new();
     for name in &names {
         if let Some(pair) = pair_of(name) {
-            wire_pair(wiring, &pair)?;
-            found = true;
+            let units = wire_pair(wiring, &pair)?;
+            ranks.push((pair.module, units));
+        }
+    }
+    let found = !ranks.is_empty();
+    for (module, units) in ranks {
+        if let Some(stranger) = stranger(wiring, &module) {
+            wiring.keep_whole(units);
+            kept.note("ranks", &module, &format!("{stranger:?} may belong to them"));
         }
     }
     let is_half = |name: &&str| HALVES.iter().any(|(_, up)| split(name, up).is_some());
@@ -54,7 +62,7 @@ fn pair_of(name: &str) -> Option<Pair> {
     })
 }
 
-fn wire_pair(wiring: &mut Wiring<'_>, pair: &Pair) -> Result<()> {
+fn wire_pair(wiring: &mut Wiring<'_>, pair: &Pair) -> Result<Flow> {
     let lacks = || Error::invalid("has no other half").in_parameter(&pair.down);
     let down = wiring.shape(&pair.down)?;
     let up = if wiring.has(&pair.up) { wiring.shape(&pair.up)? } else { return Err(lacks()) };
@@ -71,8 +79,48 @@ fn wire_pair(wiring: &mut Wiring<'_>, pair: &Pair) -> Result<()> {
     let whole = |shape: &[usize]| shape.iter().copied().map(Axis::whole).collect::<Vec<_>>();
     let down_axes = [vec![units.axis(), taken], whole(&rest[1..])].concat();
     wiring.set(&pair.down, down_axes, &[1])?;
-    let up_axes = [vec![given, units.axis()], whole(&up[2..])].concat();
-    wiring.set(&pair.up, up_axes, &[1])
+    let up_axes = [vec![given.clone(), units.axis()], whole(&up[2..])].concat();
+    wiring.set(&pair.up, up_axes, &[1])?;
+    wire_beside(wiring, pair, units, &given)?;
+    Ok(units)
+}
+
+/// What variants of LoRA have beside the two halves: a bias, DoRA's length of each output, AdaLoRA's
+/// weight of each rank.
+fn wire_beside(wiring: &mut Wiring<'_>, pair: &Pair, units: Flow, given: &Axis) -> Result<()> {
+    if let Some(up) = pair.up.strip_suffix(".weight") {
+        wiring.set_if_there(&format!("{up}.bias"), given.clone())?;
+    }
+    let of_ranks = pair.down.replacen("lora_A", "lora_E", 1);
+    for name in beside(wiring, &pair.module) {
+        let is_length = split(&name, "lora_magnitude_vector").is_some();
+        let axes = match wiring.shape(&name)? {
+            [_] if is_length => vec![given.clone()],
+            [1, _, 1, 1] if is_length => {
+                vec![Axis::whole(1), given.clone(), Axis::whole(1), Axis::whole(1)]
+            }
+            [_, 1] if name == of_ranks => vec![units.axis(), Axis::whole(1)],
+            _ => continue,
+        };
+        wiring.set(&name, axes, &[])?;
+    }
+    Ok(())
+}
+
+/// Tensors of the adapters of a module that nothing was said about.
+fn beside(wiring: &Wiring<'_>, module: &str) -> Vec<String> {
+    let folder = if module.is_empty() { "lora_".to_owned() } else { format!("{module}.lora_") };
+    let open = |name: &&str| wiring.wired(name).is_none() && pair_of(name).is_none();
+    let is_up = |name: &&str| HALVES.iter().any(|(_, up)| split(name, up).is_some());
+    let names = wiring.within(&folder).filter(open).filter(|name| !is_up(name));
+    names.map(str::to_owned).collect()
+}
+
+/// The same of more than one value.
+fn stranger(wiring: &Wiring<'_>, module: &str) -> Option<String> {
+    let is_large =
+        |name: &String| wiring.shape(name).is_ok_and(|shape| shape.iter().any(|n| *n > 1));
+    beside(wiring, module).into_iter().find(is_large)
 }
 
 /// What the adapted module takes and gives.

@@ -16,7 +16,11 @@ pub(super) fn prefix(wiring: &Wiring<'_>) -> Option<String> {
     let names = wiring.names();
     let stem = names.iter().find_map(|name| name.strip_suffix("features.0.0.weight"))?;
     let features = format!("{stem}features.");
-    let inside = |name: &String| INSIDE.iter().any(|inside| name.contains(inside));
+    // A convolution with its norm; blocks of ConvNeXt have both by themselves.
+    let first = |rest: &str| rest == "0.0.weight";
+    let inside = |name: &String| {
+        INSIDE.iter().any(|inside| name.split_once(inside).is_some_and(|(_, rest)| first(rest)))
+    };
     let in_blocks = names.iter().any(|name| name.starts_with(&features) && inside(name));
     ((stem.is_empty() || stem.ends_with('.')) && in_blocks).then(|| stem.to_owned())
 }

@@ -23,6 +23,8 @@ pub struct Recognized {
     pub family: String,
     /// What is kept whole although it could be units if more were known, each in a sentence.
     pub notes: Vec<String>,
+    /// Attention layers whose heads are units.
+    pub n_attentions: usize,
 }
 
 /// What shapes do not show.
@@ -53,6 +55,8 @@ impl Heads {
 struct Kept {
     /// What, the first layer, how many, and why.
     notes: Vec<(&'static str, String, usize, String)>,
+    /// Attention layers of which it is not so.
+    n_attentions: usize,
 }
 
 impl Kept {
@@ -92,12 +96,13 @@ pub(super) fn recognize(
     } else {
         families.extend(transformer::wire(&mut wiring, heads, &mut kept)?);
     }
-    if lora::wire(&mut wiring)? {
+    if lora::wire(&mut wiring, &mut kept)? {
         families.push("LoRA".to_owned());
     }
     if families.is_empty() {
         return Ok(None);
     }
     let family = families.join(" with ");
-    Ok(Some(Recognized { layout: wiring.finish()?, family, notes: kept.sentences() }))
+    let (layout, n_attentions) = (wiring.finish()?, kept.n_attentions);
+    Ok(Some(Recognized { layout, family, notes: kept.sentences(), n_attentions }))
 }

@@ -17,13 +17,15 @@ struct Mlp {
     up: &'static [&'static str],
     /// The layer that writes to it.
     down: &'static str,
+    /// How many layers each of the first is: its outputs are those of one behind those of the other.
+    stacked: usize,
 }
 
 const fn mlp(family: &'static str, up: &'static [&'static str], down: &'static str) -> Mlp {
-    Mlp { family, up, down }
+    Mlp { family, up, down, stacked: 1 }
 }
 
-const MLPS: [Mlp; 12] = [
+const MLPS: [Mlp; 16] = [
     mlp("BERT-like", &["intermediate.dense"], "output.dense"),
     mlp("DistilBERT", &["ffn.lin1"], "ffn.lin2"),
     mlp("ViT-like", &["mlp.fc1"], "mlp.fc2"),
@@ -32,6 +34,10 @@ const MLPS: [Mlp; 12] = [
     mlp("GPT-2-like", &["mlp.c_fc"], "mlp.c_proj"),
     mlp("GPT-NeoX-like", &["mlp.dense_h_to_4h"], "mlp.dense_4h_to_h"),
     mlp("Llama-like", &["mlp.gate_proj", "mlp.up_proj"], "mlp.down_proj"),
+    Mlp { stacked: 2, ..mlp("Phi-3-like", &["mlp.gate_up_proj"], "mlp.down_proj") },
+    mlp("GPT-J", &["mlp.fc_in"], "mlp.fc_out"),
+    mlp("ALBERT", &["ffn"], "ffn_output"),
+    mlp("wav2vec2-like", &["feed_forward.intermediate_dense"], "feed_forward.output_dense"),
     mlp("torch transformer", &["linear1"], "linear2"),
     mlp("OPT-like", &["fc1"], "fc2"),
     mlp("T5", &["DenseReluDense.wi_0", "DenseReluDense.wi_1"], "DenseReluDense.wo"),
@@ -41,11 +47,13 @@ const MLPS: [Mlp; 12] = [
 /// Wires all blocks; the families whose names were found, each once.
 pub(super) fn wire(wiring: &mut Wiring<'_>, heads: Heads, kept: &mut Kept) -> Result<Vec<String>> {
     let mut families: Vec<String> = Vec::new();
+    let mut blocks: Vec<String> = Vec::new();
     for name in wiring.names() {
         for mlp in &MLPS {
             let Some(block) = block_of(&name, &format!("{}.weight", mlp.up[0])) else { continue };
             if is_block(wiring, block, mlp) {
                 wire_mlp(wiring, block, mlp, kept)?;
+                blocks.push(block.to_owned());
                 let family = format!("{} transformer", mlp.family);
                 if !families.contains(&family) {
                     families.push(family);
@@ -53,8 +61,14 @@ pub(super) fn wire(wiring: &mut Wiring<'_>, heads: Heads, kept: &mut Kept) -> Re
             }
         }
     }
-    if attention::wire(wiring, heads, kept)? && families.is_empty() {
+    let attentions = attention::wire(wiring, heads, kept)?;
+    if !attentions.is_empty() && families.is_empty() {
         families.push("transformer".to_owned());
+    }
+    // Blocks of T5 are two of these names, one with attention and one without.
+    let is_unknown = |block: &&String| !attentions.contains(*block) && has_attention(wiring, block);
+    for block in blocks.iter().filter(is_unknown) {
+        kept.note("heads", block.trim_end_matches('.'), "the names of their layers are not known");
     }
     Ok(families)
 }
@@ -67,9 +81,14 @@ pub(super) fn block_of<'n>(name: &'n str, end: &str) -> Option<&'n str> {
 /// Whether these are the layers of an MLP beside attention; pairs of dense layers alone are none.
 fn is_block(wiring: &Wiring<'_>, block: &str, mlp: &Mlp) -> bool {
     let mut layers = mlp.up.iter().chain([&mlp.down]);
-    let is_attention = |name: &str| name[block.len()..].to_ascii_lowercase().contains("att");
     layers.all(|layer| wiring.has(&format!("{block}{layer}.weight")))
-        && (mlp.family == "T5" || wiring.within(block).any(is_attention))
+        && (mlp.family == "T5" || has_attention(wiring, block))
+}
+
+/// Whether a block has something that is called attention.
+fn has_attention(wiring: &Wiring<'_>, block: &str) -> bool {
+    let is_attention = |name: &str| name[block.len()..].to_ascii_lowercase().contains("att");
+    wiring.within(block).any(is_attention)
 }
 
 fn wire_mlp(wiring: &mut Wiring<'_>, block: &str, mlp: &Mlp, kept: &mut Kept) -> Result<()> {
@@ -79,16 +98,18 @@ fn wire_mlp(wiring: &mut Wiring<'_>, block: &str, mlp: &Mlp, kept: &mut Kept) ->
         return Ok(());
     };
     let dims = wiring.dims::<2>(&format!("{up}.weight"))?;
-    let (width, units) = (dims[1 - output_axis], dims[output_axis]);
+    let (width, outputs) = (dims[1 - output_axis], dims[output_axis]);
     let back = wiring.dims::<2>(&format!("{down}.weight"))?;
-    if (back[output_axis], back[1 - output_axis]) != (width, units) {
+    let units = back[1 - output_axis];
+    if back[output_axis] != width || units.checked_mul(mlp.stacked) != Some(outputs) {
         kept.note("hidden units", &up, "the layer behind it does not lead back");
         return Ok(());
     }
     let hidden = wiring.flow(&format!("{block}mlp"), units);
     let ups: Vec<String> = mlp.up.iter().map(|layer| format!("{block}{layer}")).collect();
     for layer in &ups {
-        dense(wiring, layer, output_axis, Axis::whole(width), hidden.axis())?;
+        let outputs = hidden.times(mlp.stacked, 1);
+        dense(wiring, layer, output_axis, Axis::whole(width), outputs)?;
     }
     dense(wiring, &down, output_axis, hidden.axis(), Axis::whole(width))?;
     let folder = |layer: &String| match layer.rsplit_once('.') {
@@ -164,7 +185,7 @@ pub(super) fn stranger(
         let is_mask = matches!(shape, [1, 1, _, _]);
         let is_known = wiring.wired(name).is_some() || name.contains("lora_");
         // A norm of the stream between blocks.
-        let is_norm = name.contains("output.LayerNorm.");
+        let is_norm = name.contains("output.LayerNorm.") || name.contains("attention.LayerNorm.");
         !is_known && !is_mask && !is_norm && shape.iter().any(|n| dimensions.contains(n))
     };
     let mut names = folders.iter().flat_map(|folder| wiring.within(folder));
