@@ -1,12 +1,13 @@
 //! Where results go: a file that appears when it is complete, something that is written in place,
 //! or standard output.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 use crate::exit::Usage;
 use crate::files::{Input, Output};
@@ -59,7 +60,7 @@ impl Opened {
             }
             Destination::Path(path) => path,
         };
-        let cannot = || format!("cannot write {}", path.display());
+        let cannot = || cannot_write(path);
         let target = std::fs::metadata(path).ok();
         let is_folder = path.as_os_str().to_string_lossy().ends_with(std::path::is_separator);
         if is_folder || target.as_ref().is_some_and(|m| m.is_dir()) {
@@ -99,26 +100,58 @@ impl Opened {
         }
     }
 
-    /// Everything was written and flushed: makes it last, and gives it its name.
+    /// Everything was written and flushed: makes it last, and closes it. Its name it does not have yet.
+    pub fn written(self) -> Result<Written> {
+        let Self::Atomic { file, path, force } = self else { return Ok(Written(None)) };
+        file.as_file().sync_all().with_context(|| cannot_write(&path))?;
+        Ok(Written(Some(Unnamed { file: file.into_temp_path(), path, force })))
+    }
+
+    /// The same, and gives it its name.
     pub fn commit(self) -> Result<()> {
-        let Self::Atomic { file, path, force } = self else { return Ok(()) };
-        let cannot = || format!("cannot write {}", path.display());
-        file.as_file().sync_all().with_context(cannot)?;
+        Written::commit([self.written()?])
+    }
+}
+
+/// What is on the disk and lacks its name. Dropped without [`commit`](Self::commit), it was never there.
+pub struct Written(Option<Unnamed>);
+
+/// A temporary file, and what it is going to be called.
+struct Unnamed {
+    file: TempPath,
+    path: PathBuf,
+    force: bool,
+}
+
+impl Written {
+    /// Gives all of them their names, in their order, without being interrupted.
+    pub fn commit(files: impl IntoIterator<Item = Self>) -> Result<()> {
         let mut uninterrupted = Uninterrupted::begin();
-        let result = if force { file.persist(&path) } else { file.persist_noclobber(&path) };
-        uninterrupted.release(result.is_ok());
-        drop(uninterrupted);
-        if let Err(error) = result {
-            if error.error.kind() == io::ErrorKind::AlreadyExists {
-                Err(exists(&path))?;
+        let mut folders = BTreeSet::new();
+        for Unnamed { file, path, force } in files.into_iter().filter_map(|file| file.0) {
+            let temporary = file.to_path_buf();
+            let result = if force { file.persist(&path) } else { file.persist_noclobber(&path) };
+            uninterrupted.release(&temporary, result.is_ok());
+            if let Err(error) = result {
+                if error.error.kind() == io::ErrorKind::AlreadyExists {
+                    Err(exists(&path))?;
+                }
+                return Err(error.error).with_context(|| cannot_write(&path));
             }
-            return Err(error.error).with_context(cannot);
+            folders.insert(folder_of(&path).to_owned());
         }
-        // The name is in the folder, which some file systems cannot sync; then it has to do.
+        drop(uninterrupted);
+        // The names are in the folders, which some file systems cannot sync; then it has to do.
         #[cfg(unix)]
-        let _ = File::open(folder_of(&path)).and_then(|folder| folder.sync_all());
+        for folder in folders {
+            let _ = File::open(folder).and_then(|folder| folder.sync_all());
+        }
         Ok(())
     }
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write {}", path.display())
 }
 
 /// `stem` and `extension` (with its dot, or empty), with a number between them if that makes it free.

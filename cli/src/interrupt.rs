@@ -1,4 +1,4 @@
-//! Ctrl-C: the temporary file goes before the process does.
+//! Ctrl-C: temporary files go before the process does.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,13 +9,11 @@ use anyhow::{Context, Result};
 use crate::exit::INTERRUPTED;
 
 /// How far the output is.
-static STATE: Mutex<State> = Mutex::new(State::Nothing);
+static STATE: Mutex<State> = Mutex::new(State::Temporary(Vec::new()));
 
 enum State {
-    /// There is nothing to remove.
-    Nothing,
-    /// This file is to be removed.
-    Temporary(PathBuf),
+    /// These files are to be removed.
+    Temporary(Vec<PathBuf>),
     /// The output is complete and has its name.
     Complete,
     /// Work that saves itself when it is asked to stop.
@@ -26,7 +24,7 @@ enum State {
 /// How long the process may take to end by itself once its output is complete.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Whoever holds this creates, removes or renames the temporary file without being interrupted.
+/// Whoever holds this creates, removes or renames temporary files without being interrupted.
 pub struct Uninterrupted(MutexGuard<'static, State>);
 
 impl Uninterrupted {
@@ -35,14 +33,32 @@ impl Uninterrupted {
         Self(STATE.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// This file is to be removed on an interrupt.
+    /// This file is to be removed on an interrupt, too.
     pub fn guard(&mut self, path: &Path) {
-        *self.0 = State::Temporary(path.to_owned());
+        self.0.guard(path);
     }
 
-    /// No file is; `complete`: it has its final name.
-    pub fn release(&mut self, complete: bool) {
-        *self.0 = if complete { State::Complete } else { State::Nothing };
+    /// That file is no longer; `complete`: it has its final name.
+    pub fn release(&mut self, path: &Path, complete: bool) {
+        self.0.release(path, complete);
+    }
+}
+
+impl State {
+    fn guard(&mut self, path: &Path) {
+        match self {
+            Self::Temporary(paths) => paths.push(path.to_owned()),
+            state => *state = Self::Temporary(vec![path.to_owned()]),
+        }
+    }
+
+    fn release(&mut self, path: &Path, complete: bool) {
+        if let Self::Temporary(paths) = self {
+            paths.retain(|other| other != path);
+            if complete && paths.is_empty() {
+                *self = Self::Complete;
+            }
+        }
     }
 }
 
@@ -68,8 +84,9 @@ pub fn install() -> Result<()> {
     let handler = || {
         let last = Uninterrupted::begin();
         match &*last.0 {
-            State::Nothing => {}
-            State::Temporary(path) => drop(std::fs::remove_file(path)),
+            State::Temporary(paths) => {
+                paths.iter().for_each(|path| drop(std::fs::remove_file(path)));
+            }
             #[cfg(feature = "train")]
             State::Asking => {
                 // Who asks twice does not want to wait.
@@ -98,4 +115,29 @@ fn hangup_is_ignored() -> bool {
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_some_and(|mask| mask & 1 << (SIGHUP - 1) != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_removed_is_all_that_has_no_name_yet() {
+        let [a, b, c] = ["a", "b", "c"].map(Path::new);
+        let mut state = State::Temporary(Vec::new());
+        [a, b, c].into_iter().for_each(|path| state.guard(path));
+        let left = |state: &State| match state {
+            State::Temporary(paths) => paths.clone(),
+            _ => panic!("nothing is left"),
+        };
+        assert_eq!(left(&state), [a, b, c]);
+        state.release(b, true);
+        assert_eq!(left(&state), [a, c]);
+        state.release(a, true);
+        state.release(c, true);
+        assert!(matches!(state, State::Complete));
+        state.guard(a);
+        state.release(a, false);
+        assert!(left(&state).is_empty());
+    }
 }

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
+use std::thread::{Builder, Scope, ScopedJoinHandle};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use fedpress::{Reader, Summary};
 use serde::Serialize;
 
 use super::{Job, info_of};
-use crate::destination::{Destination, Opened};
+use crate::destination::{Destination, Opened, Written};
 use crate::exit::{Usage, unfit};
 use crate::files::{Format, TensorInfo, byte_len, create_sink};
 
@@ -57,10 +58,38 @@ impl Job<'_> {
         if let Some(info) = infos.iter().find(|info| !names.insert(&info.name)) {
             Err(unfit(anyhow!("there are two tensors called {:?}", info.name)))?;
         }
-        let counts = plan(&infos, size);
         file.rewind()?;
         let mut reader = Reader::new(file, self.options.clone());
-        let (mut opened, mut weight_map, mut rest) = (Vec::new(), BTreeMap::new(), &infos[..]);
+        let (mut written, weight_map) = std::thread::scope(|scope| {
+            self.each_shard(&mut reader, &infos, summary, (index, size), scope)
+        })?;
+        let listed = self.open()?;
+        let metadata = Total { total_size: self.bytes };
+        let text = serde_json::to_string_pretty(&Index { metadata, weight_map })?;
+        let mut output = listed.output()?;
+        output.write_all(text.as_bytes())?;
+        output.flush()?;
+        drop(output);
+        written.push(listed.written()?);
+        Written::commit(written)
+    }
+
+    /// Writes one shard after the other, each while the one before it goes to the disk; also where each
+    /// tensor is.
+    fn each_shard<'s>(
+        &mut self,
+        reader: &mut Reader<File>,
+        infos: &[TensorInfo],
+        summary: &Summary,
+        (index, size): (&Path, u64),
+        scope: &'s Scope<'s, '_>,
+    ) -> Result<(Vec<Written>, BTreeMap<String, String>)> {
+        let counts = plan(infos, size);
+        let (mut written, mut weight_map, mut rest) = (Vec::new(), BTreeMap::new(), infos);
+        let mut before: Option<ScopedJoinHandle<'s, Result<Written>>> = None;
+        let finished = |before: ScopedJoinHandle<'s, Result<Written>>| {
+            before.join().unwrap_or_else(|_| bail!("a shard was not written to its end"))
+        };
         for (i, count) in counts.iter().enumerate() {
             let (infos, later) = rest.split_at(*count);
             rest = later;
@@ -69,20 +98,16 @@ impl Job<'_> {
             let shard = Opened::open(&Destination::Path(shard), self.force, Some(self.input))?;
             let sink = create_sink(Format::Safetensors, shard.output()?, infos, &summary.metadata);
             let mut sink = sink.map_err(unfit)?;
-            self.copy_all(&mut reader, infos, &mut *sink)?;
+            self.copy_all(reader, infos, &mut *sink)?;
             weight_map.extend(infos.iter().map(|info| (info.name.clone(), name.clone())));
             sink.finish()?;
-            opened.push(shard);
+            if let Some(before) = before.take() {
+                written.push(finished(before)?);
+            }
+            before = Some(Builder::new().spawn_scoped(scope, move || shard.written())?);
         }
-        let listed = self.open()?;
-        let metadata = Total { total_size: self.bytes };
-        let text = serde_json::to_string_pretty(&Index { metadata, weight_map })?;
-        let mut output = listed.output()?;
-        output.write_all(text.as_bytes())?;
-        output.flush()?;
-        drop(output);
-        opened.into_iter().try_for_each(Opened::commit)?;
-        listed.commit()
+        written.extend(before.map(finished).transpose()?);
+        Ok((written, weight_map))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tensor files: one [`Source`] and one [`Sink`] per container, none of which holds a whole tensor.
 
+mod ahead;
 mod folder;
 mod foreign;
 mod format;

@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Seek, Write};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::ahead::Ahead;
 use super::{BUFFER, TensorInfo, byte_len};
 
 /// What a patchable output can do.
@@ -24,7 +25,7 @@ impl<'a> Output<'a> {
     /// An opened file, such as `NamedTempFile::as_file`; a pipe or a device becomes a stream.
     pub fn file(file: &'a File) -> Result<Self> {
         let is_file = file.metadata().context("cannot look at the output file")?.is_file();
-        Ok(if is_file { Self::seekable(file) } else { Self::stream(file) })
+        Ok(if is_file { Self::seekable(Ahead::new(file)) } else { Self::stream(file) })
     }
 
     /// Anything that can seek.
