@@ -56,7 +56,7 @@ pub enum Command {
     Man(manual::Arguments),
 }
 
-/// The arguments, with the verb that a file alone stands for: `fedpress model.fp` inspects it.
+/// The arguments, with the verb that a file or folder alone stands for: `fedpress model.fp` inspects it.
 pub fn with_verb(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     let first =
@@ -67,7 +67,7 @@ pub fn with_verb(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString>
         *word == *verb.get_name() || verb.get_all_aliases().any(|alias| *word == *alias)
     });
     let path = Path::new(word);
-    let is_file = path.is_file() || path.extension().is_some_and(|e| e == "fp");
+    let is_file = path.is_file() || path.is_dir() || path.extension().is_some_and(|e| e == "fp");
     if !is_verb && word != "help" && is_file {
         arguments.insert(place, "inspect".into());
     }

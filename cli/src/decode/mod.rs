@@ -20,7 +20,7 @@ use crate::destination::{Destination, Opened};
 use crate::device::DeviceArgument;
 use crate::each;
 use crate::exit::{Outcome, Usage, unfit};
-use crate::files::{Format, Input, Sink, TensorInfo, byte_len, create_sink};
+use crate::files::{Format, Input, Sink, TensorInfo, byte_len, create_sink, is_of_others};
 use crate::help;
 use crate::phrase::{self, counted};
 use crate::size;
@@ -88,6 +88,13 @@ fn decode(path: &Path, args: &Arguments, console: &Console) -> Result<Report> {
         Err(Usage::new("--json and the tensors cannot both go to standard output; give -o FILE"))?;
     }
     let by_name = match &destination {
+        Destination::Path(path) if asked.is_none() && is_of_others(path) => {
+            let path = path.display();
+            Err(Usage::new(format!(
+                "{path}: such files are not written here; -o a .safetensors, .npz, .npy or .raw file, or \
+                 say with --to what it is to be"
+            )))?
+        }
         Destination::Path(path) => Format::from_path(path),
         Destination::Stdout => None,
     };

@@ -165,7 +165,8 @@ fn encode(path: &Path, args: &Arguments, console: &Console) -> Result<Report> {
         args.pipeline.spec.is_none() && args.pipeline.rules.is_empty() && target.is_none();
     let measured = is_default || console.json || console.is_verbose() || args.dry_run;
     let sampler = Sampler::new(&options, measured.then(|| console.is_verbose()));
-    let ties = tie::find(&mut *source, &plan, || open_source(input.clone(), &raw))?;
+    let again = || open_source(input.clone(), &raw);
+    let ties = tie::find(&mut *source, &plan, input.reopens().then_some(again))?;
     let mut job = Job::new(options, source, (plan, ties), sampler, console);
     if let Some(target) = target {
         target::meet(target, &mut job, args.layout.manifest)?;

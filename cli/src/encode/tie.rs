@@ -36,17 +36,15 @@ const MOST_TIED: usize = 63;
 const MOST_ALIKE: usize = 4;
 
 /// Which tensors have the bytes, the element type and the pipeline of one before them: compared byte by
-/// byte, where a look at their beginnings finds them alike. `again` opens the source a second time. Of a
-/// source that can only be read once, none.
+/// byte, where a look at their beginnings finds them alike. `again` opens the source a second time. None
+/// of a source that can only be read, or opened, once.
 pub fn find(
     source: &mut dyn Source,
     plan: &[Planned<'_>],
-    again: impl Fn() -> Result<Box<dyn Source>>,
+    again: Option<impl Fn() -> Result<Box<dyn Source>>>,
 ) -> Result<Vec<Tie>> {
     let mut ties = vec![Tie::Alone; plan.len()];
-    if !source.rereads() {
-        return Ok(ties);
-    }
+    let Some(again) = again.filter(|_| source.rereads()) else { return Ok(ties) };
     let infos = source.tensors().iter();
     let sizes: Vec<_> =
         infos.map(|t| (t.dtype, byte_len(t.dtype, &t.shape).unwrap_or(0))).collect();

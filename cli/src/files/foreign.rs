@@ -40,7 +40,7 @@ const FOREIGN: [Foreign; 4] = [
         extensions: &["zarr"],
         magic: None,
         python: "import zarr, numpy as np; np.savez('{to}', **{n: a[...] for n, a in \
-                 zarr.open('{from}').members(max_depth=None) if hasattr(a, 'dtype')})",
+                 zarr.open('{from}', mode='r').members(max_depth=None) if hasattr(a, 'dtype')})",
     },
 ];
 
@@ -68,13 +68,27 @@ pub(super) fn refusal_of_entry(place: &Path, entry: &str) -> Option<Error> {
     })
 }
 
+/// The same for a folder that is a zarr store.
+pub(super) fn zarr(folder: &Path) -> Error {
+    of(folder, &FOREIGN[ZARR])
+}
+
+/// Place in the list.
+const ZARR: usize = 3;
+
 fn of(path: &Path, foreign: &Foreign) -> Error {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
-    let from = path.to_str().filter(|p| p.chars().all(plain) && p.contains('.'));
-    let from = Path::new(from.unwrap_or("model"));
+    let from = quotable(path, "model");
     let to = from.with_extension("npz");
     let python = foreign.python.replace("{from}", &from.display().to_string());
     let python = python.replace("{to}", &to.display().to_string());
     let (path, kind) = (path.display(), foreign.kind);
     anyhow!("{path}: {kind} is not read here; convert it with\n  python -c \"{python}\"")
+}
+
+/// The path, or a word in its place where it cannot stand between single quotes of Python within double
+/// quotes of a shell, or is no path at all.
+pub(super) fn quotable<'p>(path: &'p Path, otherwise: &'p str) -> &'p Path {
+    let is_plain = |c: char| !c.is_control() && !"'\"\\$`!".contains(c);
+    let text = path.to_str().filter(|text| text.chars().all(is_plain));
+    Path::new(text.filter(|text| *text != "standard input").unwrap_or(otherwise))
 }

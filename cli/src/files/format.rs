@@ -125,6 +125,11 @@ fn by_content(place: &Path, head: &[u8]) -> Result<Format> {
     }
 }
 
+/// Whether a name promises a kind of file that is not written here.
+pub fn is_of_others(path: &Path) -> bool {
+    is_pickle_name(path) || foreign::refusal(path, &[]).is_some()
+}
+
 /// Whether a file of that name is usually a pickle.
 pub(super) fn is_pickle_name(path: &Path) -> bool {
     path.extension().is_some_and(|e| {
@@ -132,15 +137,15 @@ pub(super) fn is_pickle_name(path: &Path) -> bool {
     })
 }
 
-/// Why a pickle is not read, and what to type instead.
+/// Why a pickle is not read, and what to type instead: it takes the weights out of a checkpoint of
+/// training, and writes tensors that share memory each for itself.
 pub(super) fn pickle_refusal(path: &Path) -> Error {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
-    let from = path.to_str().filter(|p| p.chars().all(plain) && p.contains('.'));
-    let from = Path::new(from.unwrap_or("model.pt"));
+    let from = foreign::quotable(path, "model.pt");
     anyhow!(
         "{}: a pickle runs code when it is loaded, so it is not read here; convert it with\n  \
-         python -c \"import torch, safetensors.torch as s; s.save_file(torch.load('{}', \
-         map_location='cpu', weights_only=True), '{}')\"",
+         python -c \"import torch, safetensors.torch as s; d = torch.load('{}', map_location='cpu', \
+         weights_only=True); d = d.get('state_dict', d.get('model', d)); s.save_file({{k: \
+         v.clone().contiguous() for k, v in d.items() if torch.is_tensor(v)}}, '{}')\"",
         path.display(),
         from.display(),
         from.with_extension("safetensors").display()
@@ -198,9 +203,11 @@ mod tests {
 
     #[test]
     fn a_pickle_is_refused_with_the_line_that_converts_it() {
-        let line = "python -c \"import torch, safetensors.torch as s; s.save_file(torch.load(\
-                    'model.pt', map_location='cpu', weights_only=True), 'model.safetensors')\"";
-        for name in ["model.pt", "odd 'name'.pt"] {
+        let line = "python -c \"import torch, safetensors.torch as s; d = torch.load('model.pt', \
+                    map_location='cpu', weights_only=True); d = d.get('state_dict', d.get('model', d)); \
+                    s.save_file({k: v.clone().contiguous() for k, v in d.items() if \
+                    torch.is_tensor(v)}, 'model.safetensors')\"";
+        for name in ["model.pt", "odd 'name'.pt", "$(odd).pt"] {
             let bytes = Bytes::stream(&b""[..], Path::new(name)).unwrap();
             let error = detect(&bytes, &RawOptions::default()).unwrap_err().to_string();
             assert!(error.contains(line), "{error}");

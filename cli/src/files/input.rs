@@ -27,6 +27,16 @@ impl From<PathBuf> for Input {
     }
 }
 
+impl Input {
+    /// Whether it can be opened a second time: not what arrives once, as from a pipe.
+    pub fn reopens(&self) -> bool {
+        match self {
+            Self::Path(path) => std::fs::metadata(path).is_ok_and(|m| m.is_file() || m.is_dir()),
+            Self::Stdin => false,
+        }
+    }
+}
+
 /// Opened bytes, with their position and where they come from.
 pub struct Bytes {
     inner: Inner,

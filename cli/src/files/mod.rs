@@ -13,6 +13,7 @@ mod output;
 mod raw;
 mod rearrange;
 mod safetensors;
+mod series;
 mod sharded;
 
 use std::collections::BTreeMap;
@@ -23,7 +24,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use fedpress::DType;
 
-pub use format::Format;
+pub use format::{Format, is_of_others};
 pub use input::{Bytes, Input};
 pub use narrow::Narrow;
 pub use output::Output;
@@ -88,7 +89,12 @@ pub trait Sink {
 /// Opens a container; its format comes from the options, the name, or the first bytes.
 pub fn open_source(input: Input, options: &RawOptions) -> Result<Box<dyn Source>> {
     let input = match input {
-        Input::Path(path) if path.is_dir() => Input::Path(folder::model_in(&path)?),
+        Input::Path(path) if path.is_dir() => match folder::model_in(&path)? {
+            folder::Model::File(file) => Input::Path(file),
+            folder::Model::Shards(names) => {
+                return Ok(Box::new(sharded::ShardedSource::without_index(&path, &names)?));
+            }
+        },
         other => other,
     };
     open_bytes(Bytes::open(input)?, options)

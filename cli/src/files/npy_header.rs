@@ -144,10 +144,15 @@ fn from_descr(
         ("b", "float16", _) if meant.is_none() => Ok((DType::BF16, None)),
         _ if void.is_some() => match meant.filter(|meant| Some(meant.bits()) == void) {
             Some(dtype) => Ok((dtype, None)),
-            None => Err(format!(
-                "type {descr:?}, which is how bf16 and f8 end up in npy; say which with --dtype bf16 \
-                 (f8_e4m3, f8_e5m2)"
-            )),
+            None => {
+                let (kinds, example) = match void {
+                    Some(16) => ("bf16", "bf16"),
+                    _ => ("8-bit floats", "f8_e4m3 or --dtype f8_e5m2"),
+                };
+                Err(format!(
+                    "type {descr:?}, which is how {kinds} end up in npy; say which it is with --dtype {example}"
+                ))
+            }
         },
         ("[", ..) => Err("a structured type; save each field as an array of its own".into()),
         (_, "O", _) => Err("Python objects, which are pickled; save an array of numbers".into()),

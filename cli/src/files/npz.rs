@@ -21,6 +21,9 @@ use fedpress::DType;
 /// Small, since every jump to another entry discards it; large reads of stored entries pass it by.
 const ZIP_BUFFER: usize = 1 << 16;
 
+/// What to do about an entry that no tensor can hold.
+const OTHERS: &str = "; --skip-unsupported takes the others";
+
 /// A zip of arrays.
 pub(super) struct NpzSource {
     place: PathBuf,
@@ -53,7 +56,7 @@ impl NpzSource {
             }
             let Some(tensor) = name.strip_suffix(".npy") else {
                 let odd = format!("{}: entry {name:?} is no .npy array", place.display());
-                ensure!(options.skip_unsupported, odd);
+                ensure!(options.skip_unsupported, "{odd}{OTHERS}");
                 left_out.push(odd);
                 continue;
             };
@@ -64,9 +67,7 @@ impl NpzSource {
                     left_out.push(error.to_string());
                     continue;
                 }
-                Err(error) if error.is::<OddArray>() => {
-                    Err(error.context("--skip-unsupported would take the other arrays"))?
-                }
+                Err(error) if error.is::<OddArray>() => Err(anyhow!("{error}{OTHERS}"))?,
                 header => header?,
             };
             let wanted = header.len.checked_add(header.data);

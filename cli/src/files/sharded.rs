@@ -1,6 +1,6 @@
 //! Sharded safetensors: an index that maps tensor names to files beside it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::format::{is_pickle_name, pickle_refusal};
 use super::input::read_small;
 use super::safetensors::SafetensorsSource;
-use super::{BadFile, Bytes, Input, RawOptions, Source, TensorInfo};
+use super::{BadFile, Bytes, Input, RawOptions, Source, TensorInfo, series};
 
 /// An index far larger than any real one.
 const MAX_INDEX: u64 = 100_000_000;
@@ -22,11 +22,15 @@ struct Index {
 
 /// The shards of an index, of which one is open at a time.
 pub(super) struct ShardedSource {
-    index: PathBuf,
+    /// The index, or the folder of shards without one.
+    place: PathBuf,
+    folder: PathBuf,
     shards: Vec<PathBuf>,
     tensors: Vec<TensorInfo>,
     /// Shard of each tensor, and its place in there.
     places: Vec<(usize, usize)>,
+    /// Which shard each tensor comes from.
+    taken: HashMap<String, usize>,
     metadata: BTreeMap<String, String>,
     current: Option<(usize, SafetensorsSource)>,
     left_out: Vec<String>,
@@ -52,19 +56,46 @@ impl ShardedSource {
         for (name, file) in &index.weight_map {
             by_shard.entry(file).or_default().push(name);
         }
-        let mut source = Self {
-            index: path.clone(),
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        let mut source = Self::empty(path, folder);
+        for (file, names) in &by_shard {
+            source.add_shard(file, names, &index, options.unlisted)?;
+        }
+        let listed: Vec<_> = by_shard.keys().copied().collect();
+        for file in series::omitted(&source.folder, &listed) {
+            match source.add_shard(&file, &[], &index, options.unlisted) {
+                // What is not asked for does no harm.
+                Err(_) if !options.unlisted => {
+                    source.left_out.push(format!("{file} is not listed by the index"));
+                }
+                done => done?,
+            }
+        }
+        Ok(source)
+    }
+
+    /// The headers of all shards of a model that lacks its index.
+    pub(super) fn without_index(folder: &Path, files: &[String]) -> Result<Self> {
+        let mut source = Self::empty(folder.to_owned(), folder.to_owned());
+        let index = Index { weight_map: BTreeMap::new() };
+        for file in files {
+            source.add_shard(file, &[], &index, true)?;
+        }
+        Ok(source)
+    }
+
+    fn empty(place: PathBuf, folder: PathBuf) -> Self {
+        Self {
+            place,
+            folder,
             shards: Vec::new(),
             tensors: Vec::new(),
             places: Vec::new(),
+            taken: HashMap::new(),
             metadata: BTreeMap::new(),
             current: None,
             left_out: Vec::new(),
-        };
-        for (file, names) in by_shard {
-            source.add_shard(file, &names, &index, options.unlisted)?;
         }
-        Ok(source)
     }
 
     /// Takes the tensors called `names`, which are sorted, from a shard, and with `unlisted` those that
@@ -80,34 +111,39 @@ impl ShardedSource {
         let stays = |c| matches!(c, Component::Normal(_) | Component::CurDir);
         if file.is_empty() || !relative.components().all(stays) {
             let reason = format!("names the shard {file:?}, outside of its own folder");
-            return Err(BadFile::new(&self.index, reason).into());
+            return Err(BadFile::new(&self.place, reason).into());
         }
+        let path = self.folder.join(relative);
         if is_pickle_name(relative) {
-            return Err(pickle_refusal(relative));
+            return Err(pickle_refusal(&path));
         }
         let shard = self.shards.len();
-        let folder = self.index.parent().unwrap_or(Path::new(""));
-        self.shards.push(folder.join(relative));
+        self.shards.push(path);
         let opened = self.open_shard(shard)?;
         let mut found = 0;
         for (place, info) in opened.tensors().iter().enumerate() {
             let is_listed = names.binary_search(&info.name.as_str()).is_ok();
-            if !is_listed && (!unlisted || index.weight_map.contains_key(&info.name)) {
+            let elsewhere = index.weight_map.get(&info.name).filter(|_| !is_listed);
+            if let Some(other) = elsewhere {
+                self.left_out
+                    .push(format!("{:?} of {file}: the index takes that of {other}", info.name));
+                continue;
+            }
+            if !is_listed && !unlisted {
                 self.left_out.push(format!(
                     "{:?} of {file} is not listed there by the index (--unlisted takes such)",
                     info.name
                 ));
                 continue;
             }
-            self.tensors.push(info.clone());
-            self.places.push((shard, place));
+            self.take(info, (shard, place))?;
             found += usize::from(is_listed);
         }
         if found < names.len() {
             let has = |name: &str| opened.tensors().iter().any(|info| info.name == name);
             let lost = names.iter().find(|name| !has(name)).copied().unwrap_or_default();
             let reason = format!("maps tensor {lost:?} to {file:?}, which has no such tensor");
-            return Err(BadFile::new(&self.index, reason).into());
+            return Err(BadFile::new(&self.place, reason).into());
         }
         for (key, value) in opened.metadata() {
             self.metadata.entry(key.clone()).or_insert_with(|| value.clone());
@@ -115,11 +151,23 @@ impl ShardedSource {
         Ok(())
     }
 
+    fn take(&mut self, info: &TensorInfo, place: (usize, usize)) -> Result<()> {
+        if let Some(other) = self.taken.insert(info.name.clone(), place.0) {
+            let file = |shard: usize| self.shards[shard].display();
+            let (a, b) = (file(other), file(place.0));
+            let reason = format!("tensor {:?} is both in {a} and in {b}", info.name);
+            return Err(BadFile::new(&self.place, reason).into());
+        }
+        self.tensors.push(info.clone());
+        self.places.push(place);
+        Ok(())
+    }
+
     fn open_shard(&self, shard: usize) -> Result<SafetensorsSource> {
         let path = &self.shards[shard];
         if !path.exists() {
             let reason = format!("a shard is missing: {}", path.display());
-            return Err(BadFile::new(&self.index, reason).into());
+            return Err(BadFile::new(&self.place, reason).into());
         }
         SafetensorsSource::open(Bytes::open(Input::Path(path.clone()))?)
     }

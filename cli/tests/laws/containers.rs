@@ -1,6 +1,6 @@
 //! Every container, in and out.
 
-use crate::room::{Room, bytes, code, file_of, said, shared, weights};
+use crate::room::{FEDPRESS, Room, bytes, code, file_of, said, shared, weights};
 use fedpress::DType;
 
 #[test]
@@ -107,6 +107,70 @@ fn a_folder_is_an_input_and_what_its_index_omits_is_said() {
 }
 
 #[test]
+fn a_shard_that_the_index_omits_is_said_and_taken_if_asked() {
+    let room = sharded_room();
+    let data = bytes(&weights("w", 100));
+    room.write(
+        "bert/model.safetensors.index.json",
+        br#"{"weight_map":{"a":"model-00001-of-00002.safetensors"}}"#,
+    );
+    let report = room.json("encode bert -s lossless -f");
+    assert_eq!(report["remarks"][0]["tensors"], 2, "{report}");
+    let said_so = said(&room.run("encode bert -s lossless -f"));
+    assert!(said_so.contains("left out: \"omitted\" of model-00001"), "{said_so}");
+    assert_eq!(code(&room.run("encode bert -o s.fp --strict -s lossless")), 1);
+    let all = room.json("encode bert -s lossless -f --unlisted --strict");
+    assert_eq!(all["tensors"].as_array().unwrap().len(), 3);
+    // A second one of a name belongs to nobody.
+    let twice =
+        file_of(&[("b", DType::F32, &[100], &data), ("omitted", DType::F32, &[100], &data)]);
+    room.write("bert/model-00002-of-00002.safetensors", &twice);
+    let output = room.run("encode bert -o t.fp --unlisted");
+    assert_eq!(code(&output), 3);
+    assert!(said(&output).contains("\"omitted\" is both in"), "{}", said(&output));
+    // One that cannot be read does no harm where it is not asked for.
+    room.write("bert/model-00002-of-00002.safetensors", b"half");
+    assert_eq!(room.json("encode bert -s lossless -f")["remarks"][0]["tensors"], 2);
+    assert_eq!(code(&room.run("encode bert -o t.fp --unlisted")), 3);
+    // Nor does a file that is no shard of this model.
+    room.write("bert/adapter_model.safetensors", b"half");
+    assert_eq!(room.json("encode bert -s lossless -f")["remarks"][0]["tensors"], 2);
+}
+
+#[test]
+fn shards_without_an_index_are_a_model_if_all_are_there() {
+    let room = sharded_room();
+    std::fs::remove_file(room.path("bert/model.safetensors.index.json")).unwrap();
+    let report = room.json("encode bert -s lossless --strict");
+    assert_eq!(report["tensors"].as_array().unwrap().len(), 3);
+    assert_eq!(room.json("diff bert bert.fp")["total"]["different"], 0);
+    assert_eq!(room.json("inspect bert")["total"]["tensors"], 3);
+    std::fs::remove_file(room.path("bert/model-00001-of-00002.safetensors")).unwrap();
+    let missing = room.run("encode bert -f");
+    assert_eq!(code(&missing), 3);
+    assert!(said(&missing).contains("a shard is missing: number 1"), "{}", said(&missing));
+}
+
+#[test]
+fn a_folder_without_a_model_says_what_to_do() {
+    for (name, exit, part) in [
+        ("pytorch_model.bin", 4, "torch.load('in/pytorch_model.bin'"),
+        ("model.onnx", 4, "onnx.load('in/model.onnx')"),
+        (".zgroup", 4, "zarr.open('in', mode='r')"),
+        ("w.npz", 2, "name w.npz"),
+        ("notes.txt", 2, "no safetensors file"),
+    ] {
+        let room = Room::new();
+        std::fs::create_dir(room.path("in")).unwrap();
+        room.write(&format!("in/{name}"), b"x");
+        let output = room.run("encode in");
+        assert_eq!(code(&output), exit, "{name}");
+        assert!(said(&output).contains(part), "{name}: {}", said(&output));
+        assert_eq!(room.files(), ["in"]);
+    }
+}
+
+#[test]
 fn a_stream_becomes_shards_again() {
     let room = Room::with_model();
     room.ok("encode model.safetensors -o m.fp -s lossless");
@@ -128,6 +192,25 @@ fn a_stream_becomes_shards_again() {
     let again = room.run("decode m.fp -o out/model.safetensors.index.json --shard-size 100K");
     assert_eq!(code(&again), 2);
     assert_eq!(std::fs::read_dir(room.path("out")).unwrap().count(), shards.len() + 1);
+}
+
+#[test]
+fn more_shards_than_files_may_be_open_are_written() {
+    let room = Room::new();
+    let data = bytes(&weights("w", 4));
+    let names: Vec<_> = (0..150).map(|i| format!("t{i:03}")).collect();
+    let shape: &[usize] = &[4];
+    let tensors: Vec<_> = names.iter().map(|n| (&n[..], DType::F32, shape, &data[..])).collect();
+    room.write("m.safetensors", &file_of(&tensors));
+    room.ok("encode m.safetensors -o m.fp -s lossless");
+    let script =
+        "ulimit -n 40 && exec \"$0\" decode m.fp -o out.safetensors.index.json --shard-size 1";
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", script, FEDPRESS]).current_dir(room.path(""));
+    let output = shell.output().unwrap();
+    assert_eq!(code(&output), 0, "{}", said(&output));
+    assert_eq!(room.json("diff m.fp out.safetensors.index.json")["total"]["different"], 0);
+    assert_eq!(room.files().iter().filter(|name| name.ends_with(".tmp")).count(), 0);
 }
 
 #[test]
@@ -212,6 +295,9 @@ fn arrays_of_any_order_are_read_right_and_one_odd_one_spoils_nothing() {
     room.write("bf16.npy", &npy("<V2", "False", "(3,)", &[0x80, 0x3f, 0, 0x40, 0, 0xc0]));
     let refused = room.run("inspect bf16.npy");
     assert!(code(&refused) == 4 && said(&refused).contains("--dtype bf16"), "{}", said(&refused));
+    room.write("f8.npy", &npy("<V1", "False", "(3,)", &[1, 2, 3]));
+    let refused = room.run("inspect f8.npy --dtype bf16");
+    assert!(said(&refused).contains("--dtype f8_e4m3 or --dtype f8_e5m2"), "{}", said(&refused));
     let described = room.json("inspect bf16.npy --dtype bf16");
     assert_eq!(
         (&described["tensors"][0]["dtype"], &described["tensors"][0]["mean"]),
@@ -231,10 +317,30 @@ fn arrays_of_any_order_are_read_right_and_one_odd_one_spoils_nothing() {
     room.write("odd.npz", &zip.finish().unwrap().into_inner());
     let refused = room.run("encode odd.npz");
     assert!(code(&refused) == 4 && said(&refused).contains("labels"), "{}", said(&refused));
-    assert!(said(&refused).contains("--skip-unsupported"), "{}", said(&refused));
+    assert!(said(&refused).contains("--skip-unsupported takes the others"), "{}", said(&refused));
     let report = room.json("encode odd.npz --skip-unsupported -s lossless");
     assert_eq!(report["tensors"].as_array().unwrap().len(), 2);
     assert_eq!(report["remarks"][0]["kind"], "left_out");
+}
+
+#[test]
+fn equal_arrays_of_an_npz_arrive_through_a_pipe() {
+    let room = Room::new();
+    let data = bytes(&weights("w", 3000));
+    let matrix: &[usize] = &[30, 100];
+    room.write(
+        "m.safetensors",
+        &file_of(&[("a", DType::F32, matrix, &data), ("b", DType::F32, matrix, &data)]),
+    );
+    room.ok("encode m.safetensors -s lossless -o m.fp");
+    room.ok("decode m.fp -o m.npz");
+    for line in ["encode - -s lossless -o p.fp -f", "encode - -s auto -o p.fp -f --target-ratio 4"]
+    {
+        let output = room.pipe(line, &room.read("m.npz"));
+        assert_eq!(code(&output), 0, "{line}: {}", said(&output));
+        let limit = if line.contains("lossless") { "0" } else { "0.01" };
+        room.ok(&format!("diff m.npz p.fp --fail-above nmse={limit}"));
+    }
 }
 
 #[test]
@@ -270,10 +376,29 @@ fn a_pickle_is_refused_with_the_conversion() {
         room.write(name, content);
         let output = room.run(&format!("encode {name}"));
         assert_eq!(code(&output), 4);
-        assert!(said(&output).contains("s.save_file(torch.load("), "{}", said(&output));
+        assert!(
+            said(&output).contains("torch.load(") && said(&output).contains("s.save_file("),
+            "{}",
+            said(&output)
+        );
         assert_eq!(room.files().len(), 1);
         std::fs::remove_file(room.path(name)).unwrap();
     }
+}
+
+#[test]
+fn nothing_is_written_under_a_name_of_another_kind() {
+    let room = Room::new();
+    room.write("w.raw", &bytes(&weights("w", 100)));
+    room.ok("encode w.raw --dtype f32 --shape 100 -o w.fp -s lossless");
+    for name in ["w.pt", "w.bin", "w.h5", "w.onnx", "w.gguf", "w.zarr"] {
+        let output = room.run(&format!("decode w.fp -o {name}"));
+        assert_eq!(code(&output), 2, "{name}");
+        assert!(said(&output).contains("not written here"), "{}", said(&output));
+        assert!(!room.path(name).exists());
+    }
+    room.ok("decode w.fp -o w.bin --raw");
+    assert_eq!(room.read("w.bin"), room.read("w.raw"));
 }
 
 #[test]
