@@ -13,11 +13,12 @@ data, and send back how the weights changed. Most of the cost is sending numbers
 fedpress makes them smaller, often ten times, by sending each number with a few bits; which errors \
 this brings, and how they vanish in the average over many devices, is under the user's control.
 
-  fedpress encode model.safetensors -o model.fp --spec auto --seed 7
+  fedpress encode model.safetensors -o model.fp      a model, to be used as it comes back
   fedpress inspect model.fp
   fedpress decode model.fp -o copy.safetensors
   fedpress diff model.safetensors copy.safetensors
-  fedpress demo                 try it without any file";
+  fedpress encode update.npz --spec uplink           an update, one of many that are averaged
+  fedpress demo                                      try it without any file";
 
 /// The chapters of the main manual page.
 pub fn manual() -> String {
@@ -81,14 +82,15 @@ zeros
   signs       values above zero in one and below in the other
   zeros_lost  zeros of A that are none in B
   +-0         zeros of which one is -0, which counts as equal
-  nonfinite   values that are NaN or infinite in one and not the same in the other; then nmse and \
-max_error are no numbers
+  nonfinite   values that are NaN or infinite in one and not the same in the other; then nmse, cosine \
+and max_error are no finite numbers, which is beyond every limit
 
 The exit code is 1 if the two differ in structure (a tensor is missing on one side, or has another \
 type or shape), or a tensor is beyond what --fail-above or --fail-below allow, and 0 otherwise, however far \
 the values are apart:
   fedpress diff model.safetensors model.fp --fail-above nmse=0.01 --fail-below cosine=0.99
-It is 4 if a tensor is of a type or stage that this program does not know; the others are compared.";
+It is 4 if a tensor is of a type or stage that this program does not know; the others are compared. -q \
+leaves the table out and prints only why it fails.";
 
 /// What `bench` adds to its options.
 pub const BENCH: &str = "\
@@ -103,7 +105,8 @@ independent clients cancel, and the average of n clients has an nmse n times sma
 /// What `estimate` adds to its options.
 pub const ESTIMATE: &str = "\
 Encodes and decodes a part of the values by each preset: size is that of the whole file, nmse as bench \
-prints it. What is meant for updates is unbiased: the errors of many clients cancel.
+prints it. What is meant for updates is unbiased: the errors of many clients cancel. A model that is \
+used as it comes back wants careful: at four bits a value some keep what they do, and others do not.
 
   fedpress encode FILE --target-ratio 30     rates for each tensor by which the file is 30 times smaller";
 
@@ -115,6 +118,21 @@ logarithmic, and the bound that no unbiased code passes if values are Gaussian.
 
   fedpress sweep update.safetensors --svg update.svg
   fedpress sweep w.npy --spec 'rotation|trellis=2' --spec 'identity|step=2' --rates 0.5,1,2,4";
+
+/// What `submodel` adds to its options.
+pub const SUBMODEL: &str = "\
+A layout file, as --print-layout prints it:
+  [groups]                          # units that can be dropped
+  conv2 = 64
+  fc1 = 512
+  [[parameters]]
+  name = \"fc1.weight\"
+  axes = [\"fc1\", \"conv2*49\"]        # flattened 7 x 7 maps, channel first; last: \"49*conv2\"
+  inputs = [1]
+
+  fedpress submodel inspect model.safetensors --keep 0.75
+  fedpress submodel pack model.safetensors -o small.safetensors --seed 3
+  fedpress submodel merge model.safetensors small.safetensors -o next.safetensors --seed 3";
 
 const HOW: &str = "\
 How it works:
@@ -191,8 +209,8 @@ power failure leaves behind is called .fedpress-*.tmp.
 memory once. Arrays of ml_dtypes, which NumPy has no name for, are what --dtype says (bf16, f8_e4m3, \
 f8_e5m2). An npz with arrays that no tensor can hold, such as text, is read with --skip-unsupported, \
 without these.
-  A folder is an input: its index, or its only safetensors file, as Hugging Face lays models out. Tensors \
-that the index does not list are said and left out; --unlisted takes them. decode writes shards and their \
+  A folder is an input: its index, its only safetensors file, or all shards of one model, as Hugging Face \
+lays models out. Tensors that the index does not list are said and left out; --unlisted takes them. decode writes shards and their \
 index again, where the output is called .index.json (--shard-size).
   Tensors of a file with the same bytes and the same pipeline travel once, and come back under each of their \
 names; in a pipe none is known to have been there before.

@@ -8,7 +8,9 @@ const NEAR: usize = 3;
 /// Parses a preset or stages.
 pub fn parse(text: &str) -> Result<Spec, String> {
     text.parse::<Spec>().map_err(|error| {
-        let meant = text.split('|').find_map(meant);
+        let meant =
+            error.to_string().contains("unknown stage").then(|| text.split('|').find_map(meant));
+        let meant = meant.flatten();
         let meant = meant.map_or(String::new(), |meant| format!("did you mean {meant:?}? "));
         format!("{meant}{error}")
     })
@@ -52,7 +54,9 @@ mod tests {
         }
         let far = parse("something-else").unwrap_err();
         assert!(!far.contains("did you mean"), "{far}");
-        assert!(!parse("q=99").unwrap_err().contains("did you mean"));
+        for known in ["q=99", "auto|rate=0.01", "small|rate=x"] {
+            assert!(!parse(known).unwrap_err().contains("did you mean"), "{known}");
+        }
         assert_eq!(parse("careful"), Ok("careful".parse().unwrap()));
     }
 }

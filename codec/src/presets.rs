@@ -19,12 +19,12 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "careful",
         spec: "rotation|trellis=7,biased or identity|step=7,biased",
-        purpose: "weights, when in doubt; biased by a ten thousandth",
+        purpose: "weights, and when in doubt; biased by a ten thousandth",
     },
     Preset {
         name: "auto",
         spec: "rotation|trellis=4 or identity|step=4",
-        purpose: "anything: of two ways the one that suits; another rate as in 'auto|rate=0.5'",
+        purpose: "what is averaged or trained on, any kind; another rate as in 'auto|rate=0.5'",
     },
     Preset {
         name: "balanced",

@@ -182,6 +182,7 @@ fn encode(path: &Path, args: &Arguments, console: &Console) -> Result<Report> {
         output: destination.as_ref().map(Destination::name),
         spec: spec.to_string(),
         is_default,
+        bits_of_a_model: tell::few_bits_of_a_model(path, spec.is_lossy(), job.size().0, bytes),
         seed: seeds.shared.to_string(),
         private_seed: seeds.private.to_string(),
         round: seeds.round,

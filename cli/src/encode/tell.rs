@@ -1,5 +1,7 @@
 //! What `encode` says when it is done.
 
+use std::path::Path;
+
 use fedpress::PRESETS;
 use serde::Serialize;
 
@@ -21,6 +23,9 @@ pub struct Report {
     pub spec: String,
     #[serde(skip)]
     pub is_default: bool,
+    /// Bits for each value of what is called a model, where these are few.
+    #[serde(skip)]
+    pub bits_of_a_model: Option<f64>,
     /// Decimal text: a u64 does not survive every JSON parser.
     pub seed: String,
     pub private_seed: String,
@@ -47,14 +52,28 @@ pub fn after(tensors: &[Encoded]) -> Vec<Remark> {
     remark::spared(n, cost).into_iter().chain(remark::larger(&larger)).collect()
 }
 
+/// Bits for each value from which on the models of cli/RESULTS.md keep what they do.
+const ENOUGH_FOR_A_MODEL: f64 = 6.0;
+
+/// Bits for each value, where the input is called a model, lossy, and they are fewer than such needs.
+pub fn few_bits_of_a_model(path: &Path, is_lossy: bool, values: u64, bytes: u64) -> Option<f64> {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let is_model = path.is_dir() || stem.starts_with("model") || stem.ends_with("model");
+    let bits = 8.0 * bytes as f64 / values as f64;
+    (is_model && is_lossy && bits < ENOUGH_FOR_A_MODEL).then_some(bits)
+}
+
 impl Report {
     /// Says it in remarks and a summary, with `-v` a table of the tensors.
     pub fn tell(&self, destination: Option<&Destination>, console: &Console) {
         console.detail(|| format!("private seed {}", self.private_seed));
-        console.detail(|| self.table().to_string().trim_end().to_owned());
+        console.detail(|| format!("each tensor:\n{}", self.table()).trim_end().to_owned());
         self.remarks.iter().for_each(|remark| console.note(remark.message()));
         if self.is_default {
             console.note(&self.choice());
+        }
+        if let Some(hint) = self.hint() {
+            console.note(&hint);
         }
         match destination {
             _ if console.json => {}
@@ -74,19 +93,24 @@ impl Report {
 
     /// Which preset was taken, what it cost, and how to get smaller.
     fn choice(&self) -> String {
-        let cost = match self.nmse {
-            Some(nmse) => {
-                let percent = 100.0 * nmse.sqrt();
-                format!("error {percent:.2}% of the values' size (nmse {nmse:.1e}, of a sample)")
-            }
-            None => "nothing was lossy".to_owned(),
-        };
+        let choice = format!("no --spec: preset {DEFAULT} ({})", self.spec);
+        let Some(nmse) = self.nmse else { return format!("{choice}, nothing was lossy") };
+        let percent = 100.0 * nmse.sqrt();
         let next = PRESETS.iter().skip_while(|preset| preset.name != DEFAULT).nth(1);
         let smaller = next.map_or(DEFAULT, |preset| preset.name);
         format!(
-            "no --spec: preset {DEFAULT} ({}), {cost}; smaller: --spec {smaller}; estimate compares",
-            self.spec
+            "{choice}, error {percent:.2}% of the values' size (nmse {nmse:.1e}, of a sample); smaller, for \
+             what is averaged or trained on: --spec {smaller}; estimate compares"
         )
+    }
+
+    /// What few bits mean for a model, where the input is called one.
+    fn hint(&self) -> Option<String> {
+        let bits = self.bits_of_a_model?;
+        Some(format!(
+            "at {bits:.1} bits a value many models lose accuracy: this is for what is averaged or trained \
+             on; for a model that is used as it comes back: --spec {DEFAULT}"
+        ))
     }
 
     fn table(&self) -> Table {

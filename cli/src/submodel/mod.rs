@@ -14,6 +14,7 @@ use crate::args::Place;
 use crate::console::Console;
 use crate::destination::Destination;
 use crate::exit::{Outcome, Usage};
+use crate::help;
 use crate::table::{Table, visible};
 use model::Model;
 pub use which::NoLayout;
@@ -26,19 +27,12 @@ use which::{Found, Which};
 /// recognized for torchvision's ResNets and MobileNets, transformers with the names of BERT, ViT, GPT-2,
 /// Llama and their kin (hidden units of MLPs, and heads where their number is known) and LoRA adapters;
 /// inferred for plain sequences of dense and convolutional layers whose order names or shapes show, or
-/// --order tells; or read from a layout file:
-///
-///     [groups]                          # units that can be dropped
-///     conv2 = 64
-///     fc1 = 512
-///     [[parameters]]
-///     name = "fc1.weight"
-///     axes = ["fc1", "conv2*49"]        # flattened 7 x 7 maps, channel first; last: "49*conv2"
-///     inputs = [1]
+/// --order tells; or read from a layout file.
 ///
 /// Tensors that the layout does not have are kept whole. The same options select the same units, so
 /// merge is given what pack was given.
 #[derive(Debug, Args)]
+#[command(after_long_help = help::SUBMODEL)]
 pub struct Arguments {
     #[command(subcommand)]
     action: Action,

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::room::{FEDPRESS, Room};
+use crate::room::{FEDPRESS, Room, said};
 
 const COMMANDS: [&str; 12] = [
     "encode",
@@ -31,6 +31,65 @@ fn every_command_has_help_and_a_manual_page() {
     }
     assert!(room.ok("man").contains("SUBCOMMANDS"));
     assert_eq!(room.ok("help compress"), room.ok("encode --help"));
+}
+
+/// The lines of the help that are examples, without what is said beside them.
+fn examples(help: &str) -> Vec<String> {
+    let example = |line: &str| {
+        let line = line.strip_prefix("  ")?;
+        let line = line.split("   ").next()?.trim();
+        // A rule of grammar, and what other programs do, are none.
+        let is_run = line.starts_with("fedpress ") && !line.contains('[');
+        is_run.then(|| line.replace("FILE", "model.safetensors"))
+    };
+    help.lines().filter_map(example).collect()
+}
+
+/// A folder with what the examples of a verb read.
+fn room_for(verb: &str) -> Room {
+    let room = Room::with_model();
+    room.ok("encode model.safetensors -o model.fp -s lossless");
+    for name in ["copy.safetensors", "update.safetensors", "update.npz"] {
+        room.ok(&format!("decode model.fp -o {name}"));
+    }
+    room.ok("decode model.fp --tensor fc1.weight -o w.npy");
+    std::fs::copy(room.path("model.fp"), room.path("update.fp")).unwrap();
+    if verb == "submodel merge" {
+        room.ok("submodel pack model.safetensors -o small.safetensors --seed 3");
+    }
+    let made = match verb {
+        "encode" => &["model.fp"][..],
+        "decode" => &["model.safetensors", "copy.safetensors", "update.npz"],
+        _ => &[],
+    };
+    made.iter().for_each(|name| std::fs::remove_file(room.path(name)).unwrap());
+    room
+}
+
+#[test]
+fn the_examples_of_the_help_run() {
+    let room = Room::new();
+    let commands = COMMANDS.iter().map(|command| format!("{command} --help"));
+    let helps = commands.chain(["--help".to_owned()]).map(|line| room.ok(&line));
+    let mut examples: Vec<_> = helps.flat_map(|help| examples(&help)).collect();
+    examples.sort();
+    examples.dedup();
+    assert!(examples.len() >= 10, "{examples:?}");
+    let program = std::path::Path::new(FEDPRESS).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap_or_default());
+    // The demonstration has a test of its own; xxd is not everywhere.
+    for example in examples.iter().filter(|example| *example != "fedpress demo") {
+        let line = example.replace("| xxd", "| wc -c");
+        let words = if line.contains(" submodel ") { 2 } else { 1 };
+        let verb: Vec<_> = line.split(' ').skip(1).take(words).collect();
+        let room = room_for(&verb.join(" "));
+        let mut bash = Command::new("bash");
+        bash.args(["-euo", "pipefail", "-c", &line]).current_dir(room.path("")).env("PATH", &path);
+        match bash.output() {
+            Err(error) => return println!("skipped: no bash here: {error}"),
+            Ok(output) => assert!(output.status.success(), "{line}\n{}", said(&output)),
+        }
+    }
 }
 
 #[test]

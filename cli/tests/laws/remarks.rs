@@ -142,8 +142,7 @@ fn spared_tensors_and_pipelines_that_do_not_pay_are_said() {
 fn without_a_spec_it_is_said_what_was_taken_and_what_it_cost() {
     let room = Room::with_model();
     let text = said(&room.run("encode model.safetensors"));
-    for part in
-        ["preset careful (rotation|trellis=7,biased or ", "nmse", "smaller: --spec ", "estimate"]
+    for part in ["preset careful (rotation|trellis=7,biased or ", "nmse", "--spec auto", "estimate"]
     {
         assert!(text.contains(part), "{part}: {text}");
     }
@@ -153,6 +152,28 @@ fn without_a_spec_it_is_said_what_was_taken_and_what_it_cost() {
     let real = diff["total"]["nmse"].as_f64().unwrap();
     assert!((0.5..2.0).contains(&(cost / real)), "{cost} {real}");
     assert!(!said(&room.run("encode model.safetensors -f -s careful")).contains("preset"));
+}
+
+#[test]
+fn few_bits_for_what_is_called_a_model_get_a_hint() {
+    let room = Room::with_model();
+    let hint = "for a model that is used as it comes back: --spec careful";
+    for (line, few) in [
+        ("encode model.safetensors -f -s auto", true),
+        ("encode model.safetensors -f -s uplink --strict --spare nothing", true),
+        ("encode model.safetensors -f -s careful", false),
+        ("encode model.safetensors -f -s lossless", false),
+        ("encode model.safetensors -f -s auto -q", false),
+    ] {
+        let output = room.run(line);
+        assert_eq!(code(&output), 0, "{line}: {}", said(&output));
+        assert_eq!(said(&output).contains(hint), few, "{line}: {}", said(&output));
+    }
+    std::fs::rename(room.path("model.safetensors"), room.path("update.safetensors")).unwrap();
+    assert!(!said(&room.run("encode update.safetensors -s auto")).contains(hint));
+    std::fs::create_dir(room.path("net")).unwrap();
+    std::fs::rename(room.path("update.safetensors"), room.path("net/a.safetensors")).unwrap();
+    assert!(said(&room.run("encode net -s auto")).contains(hint));
 }
 
 #[test]
@@ -178,6 +199,12 @@ fn verbose_is_a_table_of_tensors() {
             .map(str::to_owned)
             .collect::<Vec<_>>()
     };
+    // Heads stand above their columns.
+    let column = |row: &str, word: &str| {
+        let line = text.lines().find(|line| line.trim_start().starts_with(row)).unwrap();
+        line.find(word).unwrap()
+    };
+    assert_eq!(column("tensor ", "dtype"), column("fc1.weight", "F32"));
     assert_eq!(row("fc1.weight")[1..4], ["F32", "[200,200]", "hadamard|q=8|zstd"]);
     assert!(row("fc1.weight")[6].parse::<f64>().unwrap() < 1e-3);
     assert!(row("steps").join(" ").contains("I64 is always lossless"));

@@ -98,6 +98,9 @@ fn inspect_takes_several_files_and_goes_on_behind_a_bad_one() {
     // A file alone is inspected.
     assert_eq!(room.ok("m.fp"), room.ok("inspect m.fp"));
     assert_eq!(room.ok("model.safetensors"), room.ok("inspect model.safetensors"));
+    std::fs::create_dir(room.path("net")).unwrap();
+    room.write("net/model.safetensors", &room.read("model.safetensors"));
+    assert_eq!(room.ok("net"), room.ok("inspect net"));
     assert_eq!(code(&room.run("no-such-verb")), 2);
 }
 
@@ -213,12 +216,47 @@ fn diff_tells_the_truth_on_special_values() {
     let count = row("count");
     assert_eq!((&count["different"], &count["max_error"]), (&1.into(), &1.0.into()));
 
-    // NaN where there was a number is beyond every limit.
-    let mut lost = a;
-    lost[4] = f32::NAN;
-    file("c.safetensors", &lost, (1 << 60) + 1);
-    assert_eq!(room.json("diff a.safetensors c.safetensors")["total"]["non_finite"], 1);
-    assert_eq!(code(&room.run("diff a.safetensors c.safetensors --fail-above nmse=1e9")), 1);
+    // NaN where there was a number is beyond every limit, and so is an infinity of the other sign.
+    for (place, value) in [(4, f32::NAN), (1, f32::NEG_INFINITY), (1, 3e38)] {
+        let mut lost = a;
+        lost[place] = value;
+        file("c.safetensors", &lost, (1 << 60) + 1);
+        let line = "diff a.safetensors c.safetensors";
+        let total = &room.json(line)["total"];
+        assert_eq!((&total["non_finite"], &total["cosine"]), (&1.into(), &serde_json::Value::Null));
+        assert_eq!(total["sign_flips"], u64::from(value == f32::NEG_INFINITY));
+        for limit in
+            ["above nmse=1e9", "above max_error=inf", "below cosine=-1", "above nonfinite=0"]
+        {
+            assert_eq!(code(&room.run(&format!("{line} --fail-{limit}"))), 1, "{value} {limit}");
+        }
+    }
+}
+
+#[test]
+fn a_quiet_diff_says_only_why_it_fails() {
+    let room = Room::new();
+    let file = |name: &str, values: &[f32]| {
+        room.write(name, &file_of(&[("w", DType::F32, &[values.len()], &bytes(values))]));
+    };
+    file("a.safetensors", &[0.0, 1.0]);
+    file("b.safetensors", &[-0.0, 2.0]);
+    assert_eq!(room.ok("diff a.safetensors b.safetensors -q"), "");
+    for (limit, line) in [
+        ("+-0=0", "\"w\": +-0 1 is above 0"),
+        ("zero_signs=0", "\"w\": +-0 1 is above 0"),
+        ("differ=0", "\"w\": differ 1 is above 0"),
+        ("max_error=0.5", "\"w\": max_error 1 is above 0.5"),
+        ("nmse=1e-3", "\"w\": nmse 1 is above 1e-3"),
+    ] {
+        let output = room.run(&format!("diff a.safetensors b.safetensors -q --fail-above {limit}"));
+        let text = String::from_utf8(output.stdout.clone()).unwrap();
+        assert_eq!((code(&output), text.lines().next()), (1, Some(line)));
+    }
+    file("c.safetensors", &[0.0]);
+    let output = room.run("diff a.safetensors c.safetensors -q");
+    assert_eq!(code(&output), 1);
+    assert_eq!(output.stdout, b"differs: \"w\" is F32 [2] in A, F32 [1] in B\n");
 }
 
 #[test]
