@@ -9,7 +9,7 @@ mod mnist_cnn;
 
 use fedpress_fl::{
     Aggregator, AggregatorOptions, Broadcast, Choice, Digest, Download, Error, Keep, Layout,
-    Parameter, Received, Rule, pack,
+    Parameter, Received, RoundingSeed, Rule, pack,
 };
 use mnist_cnn::layout;
 use std::sync::Arc;
@@ -111,7 +111,12 @@ fn update(
     };
     let zeros = |p: &Parameter| Parameter::zeros(p.name.clone(), &p.shape);
     let base = trained.iter().map(zeros).collect();
-    Ok(Download { header, base, digest }.update(client, &trained, 1 + client % 600, client)?)
+    Ok(Download { header, base, digest }.update(
+        client,
+        &trained,
+        1 + client % 600,
+        RoundingSeed(client),
+    )?)
 }
 
 /// How long it takes.

@@ -9,7 +9,7 @@ mod mnist_cnn;
 
 use fedpress_fl::{
     Coordinator, DeltaOptions, Keep, Layout, Parameter, Policy, PrivateSeed, Result, RoundOptions,
-    Scope, Strategy,
+    RoundingSeed, Scope, Strategy,
 };
 use mnist_cnn::layout;
 use std::time::Instant;
@@ -65,7 +65,11 @@ fn measure(mode: &str, clients: u64, keep: f64, step: f64, noise: &[f32]) -> Res
             // The mean of ten independent changes is as large as one.
             let trained: Vec<Parameter> =
                 download.base.iter().map(|p| moved(p, round, client, noise)).collect();
-            server.receive(client, &download.update(client, &trained, 1, 0)?, round)?;
+            server.receive(
+                client,
+                &download.update(client, &trained, 1, RoundingSeed(0))?,
+                round,
+            )?;
         }
     }
     println!(

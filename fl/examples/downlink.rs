@@ -10,6 +10,7 @@
 use fedpress_fl::message::{Header, decode};
 use fedpress_fl::{
     Coordinator, DeltaOptions, Layout, Parameter, PrivateSeed, Replica, Result, RoundOptions,
+    RoundingSeed,
 };
 use std::collections::HashMap;
 
@@ -93,7 +94,11 @@ fn walk(change: f64, kind: Kind, step: f64, dead_zone: f64) -> Result<()> {
             let size = change * scale(tensor);
             parameter.values.iter_mut().for_each(|v| *v += (size * draws.next(kind)) as f32);
         }
-        server.receive(client, &download.update(client, &trained, 1, round)?, round)?;
+        server.receive(
+            client,
+            &download.update(client, &trained, 1, RoundingSeed(round))?,
+            round,
+        )?;
     }
     server.begin(&[NEW], last + 1)?;
     let new = bits(&server.send(NEW)?);

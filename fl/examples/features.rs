@@ -7,7 +7,9 @@
 #![allow(clippy::print_stdout, reason = "printing is what this program is for")]
 
 use fedpress::Spec;
-use fedpress_fl::{FeatureSpecs, FeatureStore, FeatureWriter, Features, StoreOptions, Upload};
+use fedpress_fl::{
+    FeatureSpecs, FeatureStore, FeatureWriter, Features, RoundingSeed, StoreOptions, Upload,
+};
 use std::time::Instant;
 
 const SHAPE: [usize; 3] = [16, 32, 32];
@@ -57,7 +59,8 @@ impl Set {
     fn message(&self, spec: Spec, round: u64) -> Result<Vec<u8>> {
         let header = Features { run: 1, round, client: 0, shape: SHAPE.into(), classes: CLASSES };
         let specs = FeatureSpecs { features: spec, ..FeatureSpecs::default() };
-        let mut writer = FeatureWriter::new(Vec::new(), header, specs, 7, 0x5eed + round)?;
+        let mut writer =
+            FeatureWriter::new(Vec::new(), header, specs, 7, RoundingSeed(0x5eed + round))?;
         let ids: Vec<u32> = (0..self.labels.len() as u32).collect();
         let batches = ids.chunks(BATCH).zip(self.features.chunks(BATCH * EACH));
         let others = self.logits.chunks(BATCH * CLASSES).zip(self.labels.chunks(BATCH));

@@ -10,7 +10,8 @@
 
 use fedpress::Spec;
 use fedpress_fl::{
-    Broadcast, Choice, Download, IntegerOptions, IntegerSpec, IntegerSum, Parameter, message,
+    Broadcast, Choice, Download, IntegerOptions, IntegerSpec, IntegerSum, Parameter, RoundingSeed,
+    message,
 };
 
 const N: usize = 1 << 18;
@@ -51,7 +52,8 @@ fn download(up: Spec, integers: Option<IntegerSpec>) -> Download {
         task: String::new(),
         integers,
     };
-    let sent = broadcast.encode(&model(vec![0.0; N]), &Spec::lossless().into(), 5).unwrap();
+    let sent =
+        broadcast.encode(&model(vec![0.0; N]), &Spec::lossless().into(), RoundingSeed(5)).unwrap();
     Download::decode(&sent, &Default::default()).unwrap()
 }
 
@@ -83,7 +85,8 @@ fn uplink(up: &str, updates: &[Vec<f32>]) -> Result {
     let download = download(up.parse().unwrap(), None);
     let (mut sent, mut mean) = (0.0, vec![0.0; N]);
     for (client, update) in (1..).zip(updates) {
-        let message = download.update(client, &model(update.clone()), 1, client).unwrap();
+        let message =
+            download.update(client, &model(update.clone()), 1, RoundingSeed(client)).unwrap();
         let (_, decoded) = message::decode(&message, &Default::default()).unwrap();
         let share = |v: &f32| f64::from(*v) / updates.len() as f64;
         mean.iter_mut().zip(&decoded[0].values).for_each(|(m, v)| *m += share(v));

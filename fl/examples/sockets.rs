@@ -8,6 +8,7 @@
 
 use fedpress_fl::{
     Action, Coordinator, DeltaOptions, Layout, Parameter, PrivateSeed, Replica, RoundOptions,
+    RoundingSeed,
 };
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -166,7 +167,7 @@ fn client(address: &str, number: u64, leaves: Option<u64>) -> Result<()> {
         }
         // A client draws it anew for each update.
         let private = fedpress::derive_key(&[number, n_trained, 0x5eed]);
-        send(&mut stream, &download.update(number, &trained, 100, private)?)?;
+        send(&mut stream, &download.update(number, &trained, 100, RoundingSeed(private))?)?;
     }
     Ok(())
 }

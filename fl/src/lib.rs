@@ -111,7 +111,7 @@ pub use parameter::Parameter;
 pub use personal::Personal;
 pub use privacy::{Accountant, ClientPrivacy, NoiseBy, Privacy};
 pub use round::{Action, Cohort, Coordinator, RoundOptions, RoundSummary};
-pub use seed::PrivateSeed;
+pub use seed::{PrivateSeed, RoundingSeed};
 pub use select::{Choice, Keep, Policy, Rule, Scope, Selection, Strategy};
 pub use specs::{ClientSpecs, SpecRule, Specs, TensorSpecs};
 pub use submodel::{Gather, gains, merge, pack};

@@ -1,4 +1,4 @@
-//! [`PrivateSeed`]: what only its owner knows, and what derives from it.
+//! [`PrivateSeed`]: what only its owner knows, and what derives from it, as a [`RoundingSeed`].
 
 use chacha20::ChaCha20Rng;
 use rand_pcg::rand_core::SeedableRng;
@@ -58,6 +58,11 @@ impl PrivateSeed {
         u64::from_le_bytes(first)
     }
 
+    /// How one message of a round rounds.
+    pub(crate) fn rounding(&self, parts: &[u64]) -> RoundingSeed {
+        RoundingSeed(self.derive(Purpose::Rounding, parts))
+    }
+
     /// A secret for this purpose and no other.
     pub(crate) fn derive_seed(&self, purpose: Purpose, parts: &[u64]) -> Self {
         Self(*self.hash(purpose, parts).finalize().as_bytes())
@@ -85,6 +90,17 @@ impl PrivateSeed {
             hasher.update(&part.to_le_bytes());
         }
         hasher
+    }
+}
+
+/// How the values of one message round: a number that its sender draws for it, and tells nobody. Of a
+/// type of its own, as the numbers beside it are seeds that all know, or counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RoundingSeed(pub u64);
+
+impl fmt::Debug for RoundingSeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RoundingSeed(..)")
     }
 }
 

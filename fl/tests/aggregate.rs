@@ -6,7 +6,8 @@ mod federation;
 
 use federation::*;
 use fedpress_fl::{
-    Aggregator, AggregatorOptions, Averaging, Choice, Error, Layout, Received, Weighting,
+    Aggregator, AggregatorOptions, Averaging, Choice, Error, Layout, Received, RoundingSeed,
+    Weighting,
 };
 use proptest::prelude::*;
 use std::sync::{Arc, LazyLock};
@@ -157,7 +158,7 @@ fn nobody_trained_is_none_and_nobody_changed_is_zero() {
     let aggregator = aggregator(&LAYOUT, AggregatorOptions::default(), &PEERS);
     assert!((0..5).all(|i| aggregator.mean(i).iter().all(Option::is_none)));
     let full = Peer::new(&LAYOUT, 1, 1.0, "lossless");
-    let still = full.download.update(1, &full.download.base, 3, 0).unwrap();
+    let still = full.download.update(1, &full.download.base, 3, RoundingSeed(0)).unwrap();
     let mut one = federation::aggregator(&LAYOUT, AggregatorOptions::default(), &[full]);
     assert_eq!(one.receive(1, &still), Received::Folded { samples: 3 });
     assert!((0..5).all(|i| one.mean(i).iter().all(|mean| *mean == Some(0.0))));
@@ -205,7 +206,7 @@ fn small_chunks_are_as_good_as_large_ones() {
     let header = broadcast(Choice::full(), "lossless");
     let message = send(&layout, &model(&layout, 1), &header, &lossless());
     let download = fedpress_fl::Download::decode(&message, &Default::default()).unwrap();
-    let large = download.update(1, &trained(&download.base, 5), 2, 0).unwrap();
+    let large = download.update(1, &trained(&download.base, 5), 2, RoundingSeed(0)).unwrap();
     let (_, delta) = fedpress_fl::message::decode(&large, &Default::default()).unwrap();
     let mut options = fedpress::EncodeOptions::new(seeds());
     options.group_log2 = 12;

@@ -9,7 +9,7 @@ use federation::*;
 use fedpress::ErrorKind;
 use fedpress_fl::{
     Action, Aggregator, AggregatorOptions, Averaging, Coordinator, Error, Excess, Layout, Limit,
-    Parameter, Reason, Received, Role, RoundOptions, ServerRule, Weighting,
+    Parameter, Reason, Received, Role, RoundOptions, RoundingSeed, ServerRule, Weighting,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -66,7 +66,8 @@ proptest! {
     ) {
         let mut sums = aggregator(&LAYOUT, bounded(bound, statistic_bound), &PEERS);
         for peer in &PEERS[..5] {
-            let still = peer.download.update(peer.id, &peer.download.base, peer.samples, 0).unwrap();
+            let (download, rounding) = (&peer.download, RoundingSeed(0));
+            let still = download.update(peer.id, &download.base, peer.samples, rounding).unwrap();
             sums.receive(peer.id, &still);
         }
         let received = sums.receive(hostile().id, &forged(&values, samples));
@@ -131,7 +132,11 @@ fn by_default_one_client_does_not_replace_the_model() {
             hostile.take(if i == 0 { usize::MAX } else { 0 }).for_each(|v| *v += value);
             let samples = if i == 0 { 1_000_000 } else { 1 };
             last = server
-                .receive(*client, &download.update(*client, &trained, samples, 9).unwrap(), 1)
+                .receive(
+                    *client,
+                    &download.update(*client, &trained, samples, RoundingSeed(9)).unwrap(),
+                    1,
+                )
                 .unwrap();
         }
         let Some(Action::Committed(summary)) = last.last() else { panic!("{last:?}") };

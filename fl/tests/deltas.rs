@@ -9,7 +9,7 @@ use fedpress::{DecodeOptions, ErrorKind};
 use fedpress_fl::message::{Header, decode};
 use fedpress_fl::{
     Action, Choice, Coordinator, Delta, DeltaOptions, Download, Gather, Layout, Parameter, Policy,
-    Reason, Replica, Result, RoundOptions, Scope, Strategy as Pick, pack,
+    Reason, Replica, Result, RoundOptions, RoundingSeed, Scope, Strategy as Pick, pack,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,7 +42,7 @@ fn answer(client: u64, download: &Download) -> Vec<u8> {
     let size = 0.1 * 0.7f32.powi(round as i32);
     let values = trained.iter_mut().flat_map(|parameter| &mut parameter.values);
     values.zip(0..).for_each(|(v, i)| *v += size * value(client ^ (round << 32), i));
-    download.update(client, &trained, 1, client).unwrap()
+    download.update(client, &trained, 1, RoundingSeed(client)).unwrap()
 }
 
 fn restarted(server: &Coordinator, options: &RoundOptions) -> Coordinator {
@@ -240,7 +240,9 @@ fn errors_never_add_up_and_changes_cost_less_than_the_model() {
         let mut trained = download.base.clone();
         let values = trained.iter_mut().flat_map(|parameter| &mut parameter.values);
         values.zip(0..).for_each(|(v, i)| *v += 0.01 * value(now, i));
-        server.receive(client, &download.update(client, &trained, 1, 0).unwrap(), now).unwrap();
+        server
+            .receive(client, &download.update(client, &trained, 1, RoundingSeed(0)).unwrap(), now)
+            .unwrap();
     }
     // Uniform changes of up to .01 have a root mean square of .0058: a quantum is at most 3.5 times that, and
     // less than one is not sent. The first one follows the weights.
@@ -421,7 +423,7 @@ fn plain_broadcasts_leave_the_replica_alone_and_deltas_need_one() {
     let download = take(&mut replica, &plain).unwrap();
     assert_eq!(download.base, Download::decode(&plain, &Default::default()).unwrap().base);
     assert!(replica == before);
-    let update = download.update(1, &download.base, 1, 0).unwrap();
+    let update = download.update(1, &download.base, 1, RoundingSeed(0)).unwrap();
     assert_eq!(*take(&mut replica, &update).unwrap_err().kind(), ErrorKind::Corrupt);
 }
 

@@ -7,7 +7,9 @@ mod federation;
 use federation::*;
 use fedpress::{DecodeOptions, ErrorKind};
 use fedpress_fl::message::decode;
-use fedpress_fl::{Choice, Download, Feedback, Gather, Keep, Layout, Parameter, Rule};
+use fedpress_fl::{
+    Choice, Download, Feedback, Gather, Keep, Layout, Parameter, RoundingSeed, Rule,
+};
 use std::sync::Arc;
 
 /// Biased, and losing most of the values.
@@ -74,8 +76,9 @@ fn check(up: &str) {
         let trained = trained(&download.base, round + 50);
         let delta = delta(&trained, &download.base);
         let held = residual(&feedback);
-        let update =
-            download.update_with_feedback(3, &trained, 10, round, &layout, &mut feedback).unwrap();
+        let update = download
+            .update_with_feedback(3, &trained, 10, RoundingSeed(round), &layout, &mut feedback)
+            .unwrap();
         // The client restarts between rounds.
         let saved = feedback.save().unwrap();
         feedback = Feedback::restore(&saved, &layout, &Default::default()).unwrap();
@@ -116,12 +119,12 @@ fn coordinates_outside_the_submodel_wait() {
     let mut feedback = Feedback::new(&layout);
     let first = download(&layout, 0, &random(0, 1.0), NEAREST);
     let moved = trained(&first.base, 5);
-    first.update_with_feedback(1, &moved, 1, 0, &layout, &mut feedback).unwrap();
+    first.update_with_feedback(1, &moved, 1, RoundingSeed(0), &layout, &mut feedback).unwrap();
     let before = residual(&feedback);
     let choice = random(1, 0.5);
     let second = download(&layout, 1, &choice, NEAREST);
     let moved = trained(&second.base, 6);
-    second.update_with_feedback(1, &moved, 1, 0, &layout, &mut feedback).unwrap();
+    second.update_with_feedback(1, &moved, 1, RoundingSeed(0), &layout, &mut feedback).unwrap();
     let after = residual(&feedback);
     let gather = Gather::new(&layout, &choice.select(&layout).unwrap(), 0).unwrap();
     let inside: Vec<_> = gather.runs().flat_map(|(at, n)| at..at + n).collect();
@@ -140,7 +143,9 @@ fn what_is_not_finite_is_not_held() {
         let mut moved = trained(&download.base, 5);
         moved[0].values[3] = value;
         moved[1].values[3] = value;
-        download.update_with_feedback(1, &moved, 1, 0, &layout, &mut feedback).unwrap();
+        download
+            .update_with_feedback(1, &moved, 1, RoundingSeed(0), &layout, &mut feedback)
+            .unwrap();
         assert!(residual(&feedback).iter().flatten().all(|lost| lost.is_finite()));
     }
 }
@@ -157,7 +162,8 @@ fn another_layout_is_refused_and_nothing_is_held() {
     {
         let mut feedback = Feedback::new(held);
         let before = feedback.clone();
-        let result = download.update_with_feedback(1, &moved, 1, 0, given, &mut feedback);
+        let result =
+            download.update_with_feedback(1, &moved, 1, RoundingSeed(0), given, &mut feedback);
         assert_eq!(*result.unwrap_err().kind(), ErrorKind::InvalidArgument);
         assert_eq!(feedback, before);
         let saved = Feedback::new(&other).save().unwrap();

@@ -11,7 +11,7 @@ mod heap;
 use exchange::*;
 use fedpress::{DType, EncodeOptions, Encoder, Seeds, Spec, TensorDesc};
 use fedpress_fl::{
-    FeatureSpecs, FeatureStore, FeatureWriter, Features, Reason, StoreOptions, Upload,
+    FeatureSpecs, FeatureStore, FeatureWriter, Features, Reason, RoundingSeed, StoreOptions, Upload,
 };
 use heap::{grown, live, peak_of};
 use std::io::{Read, Write};
@@ -41,7 +41,8 @@ fn wide(folder: Option<&Path>) -> StoreOptions {
 /// Writes 64 MiB of features in batches of 1 MiB.
 fn write(out: impl Write) {
     let header = Features { run: RUN, round: 0, client: 1, shape: WIDE.into(), classes: 10 };
-    let mut writer = FeatureWriter::new(out, header, FeatureSpecs::default(), 1, 2).unwrap();
+    let mut writer =
+        FeatureWriter::new(out, header, FeatureSpecs::default(), 1, RoundingSeed(2)).unwrap();
     let mut values = vec![0.0f32; (BATCH * 16 * 1024) as usize];
     for from in (0..N).step_by(BATCH as usize) {
         let ids: Vec<u32> = (from..from + BATCH).collect();

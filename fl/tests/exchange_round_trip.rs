@@ -8,7 +8,8 @@ use exchange::*;
 use fedpress::{DecodeOptions, ErrorKind, Spec};
 use fedpress_fl::message::Header;
 use fedpress_fl::{
-    FeatureWriter, LogitWriter, Logits, Reason, Upload, decode_logits, message::decode,
+    FeatureWriter, LogitWriter, Logits, Reason, RoundingSeed, Upload, decode_logits,
+    message::decode,
 };
 
 const SPECS: [&str; 6] = [
@@ -63,7 +64,8 @@ fn the_default_specs_are_those_that_are_documented() {
     assert_eq!(default.features, "identity|q=4,nearest|zstd".parse().unwrap());
     assert_eq!(default.logits, "identity|q=16,nearest".parse().unwrap());
     let (values, scores) = (features(1, 0, 13), exchange::logits(1, 0, 13));
-    let mut writer = FeatureWriter::new(vec![], header(1, 0), default, 11, 0x5eed).unwrap();
+    let mut writer =
+        FeatureWriter::new(vec![], header(1, 0), default, 11, RoundingSeed(0x5eed)).unwrap();
     writer.batch(&[13], &values, &scores, Some(&[1])).unwrap();
     let mut store = open(options());
     store.receive(1, 0, &writer.finish().unwrap()).unwrap();
@@ -150,7 +152,8 @@ fn labels_travel_once() {
     // Labels of more than 256 classes take two bytes, and are read as they were.
     let wide = fedpress_fl::StoreOptions::new(RUN, &[1], 1000);
     let header = fedpress_fl::Features { classes: 1000, shape: vec![1], ..header(1, 0) };
-    let mut writer = FeatureWriter::new(vec![], header, Default::default(), 1, 2).unwrap();
+    let mut writer =
+        FeatureWriter::new(vec![], header, Default::default(), 1, RoundingSeed(2)).unwrap();
     writer.batch(&[3, 4], &[0.5, 0.0], &vec![0.25; 2000], Some(&[999, 258])).unwrap();
     let mut store = open(wide);
     store.receive(1, 0, &writer.finish().unwrap()).unwrap();
@@ -174,7 +177,8 @@ fn bytes_depend_on_input_specs_and_seeds_alone() {
 
 #[test]
 fn a_writer_refuses_what_does_not_fit_and_goes_on() {
-    let mut writer = FeatureWriter::new(vec![], header(1, 0), specs("none"), 11, 0x5eed).unwrap();
+    let mut writer =
+        FeatureWriter::new(vec![], header(1, 0), specs("none"), 11, RoundingSeed(0x5eed)).unwrap();
     let (values, scores) = (features(1, 0, 13), exchange::logits(1, 0, 13));
     let (two, ten) = ([&values[..]; 2].concat(), [&scores[..]; 2].concat());
     assert!(writer.batch(&[], &[], &[], Some(&[])).is_err());
@@ -199,14 +203,16 @@ fn a_writer_refuses_what_does_not_fit_and_goes_on() {
         fedpress_fl::Features { shape: vec![usize::MAX, 2], ..header(1, 0) },
         fedpress_fl::Features { shape: vec![1; 9], ..header(1, 0) },
     ] {
-        let error = FeatureWriter::new(vec![], bad, specs("none"), 1, 2).err().unwrap();
+        let error =
+            FeatureWriter::new(vec![], bad, specs("none"), 1, RoundingSeed(2)).err().unwrap();
         assert_eq!(*error.kind(), ErrorKind::InvalidArgument);
     }
 }
 
 fn answer(spec: &Spec, batches: &[&[u32]]) -> Vec<u8> {
     let header = Logits { run: RUN, round: 4, client: 2, classes: CLASSES };
-    let mut writer = LogitWriter::new(Vec::new(), header, spec.clone(), 5, 6).unwrap();
+    let mut writer =
+        LogitWriter::new(Vec::new(), header, spec.clone(), 5, RoundingSeed(6)).unwrap();
     for ids in batches {
         let values: Vec<f32> = ids.iter().flat_map(|id| exchange::logits(0, 4, *id)).collect();
         writer.batch(ids, &values).unwrap();

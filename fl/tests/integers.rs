@@ -8,7 +8,7 @@ use fedpress::ErrorKind;
 use fedpress_fl::{
     Action, Aggregator, AggregatorOptions, Averaging, Broadcast, Choice, ClientPrivacy,
     Coordinator, Digest, Download, IntegerOptions, IntegerSpec, IntegerSum, Parameter, PrivateSeed,
-    Reason, Received, RoundOptions, Scope, Strategy, Weighting,
+    Reason, Received, RoundOptions, RoundingSeed, Scope, Strategy, Weighting,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ fn download(integers: IntegerSpec) -> Download {
     let layout = plain_layout();
     let up = lossless().into();
     let header = Broadcast { up, integers: Some(integers), ..broadcast(Choice::full(), "none") };
-    let message = header.encode(&model(&layout, 1), &lossless().into(), 5).unwrap();
+    let message = header.encode(&model(&layout, 1), &lossless().into(), RoundingSeed(5)).unwrap();
     Download::decode(&message, &Default::default()).unwrap()
 }
 
@@ -479,7 +479,7 @@ fn headroom_that_would_overflow_is_refused() {
         let mut sums = new();
         for client in clients {
             sums.expect(*client, download.digest, &Choice::full()).unwrap();
-            let update = download.update(*client, &download.base, 1, 5).unwrap();
+            let update = download.update(*client, &download.base, 1, RoundingSeed(5)).unwrap();
             assert_eq!(sums.receive(*client, &update), Received::Folded { samples: 1 });
         }
         sums
@@ -533,7 +533,7 @@ fn a_broadcast_whose_integers_contradict_themselves_is_corrupt() {
     let good = spec(16, 8, n_values());
     let header = |integers| {
         let header = Broadcast { integers: Some(integers), ..broadcast(Choice::full(), "none") };
-        header.encode(&[], &lossless().into(), 5).unwrap()
+        header.encode(&[], &lossless().into(), RoundingSeed(5)).unwrap()
     };
     Download::decode(&header(good), &Default::default()).unwrap();
     for bad in [
@@ -559,18 +559,28 @@ fn clients_refuse_what_they_cannot_code() {
     let with = download(spec(16, 8, n_values()));
     let mut bad = with.base.clone();
     bad[0].values[3] = f32::NAN;
-    for result in [with.update(1, &bad, 1, 1), with.private_update(1, &bad, 1, &secret(1))] {
+    for result in
+        [with.update(1, &bad, 1, RoundingSeed(1)), with.private_update(1, &bad, 1, &secret(1))]
+    {
         assert_eq!(result.unwrap_err().parameter(), Some("big"));
     }
     let noisy = IntegerSpec { levels: 1, deviation: 100.0, ..spec(16, 8, n_values()) };
     let noisy = download(noisy);
-    assert!(noisy.update(1, &noisy.base, 1, 1).is_err());
+    assert!(noisy.update(1, &noisy.base, 1, RoundingSeed(1)).is_err());
     noisy.private_update(1, &noisy.base, 1, &secret(1)).unwrap();
     let header = Broadcast { up: lossless().into(), ..broadcast(Choice::full(), "none") };
-    let plain = header.encode(&model(&plain_layout(), 1), &lossless().into(), 5).unwrap();
+    let plain =
+        header.encode(&model(&plain_layout(), 1), &lossless().into(), RoundingSeed(5)).unwrap();
     let plain = Download::decode(&plain, &Default::default()).unwrap();
     assert!(plain.codes(1, &plain.base, &secret(1)).is_err());
     let mut feedback = fedpress_fl::Feedback::new(&plain_layout());
-    let result = with.update_with_feedback(1, &with.base, 1, 1, &plain_layout(), &mut feedback);
+    let result = with.update_with_feedback(
+        1,
+        &with.base,
+        1,
+        RoundingSeed(1),
+        &plain_layout(),
+        &mut feedback,
+    );
     assert_eq!(*result.unwrap_err().kind(), ErrorKind::InvalidArgument);
 }

@@ -13,6 +13,7 @@ use fedpress::{DType, DecodeOptions, EncodeOptions, Encoder, ErrorKind, TensorDe
 use fedpress_fl::message::decode;
 use fedpress_fl::{
     Aggregator, AggregatorOptions, Choice, Digest, Download, Layout, Parameter, Reason, Received,
+    RoundingSeed,
 };
 use heap::{grown, live, peak_of};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -68,7 +69,8 @@ fn messages_that_claim_gigabytes_are_refused_within_the_limit() {
 #[test]
 fn headers_that_claim_long_lists_take_no_memory() {
     let _turn = turn();
-    let broadcast = broadcast(Choice::full(), "none").encode(&[], &lossless().into(), 0).unwrap();
+    let broadcast =
+        broadcast(Choice::full(), "none").encode(&[], &lossless().into(), RoundingSeed(0)).unwrap();
     let own = header_body(&broadcast);
     // Before a name, its spec, the task and a flag: the number of names.
     let at =
@@ -97,12 +99,12 @@ fn the_specs_of_a_header_are_bounded() {
         header.up.by_tensor = (0..n).map(|i| (format!("{i:06}"), spec.clone())).collect();
         header
     };
-    let message = named(1 << 16).encode(&[], &lossless().into(), 0).unwrap();
+    let message = named(1 << 16).encode(&[], &lossless().into(), RoundingSeed(0)).unwrap();
     let (result, peak) = peak_of(|| decode(&message, &DecodeOptions::default()));
     result.unwrap();
     println!("{} bytes for each of 65,536 specs", peak >> 16);
     assert!(peak < 32 * MIB, "{peak}");
-    let error = named((1 << 16) + 1).encode(&[], &lossless().into(), 0).unwrap_err();
+    let error = named((1 << 16) + 1).encode(&[], &lossless().into(), RoundingSeed(0)).unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::InvalidArgument);
 }
 
@@ -142,7 +144,8 @@ fn ten_thousand_clients_fold_in_the_memory_of_one() {
         let expected = live();
         for client in 0..10_000 {
             let own = Download { digest: base(client), ..download.clone() };
-            let update = own.update(client, &trained, 1 + client % 9, client).unwrap();
+            let update =
+                own.update(client, &trained, 1 + client % 9, RoundingSeed(client)).unwrap();
             let (received, peak) = peak_of(|| all.receive(client, &update));
             assert!(matches!(received, Received::Folded { .. }), "{received:?}");
             assert!(peak < 96 * KIB, "client {client}: {peak}");
@@ -236,7 +239,7 @@ fn other_messages_are_not_parsed_where_an_update_is_due() {
         let mut header = broadcast(Choice::full(), "none");
         header.up.by_tensor = (0..3_000).map(|i| (i.to_string(), lossless())).collect();
         header.task = "x".repeat(n_task);
-        let message = header.encode(&[], &lossless().into(), 0).unwrap();
+        let message = header.encode(&[], &lossless().into(), RoundingSeed(0)).unwrap();
         drop(header);
         let (received, peak) = peak_of(|| all.receive(1, &message));
         assert_eq!(reason(received), expected);
@@ -256,7 +259,7 @@ fn states_are_merged_in_the_memory_of_a_few() {
     let zeros = [Parameter::zeros("w", &[n])];
     let message = send(&layout, &zeros, &header, &lossless());
     let download = Download::decode(&message, &Default::default()).unwrap();
-    let update = download.update(1, &trained(&zeros, 3), 5, 0).unwrap();
+    let update = download.update(1, &trained(&zeros, 3), 5, RoundingSeed(0)).unwrap();
     theirs.expect(1, download.digest, &header.choice).unwrap();
     theirs.receive(1, &update);
     let before = live();
@@ -289,7 +292,7 @@ fn a_median_takes_the_updates_and_as_much_again_while_it_is_made() {
     let mut all = empty(&layout, options);
     let before = live();
     for client in 0..n_clients as u64 {
-        let update = download.update(client, &trained(&zeros, client), 5, 0).unwrap();
+        let update = download.update(client, &trained(&zeros, client), 5, RoundingSeed(0)).unwrap();
         all.expect(client, download.digest, &header.choice).unwrap();
         assert!(matches!(all.receive(client, &update), Received::Folded { .. }));
     }

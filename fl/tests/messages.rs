@@ -7,7 +7,8 @@ use federation::*;
 use fedpress::{DType, EncodeOptions, Encoder, ErrorKind, TensorDesc, TensorView};
 use fedpress_fl::message::{Header, decode};
 use fedpress_fl::{
-    Broadcast, Choice, Digest, Download, Keep, Reason, Rejection, Result, Rule, TensorSpecs,
+    Broadcast, Choice, Digest, Download, Keep, Reason, Rejection, Result, RoundingSeed, Rule,
+    TensorSpecs,
 };
 use proptest::prelude::*;
 
@@ -34,7 +35,7 @@ fn delta() -> Vec<u8> {
     let mut replica = fedpress_fl::Replica::new(fedpress_fl::Layout::clone(&layout()));
     let (client, first) = begin(&mut server, &CLIENTS[..1], 0).remove(0);
     let download = replica.decode(&first, &Default::default()).unwrap();
-    let update = download.update(client, &trained(&download.base, 1), 1, 0).unwrap();
+    let update = download.update(client, &trained(&download.base, 1), 1, RoundingSeed(0)).unwrap();
     server.receive(client, &update, 0).unwrap();
     begin(&mut server, &[client], 1).remove(0).1.to_vec()
 }
@@ -121,7 +122,7 @@ proptest! {
         let (at, cut) = (at.index(body.len() + 1), cut.index(noise.len() + 1));
         body.splice(at..(at + cut).min(body.len()), noise[..cut].iter().copied());
         if let Ok((Header::Broadcast(broadcast), _)) = decoded(&stream(&[(0xA0, body.clone())], &[])) {
-            let message = broadcast.encode(&[], &lossless().into(), 0).unwrap();
+            let message = broadcast.encode(&[], &lossless().into(), RoundingSeed(0)).unwrap();
             prop_assert_eq!(header_body(&message), body);
         }
     }
@@ -242,7 +243,10 @@ fn other_messages_are_no_broadcast() {
 #[test]
 fn nobody_is_called_everyone() {
     let header = Broadcast { client: Some(u64::MAX), ..broadcast(Choice::full(), "none") };
-    assert_eq!(kind_of(header.encode(&[], &lossless().into(), 0)), ErrorKind::InvalidArgument);
+    assert_eq!(
+        kind_of(header.encode(&[], &lossless().into(), RoundingSeed(0))),
+        ErrorKind::InvalidArgument
+    );
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -282,13 +286,18 @@ fn headers_are_those_of_the_document() {
         "02000000 676f",
         "00",
     ];
-    let message = broadcast.encode(&[], &lossless().into(), 0).unwrap();
+    let message = broadcast.encode(&[], &lossless().into(), RoundingSeed(0)).unwrap();
     assert_eq!(hex(&header_body(&message)), pinned.concat().replace(' ', ""));
 
     let message = Broadcast { client: Some(6), gains: vec![], ..broadcast }
-        .encode(&[], &lossless().into(), 0)
+        .encode(&[], &lossless().into(), RoundingSeed(0))
         .unwrap();
-    let update = Download::decode(&message, &Default::default()).unwrap().update(6, &[], 258, 0);
+    let update = Download::decode(&message, &Default::default()).unwrap().update(
+        6,
+        &[],
+        258,
+        RoundingSeed(0),
+    );
     let digest = hex(&Digest::of(&message).0);
     let pinned = ["00 02", common, "0600000000000000", &digest, "0201000000000000"];
     assert_eq!(hex(&header_body(&update.unwrap())), pinned.concat().replace(' ', ""));

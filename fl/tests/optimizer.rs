@@ -8,7 +8,7 @@ use federation::*;
 use fedpress::ErrorKind;
 use fedpress_fl::{
     Aggregator, AggregatorOptions, Choice, Coordinator, Download, Keep, Layout, Parameter,
-    PrivateSeed, RoundOptions, Rule, ServerOptimizer, ServerRule,
+    PrivateSeed, RoundOptions, RoundingSeed, Rule, ServerOptimizer, ServerRule,
 };
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ fn changed(layout: &Arc<Layout>, keep: f64, change: f32) -> Aggregator {
     trained.iter_mut().flat_map(|p| &mut p.values).for_each(|v| *v = change);
     let mut one = Aggregator::new(layout.clone(), RUN, ROUND, Default::default()).unwrap();
     one.expect(1, download.digest, &choice).unwrap();
-    one.receive(1, &download.update(1, &trained, 10, 0).unwrap());
+    one.receive(1, &download.update(1, &trained, 10, RoundingSeed(0)).unwrap());
     assert_eq!(one.n_folded(), 1);
     one
 }
@@ -114,7 +114,7 @@ fn what_nobody_trained_and_what_did_not_change_stays_to_the_bit() {
         assert_eq!(after, before);
         assert_eq!(optimizer, ServerOptimizer::new(rule, &before));
         let peer = Peer::new(&layout, 1, 0.5, LOSSY);
-        let still = peer.download.update(1, &peer.download.base, 3, 0).unwrap();
+        let still = peer.download.update(1, &peer.download.base, 3, RoundingSeed(0)).unwrap();
         let mut unchanged = aggregator(&layout, AggregatorOptions::default(), &[peer]);
         unchanged.receive(1, &still);
         assert_eq!(unchanged.n_folded(), 1);

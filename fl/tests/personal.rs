@@ -5,7 +5,7 @@ mod layouts;
 
 use fedpress_fl::{
     Choice, Coordinator, Download, Keep, Layout, Parameter, Personal, PrivateSeed, RoundOptions,
-    Rule, pack,
+    RoundingSeed, Rule, pack,
 };
 use layouts::{any_layout, cases, numbered};
 use proptest::prelude::*;
@@ -83,7 +83,7 @@ fn heads_differ_where_bodies_agree_and_are_in_no_message() {
         let mut network = personal.join(&choice, download.base.clone(), own).unwrap();
         network.iter_mut().flat_map(|p| &mut p.values).for_each(|value| *value += client as f32);
         let trained = personal.part(&choice, network, own).unwrap();
-        let update = download.update(client, &trained, 1, client).unwrap();
+        let update = download.update(client, &trained, 1, RoundingSeed(client)).unwrap();
         let (_, delta) = fedpress_fl::message::decode(&update, &Default::default()).unwrap();
         for tensors in [&download.base, &delta] {
             assert_eq!(tensors.iter().map(|p| &p.name[..]).collect::<Vec<_>>(), ["body"]);

@@ -8,7 +8,7 @@ use fedpress::ErrorKind;
 use fedpress_fl::{
     Accountant, Action, Aggregator, AggregatorOptions, Averaging, Broadcast, Choice, ClientPrivacy,
     Cohort, Coordinator, Download, Excess, IntegerOptions, Noise, NoiseBy, Parameter, Policy,
-    Privacy, PrivateSeed, Received, RoundOptions, Scope, Strategy, Weighting,
+    Privacy, PrivateSeed, Received, RoundOptions, RoundingSeed, Scope, Strategy, Weighting,
 };
 
 const CLIP: f64 = 1.0;
@@ -149,7 +149,7 @@ fn no_client_moves_the_sum_further_than_the_clip() {
         let mut trained = trained(&download.base, 1);
         trained.iter_mut().flat_map(|p| &mut p.values).for_each(|v| *v *= 1e4);
         // It does not clip.
-        let update = download.update(*client, &trained, 1_000_000, 5).unwrap();
+        let update = download.update(*client, &trained, 1_000_000, RoundingSeed(5)).unwrap();
         server.receive(*client, &update, 0).unwrap();
         CLIENTS.iter().for_each(|client| drop(server.gone(*client, 0).unwrap()));
         let moved = change(&before, server.model());
@@ -399,7 +399,8 @@ fn a_client_adds_its_noise_before_compression() {
     let layout = plain_layout();
     for up in ["none", "rotation|lm=6"] {
         let header = Broadcast { up: up.parse().unwrap(), ..broadcast(Choice::full(), "none") };
-        let message = header.encode(&model(&layout, 1), &lossless().into(), 5).unwrap();
+        let message =
+            header.encode(&model(&layout, 1), &lossless().into(), RoundingSeed(5)).unwrap();
         let download = Download::decode(&message, &Default::default()).unwrap();
         let decoded = |privacy: &ClientPrivacy| {
             let update = download.private_update(1, &trained(&download.base, 1), 1, privacy);
@@ -422,7 +423,7 @@ fn a_client_adds_its_noise_before_compression() {
     let options = AggregatorOptions { max_norm: CLIP, ..Default::default() };
     let mut sums = Aggregator::new(layout.clone(), RUN, ROUND, options).unwrap();
     let header = Broadcast { up: lossless().into(), ..broadcast(Choice::full(), "none") };
-    let message = header.encode(&model(&layout, 1), &lossless().into(), 5).unwrap();
+    let message = header.encode(&model(&layout, 1), &lossless().into(), RoundingSeed(5)).unwrap();
     let download = Download::decode(&message, &Default::default()).unwrap();
     sums.expect(1, download.digest, &Choice::full()).unwrap();
     let privacy = clipping(1).with_deviation(0.3);

@@ -9,7 +9,7 @@ use fedpress::{DType, EncodeOptions, Encoder, TensorDesc, TensorView};
 use fedpress_fl::message::decode;
 use fedpress_fl::{
     Aggregator, AggregatorOptions, Averaging, Layout, Parameter, Reason, Received, Rejection,
-    Weighting,
+    RoundingSeed, Weighting,
 };
 use std::sync::{Arc, LazyLock};
 
@@ -237,7 +237,7 @@ fn a_client_that_diverged_is_told() {
     for peer in &PEERS[1..] {
         let mut trained = peer.download.base.clone();
         trained[0].values[0] = f32::NAN;
-        let message = peer.download.update(peer.id, &trained, 3, 0).unwrap();
+        let message = peer.download.update(peer.id, &trained, 3, RoundingSeed(0)).unwrap();
         assert_rejected(peer.id, &message, Reason::NotFinite);
     }
 }

@@ -8,7 +8,7 @@ use federation::*;
 use fedpress::{DecodeOptions, ErrorKind};
 use fedpress_fl::{
     Action, Coordinator, DeltaOptions, Download, Keep, Layout, Parameter, Policy, PrivateSeed,
-    Reason, Replica, RoundOptions, Scope, ServerRule, Strategy as Pick,
+    Reason, Replica, RoundOptions, RoundingSeed, Scope, ServerRule, Strategy as Pick,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,7 +48,7 @@ fn deeds(seed: u64, client: u64, download: &Download) -> Vec<(u64, Deed)> {
     if draw(1) % 9 == 8 {
         trained[0].values[0] = f32::NAN;
     }
-    let update = download.update(client, &trained, client, client).unwrap();
+    let update = download.update(client, &trained, client, RoundingSeed(client)).unwrap();
     let answer = |at| (at, Deed::Bytes(update.clone()));
     let lie = (delay / 2, Deed::Bytes(update[update.len() / 2..].to_vec()));
     match draw(1) % 9 {
@@ -228,7 +228,7 @@ fn open(options: &RoundOptions) -> Coordinator {
     let asked = server.begin(&(1..=12).collect::<Vec<_>>(), 0).unwrap();
     let message = server.send(asked[0]).unwrap();
     let download = Download::decode(&message, &Default::default()).unwrap();
-    let update = download.update(asked[0], &download.base, 1, 0).unwrap();
+    let update = download.update(asked[0], &download.base, 1, RoundingSeed(0)).unwrap();
     server.receive(asked[0], &update, 1).unwrap();
     server.gone(asked[1], 1).unwrap();
     server
@@ -306,7 +306,7 @@ fn what_was_on_its_way_comes_again() {
     let client = &server.missing()[0];
     let message = server.send(*client).unwrap();
     let download = Download::decode(&message, &Default::default()).unwrap();
-    let update = download.update(*client, &download.base, 1, 0).unwrap();
+    let update = download.update(*client, &download.base, 1, RoundingSeed(0)).unwrap();
     assert_eq!(server.receive(*client, &update[..50], 2).unwrap(), []);
     let mut restored = restore(&server.save().unwrap(), &layout, &options).unwrap();
     let Action::Reject(rest) = &restored.receive(*client, &update[50..], 3).unwrap()[0] else {

@@ -8,7 +8,7 @@ use federation::*;
 use fedpress::{DecodeOptions, EncodeOptions, Encoder, ErrorKind, Tensor};
 use fedpress_fl::{
     Action, Aggregator, AggregatorOptions, Averaging, Coordinator, Error, Layout, Reason, Received,
-    RoundOptions, Weighting,
+    RoundOptions, RoundingSeed, Weighting,
 };
 use proptest::prelude::*;
 use std::sync::{Arc, LazyLock};
@@ -188,7 +188,7 @@ fn a_round_with_hostile_clients_ends_near_the_honest_ones() {
                 trained[0].values.iter_mut().for_each(|v| *v = 1e8);
             }
             last = server
-                .receive(client, &download.update(client, &trained, 1, 9).unwrap(), 1)
+                .receive(client, &download.update(client, &trained, 1, RoundingSeed(9)).unwrap(), 1)
                 .unwrap();
         }
         assert!(matches!(last[..], [_, Action::Committed(_)]), "{last:?}");

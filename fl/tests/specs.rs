@@ -7,8 +7,8 @@ mod federation;
 use federation::*;
 use fedpress::{ErrorKind, Event, Spec};
 use fedpress_fl::{
-    Action, ClientSpecs, Coordinator, Download, Layout, Parameter, RoundOptions, Scope, SpecRule,
-    Specs, Strategy,
+    Action, ClientSpecs, Coordinator, Download, Layout, Parameter, RoundOptions, RoundingSeed,
+    Scope, SpecRule, Specs, Strategy,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -117,7 +117,7 @@ fn a_tensor_may_be_exact() {
         assert_eq!(download.base[0] == server.model()[0], is_exact);
         assert_ne!(download.base[1], server.model()[1]);
         let trained = trained(&download.base, client);
-        let update = download.update(client, &trained, 1, 9).unwrap();
+        let update = download.update(client, &trained, 1, RoundingSeed(9)).unwrap();
         let (_, sent) = fedpress_fl::message::decode(&update, &Default::default()).unwrap();
         let change = |i: usize| -> Vec<f32> {
             trained[i].values.iter().zip(&download.base[i].values).map(|(t, b)| t - b).collect()
@@ -141,7 +141,9 @@ fn what_is_exact_is_exact_in_deltas() {
         assert_eq!(download.base[3], server.model()[3]);
         assert_ne!(download.base[1], server.model()[1]);
         let trained = trained(&download.base, round);
-        server.receive(client, &download.update(client, &trained, 1, 9).unwrap(), round).unwrap();
+        server
+            .receive(client, &download.update(client, &trained, 1, RoundingSeed(9)).unwrap(), round)
+            .unwrap();
     }
     assert_eq!(server.round(), 3);
 }
@@ -227,7 +229,7 @@ fn the_header_names_tensors_and_specs() {
 #[test]
 fn specs_out_of_order_or_out_of_form_are_corrupt() {
     let header = broadcast(fedpress_fl::Choice::full(), "none");
-    let message = header.encode(&[], &lossless().into(), 0).unwrap();
+    let message = header.encode(&[], &lossless().into(), RoundingSeed(0)).unwrap();
     let body = header_body(&message);
     let at = body.windows(4).position(|w| w == b"none").unwrap() + 4;
     let text = |text: &str| [&(text.len() as u32).to_le_bytes(), text.as_bytes()].concat();

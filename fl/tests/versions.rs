@@ -7,7 +7,7 @@ use federation::*;
 use fedpress::ErrorKind;
 use fedpress_fl::message::Header;
 use fedpress_fl::{
-    Broadcast, Choice, DeltaOptions, Layout, Parameter, Replica, RoundOptions, Scope,
+    Broadcast, Choice, DeltaOptions, Layout, Parameter, Replica, RoundOptions, RoundingSeed, Scope,
     Strategy as Pick, TensorSpecs, Versions,
 };
 use std::collections::BTreeMap;
@@ -85,7 +85,8 @@ fn what_they_send_is_what_a_coordinator_sends() {
                 server.gone(client, now).unwrap();
                 continue;
             }
-            let answer = download.update(client, &trained(&download.base, now), 1, 0).unwrap();
+            let answer =
+                download.update(client, &trained(&download.base, now), 1, RoundingSeed(0)).unwrap();
             server.receive(client, &answer, now).unwrap();
             versions.acknowledge(client, now, &choice).unwrap();
             let known = versions.replica(client).unwrap();

@@ -4,8 +4,8 @@ use crate::input::Input;
 use crate::{MEMORY, options};
 use fedpress::Simd;
 use fedpress_fl::{
-    FeatureSpecs, FeatureStore, FeatureWriter, Features, LogitWriter, Logits, StoreOptions, Upload,
-    decode_logits,
+    FeatureSpecs, FeatureStore, FeatureWriter, Features, LogitWriter, Logits, RoundingSeed,
+    StoreOptions, Upload, decode_logits,
 };
 
 const CLIENT: u64 = 3;
@@ -73,7 +73,7 @@ fn upload(round: u64, labelled: bool) -> Vec<u8> {
     let shape = SHAPE.to_vec();
     let header = Features { run: 1, round, client: CLIENT, shape, classes: CLASSES };
     let specs = FeatureSpecs::default();
-    let mut writer = FeatureWriter::new(Vec::new(), header, specs, 7, 5).unwrap();
+    let mut writer = FeatureWriter::new(Vec::new(), header, specs, 7, RoundingSeed(5)).unwrap();
     for ids in IDS.chunks(4) {
         let n = ids.len();
         let values: Vec<f32> = (0..n * 324).map(|i| (i % 17) as f32 - 8.0).collect();
@@ -86,7 +86,7 @@ fn upload(round: u64, labelled: bool) -> Vec<u8> {
 fn answer() -> Vec<u8> {
     let header = Logits { run: 1, round: 0, client: CLIENT, classes: CLASSES };
     let spec = fedpress::Spec::lossless();
-    let mut writer = LogitWriter::new(Vec::new(), header, spec, 7, 5).unwrap();
+    let mut writer = LogitWriter::new(Vec::new(), header, spec, 7, RoundingSeed(5)).unwrap();
     for ids in IDS.chunks(2) {
         writer.batch(ids, &vec![0.25; ids.len() * CLASSES]).unwrap();
     }

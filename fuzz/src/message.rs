@@ -6,7 +6,7 @@ use fedpress::Simd;
 use fedpress_fl::{
     Aggregator, AggregatorOptions, Averaging, Broadcast, Choice, Coordinator, DeltaOptions, Digest,
     Download, IntegerOptions, IntegerSpec, Layout, Parameter, PrivateSeed, Received, Replica,
-    RoundOptions, Weighting,
+    RoundOptions, RoundingSeed, Weighting,
 };
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ fn update(data: &[u8], limits: AggregatorOptions) {
     let layout = Arc::new(Layout::from_toml(LAYOUT).unwrap());
     let (broadcast, sent) = broadcast(&layout, limits.integers.map(|(spec, _)| spec));
     let download = Download::decode(&sent, &options(Simd::Auto)).unwrap();
-    let update = |client| download.update(client, &download.base, 600, 5).unwrap();
+    let update = |client| download.update(client, &download.base, 600, RoundingSeed(5)).unwrap();
 
     let mut aggregator = Aggregator::new(layout.clone(), 1, 0, limits.clone()).unwrap();
     for client in [CLIENT, CLIENT + 1] {
@@ -92,7 +92,9 @@ fn delta(layout: &Layout, input: &mut Input<'_>) {
     let first = replica.decode(&server.send(CLIENT).unwrap(), &options(Simd::Auto)).unwrap();
     let mut trained = first.base.clone();
     trained[0].values.iter_mut().for_each(|v| *v += 0.3);
-    server.receive(CLIENT, &first.update(CLIENT, &trained, 5, 5).unwrap(), 0).unwrap();
+    server
+        .receive(CLIENT, &first.update(CLIENT, &trained, 5, RoundingSeed(5)).unwrap(), 0)
+        .unwrap();
     server.begin(&[CLIENT], 1).unwrap();
     let sent = server.send(CLIENT).unwrap();
 
@@ -135,6 +137,7 @@ fn broadcast(layout: &Layout, integers: Option<IntegerSpec>) -> (Broadcast, Vec<
         parameter
     };
     let model: Vec<_> = (0..2).map(fill).collect();
-    let sent = broadcast.encode(&model, &fedpress::Spec::lossless().into(), 5).unwrap();
+    let sent =
+        broadcast.encode(&model, &fedpress::Spec::lossless().into(), RoundingSeed(5)).unwrap();
     (broadcast, sent)
 }

@@ -37,7 +37,13 @@ impl FeatureWriter {
         chosen.features = features.unwrap_or(chosen.features);
         chosen.logits = logits.unwrap_or(chosen.logits);
         let private = drawn(private_seed)?;
-        let writer = fedpress_fl::FeatureWriter::new(Vec::new(), header, chosen, seed, private);
+        let writer = fedpress_fl::FeatureWriter::new(
+            Vec::new(),
+            header,
+            chosen,
+            seed,
+            fedpress_fl::RoundingSeed(private),
+        );
         Ok(Self { writer: Some(writer.or_raise(py)?) })
     }
 
@@ -94,7 +100,13 @@ impl LogitWriter {
         let spec =
             spec.map_or_else(|| FeatureSpecs::default().logits, |spec| spec.get().spec.clone());
         let private = drawn(private_seed)?;
-        let writer = fedpress_fl::LogitWriter::new(Vec::new(), header, spec, seed, private);
+        let writer = fedpress_fl::LogitWriter::new(
+            Vec::new(),
+            header,
+            spec,
+            seed,
+            fedpress_fl::RoundingSeed(private),
+        );
         Ok(Self { writer: Some(writer.or_raise(py)?) })
     }
 

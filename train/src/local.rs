@@ -167,7 +167,7 @@ pub(crate) fn descend(
     let mut network = Network::new(architecture, start, device)?;
     let mut optimizer = settings.optimizer();
     let (mut total, mut steps, mut used) = (0.0, 0u64, 0u64);
-    for batch in Batches::new(indices, settings, seed) {
+    for batch in Minibatches::new(indices, settings, seed) {
         let loss = loss(&network, &batch)?;
         let value = loss.clone().try_into_scalar::<f32>().map_err(device_failed)?;
         if !value.is_finite() {
@@ -216,7 +216,7 @@ pub(crate) fn check_fit(
 }
 
 /// The batches of all epochs, in order.
-struct Batches<'a> {
+struct Minibatches<'a> {
     indices: &'a [u32],
     seed: u64,
     batch: usize,
@@ -228,7 +228,7 @@ struct Batches<'a> {
     used: usize,
 }
 
-impl<'a> Batches<'a> {
+impl<'a> Minibatches<'a> {
     fn new(indices: &'a [u32], settings: &LocalTraining, seed: u64) -> Self {
         let (batch, epochs) = (settings.batch, u64::from(settings.epochs));
         let left = settings.max_steps.unwrap_or(u64::MAX);
@@ -236,7 +236,7 @@ impl<'a> Batches<'a> {
     }
 }
 
-impl Iterator for Batches<'_> {
+impl Iterator for Minibatches<'_> {
     type Item = Vec<u32>;
 
     fn next(&mut self) -> Option<Vec<u32>> {
@@ -266,7 +266,7 @@ mod tests {
     fn each_epoch_has_every_example_once_in_another_order() {
         let indices: Vec<u32> = (100..125).collect();
         let settings = LocalTraining { epochs: 2, ..LocalTraining::default() };
-        let batches: Vec<Vec<u32>> = Batches::new(&indices, &settings, 7).collect();
+        let batches: Vec<Vec<u32>> = Minibatches::new(&indices, &settings, 7).collect();
         let sizes: Vec<usize> = batches.iter().map(Vec::len).collect();
         assert_eq!(sizes, [10, 10, 5, 10, 10, 5]);
         let epoch = |i: usize| batches[3 * i..3 * i + 3].concat();
@@ -276,13 +276,13 @@ mod tests {
             sorted.sort_unstable();
             assert_eq!(sorted, indices);
         }
-        let again: Vec<Vec<u32>> = Batches::new(&indices, &settings, 7).collect();
+        let again: Vec<Vec<u32>> = Minibatches::new(&indices, &settings, 7).collect();
         assert_eq!(again, batches);
         let capped = LocalTraining { max_steps: Some(4), ..settings.clone() };
-        assert_eq!(Batches::new(&indices, &capped, 7).count(), 4);
+        assert_eq!(Minibatches::new(&indices, &capped, 7).count(), 4);
         let sizes = |n: usize, batch| {
             let settings = LocalTraining { batch, ..LocalTraining::default() };
-            Batches::new(&indices[..n], &settings, 7).map(|b| b.len()).collect::<Vec<_>>()
+            Minibatches::new(&indices[..n], &settings, 7).map(|b| b.len()).collect::<Vec<_>>()
         };
         assert_eq!((sizes(21, 10), sizes(2, 1), sizes(1, 5)), (vec![10, 11], vec![1, 1], vec![1]));
     }

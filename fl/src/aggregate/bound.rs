@@ -1,6 +1,6 @@
 //! How far one update may move the model: bounds on its L2 norm.
 
-use super::{AggregatorOptions, partial::Refusal};
+use super::{AggregatorOptions, incoming::Refusal};
 use crate::message::Reason;
 use crate::submodel::Gather;
 use crate::{Error, Layout, Parameter, Result, Role};

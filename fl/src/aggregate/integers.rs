@@ -1,6 +1,6 @@
 //! Updates that are codes: from clients one by one, or from a secure aggregation as their sum.
 
-use super::partial::Refusal;
+use super::incoming::Refusal;
 use super::{Aggregator, Taken};
 use crate::integer::unpack;
 use crate::message::Reason;
@@ -50,7 +50,7 @@ impl Aggregator {
         let reduced: Vec<u32> = sums.iter().map(|sum| sum & mask).collect();
         sum.add(&reduced)?;
         for client in clients {
-            self.partials.remove(client);
+            self.incoming.remove(client);
             if let Some((_, folded)) = self.clients.get_mut(client) {
                 *folded = true;
             }

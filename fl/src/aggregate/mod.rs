@@ -1,29 +1,29 @@
 //! [`Aggregator`]: from updates to their mean, in memory that clients do not determine.
 
 mod bound;
+mod incoming;
 mod integers;
 mod kept;
 mod mean;
 mod noise;
 mod options;
-mod partial;
 mod state;
 mod sums;
 mod taken;
 
 pub use bound::{Excess, Limit};
 pub(crate) use bound::{clip, norms};
+pub(crate) use incoming::CODES;
 pub use noise::Noise;
 pub use options::{AggregatorOptions, Averaging, Weighting};
-pub(crate) use partial::CODES;
 
 use crate::integer::packed_len;
 use crate::message::{Digest, Reason, Rejection, Update};
 use crate::submodel::Gather;
 use crate::{Choice, Error, Layout, Result, Role};
 use fedpress::{ChunkDecoder, DecodeOptions, ErrorKind};
+use incoming::{Decoded, Expected, IncomingUpdate, Refusal};
 use kept::Values;
-use partial::{Decoded, Expected, Partial, Refusal};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use sums::{MAX_VALUE, MAX_WEIGHT};
@@ -70,7 +70,10 @@ pub(crate) struct Base {
 /// whole has.
 ///
 /// ```
-/// use fedpress_fl::{Aggregator, AggregatorOptions, Broadcast, Choice, Download, Layout, Parameter, Received};
+/// use fedpress_fl::{
+///     Aggregator, AggregatorOptions, Broadcast, Choice, Download, Layout, Parameter, Received,
+///     RoundingSeed,
+/// };
 /// use std::sync::Arc;
 /// let layout = Arc::new(Layout::from_toml(r#"
 ///     [groups]
@@ -83,12 +86,13 @@ pub(crate) struct Base {
 ///     up: fedpress::Spec::lossless().into(), task: String::new(), integers: None,
 /// };
 /// let model = [Parameter { name: "w".into(), shape: vec![2], values: vec![1.0, 2.0] }];
-/// let message = broadcast.encode(&model, &fedpress::Spec::lossless().into(), 0x5eed)?;
+/// let lossless = fedpress::Spec::lossless().into();
+/// let message = broadcast.encode(&model, &lossless, RoundingSeed(0x5eed))?;
 ///
 /// let download = Download::decode(&message, &Default::default())?;
 /// let mut trained = download.base.clone();
 /// trained[0].values[1] += 0.5;
-/// let update = download.update(3, &trained, 600, 0xfeed)?;
+/// let update = download.update(3, &trained, 600, RoundingSeed(0xfeed))?;
 ///
 /// let mut aggregator = Aggregator::new(layout, 1, 0, AggregatorOptions::default())?;
 /// aggregator.expect(3, download.digest, &broadcast.choice)?;
@@ -108,7 +112,7 @@ pub struct Aggregator {
     n_folded: usize,
     /// Of these, those that were beyond a bound on their norm.
     n_clipped: usize,
-    partials: BTreeMap<u64, Partial>,
+    incoming: BTreeMap<u64, IncomingUpdate>,
     taken: Taken,
     weight: u64,
     worker: ChunkDecoder,
@@ -138,7 +142,7 @@ impl Aggregator {
             clients: BTreeMap::new(),
             n_folded: 0,
             n_clipped: 0,
-            partials: BTreeMap::new(),
+            incoming: BTreeMap::new(),
             taken,
             weight: 0,
             worker: ChunkDecoder::new(&decode),
@@ -207,8 +211,8 @@ impl Aggregator {
     /// After a rejection the client may begin another message. What was still to come of the
     /// rejected one is not to be handed in: it would be taken for that other message.
     pub fn receive(&mut self, client: u64, bytes: &[u8]) -> Received {
-        let partial = self.partials.remove(&client);
-        match self.advance(client, partial, bytes) {
+        let incoming = self.incoming.remove(&client);
+        match self.advance(client, incoming, bytes) {
             Ok(received) => received,
             Err((reason, detail)) => Received::Rejected(self.rejection(client, reason, detail)),
         }
@@ -217,7 +221,7 @@ impl Aggregator {
     fn advance(
         &mut self,
         client: u64,
-        partial: Option<Partial>,
+        incoming: Option<IncomingUpdate>,
         bytes: &[u8],
     ) -> std::result::Result<Received, Refusal> {
         let base = match self.clients.get(&client) {
@@ -227,31 +231,31 @@ impl Aggregator {
             }
             Some((base, false)) => *base,
         };
-        let mut partial = match partial {
-            Some(partial) => partial,
+        let mut incoming = match incoming {
+            Some(incoming) => incoming,
             None => self.begin(&base)?,
         };
-        let most = self.options.max_update_bytes.min(partial.most_bytes());
-        let room = usize::try_from(most - partial.n_bytes()).unwrap_or(usize::MAX);
+        let most = self.options.max_update_bytes.min(incoming.most_bytes());
+        let room = usize::try_from(most - incoming.n_bytes()).unwrap_or(usize::MAX);
         // What fits is looked at first, so that the reason does not depend on how bytes arrive.
-        let is_complete = partial
+        let is_complete = incoming
             .push(&bytes[..room.min(bytes.len())], |update| self.check(client, base, update))?;
         if bytes.len() > room {
             let detail = format!("more than the {most} bytes that are taken of this update");
             return Err((Reason::TooLarge, detail));
         }
         if !is_complete {
-            self.partials.insert(client, partial);
+            self.incoming.insert(client, incoming);
             return Ok(Received::More);
         }
-        let samples = self.fold(base, partial)?;
+        let samples = self.fold(base, incoming)?;
         self.clients.insert(client, (base, true));
         self.n_folded += 1;
         Ok(Received::Folded { samples })
     }
 
-    fn begin(&self, base: &Digest) -> std::result::Result<Partial, Refusal> {
-        if self.partials.len() >= self.options.max_in_flight {
+    fn begin(&self, base: &Digest) -> std::result::Result<IncomingUpdate, Refusal> {
+        if self.incoming.len() >= self.options.max_in_flight {
             let most = self.options.max_in_flight;
             return Err((Reason::Busy, format!("{most} updates are on their way")));
         }
@@ -264,7 +268,7 @@ impl Aggregator {
                 Expected::Parameters(gathers.map_err(|e| (Reason::WrongShape, e.to_string()))?)
             }
         };
-        Ok(Partial::new(&self.layout, expected, self.options.decode_memory))
+        Ok(IncomingUpdate::new(&self.layout, expected, self.options.decode_memory))
     }
 
     /// What can be told from the header.
@@ -319,15 +323,19 @@ impl Aggregator {
 
     /// Decodes a complete update, checks every value and holds all of them to the bounds, and only
     /// then adds.
-    fn fold(&mut self, base: Digest, partial: Partial) -> std::result::Result<u64, Refusal> {
-        let Some(update) = partial.header else {
+    fn fold(
+        &mut self,
+        base: Digest,
+        incoming: IncomingUpdate,
+    ) -> std::result::Result<u64, Refusal> {
+        let Some(update) = incoming.header else {
             return Err((Reason::Malformed, "no header".into()));
         };
         // Others may have been folded since the header was checked.
         self.check(update.client, base, &update)?;
         let samples = self.samples(&update)?;
         let weight = self.weigh(samples);
-        let is_clipped = match partial.decode(&mut self.worker)? {
+        let is_clipped = match incoming.decode(&mut self.worker)? {
             Decoded::Codes(bytes) => self.fold_codes(&bytes).map(|()| false)?,
             Decoded::Values(values) => self.fold_values(update.client, values, weight as u32)?,
         };
@@ -363,7 +371,7 @@ impl Aggregator {
 
     /// This client will not finish its update; what has come of it is forgotten.
     pub fn forget(&mut self, client: u64) {
-        self.partials.remove(&client);
+        self.incoming.remove(&client);
     }
 
     /// Takes back that an update of this client is expected; false where none is, or it has been folded.

@@ -207,7 +207,7 @@ impl Aggregator {
             let ours = self.clients.entry(client).or_insert((base, false));
             if folded {
                 ours.1 = true;
-                self.partials.remove(&client);
+                self.incoming.remove(&client);
             }
         }
         self.n_folded += other.n_folded;

@@ -15,7 +15,7 @@ use fedpress::DecodeOptions;
 ///
 /// ```
 /// use fedpress_fl::{
-///     Coordinator, DeltaOptions, Layout, Parameter, PrivateSeed, Replica, RoundOptions,
+///     Coordinator, DeltaOptions, Layout, Parameter, PrivateSeed, Replica, RoundOptions, RoundingSeed,
 /// };
 /// let layout = Layout::from_toml("[groups]\n[[parameters]]\nname = \"w\"\naxes = [\"2\"]\n")?;
 /// let model = vec![Parameter { name: "w".into(), shape: vec![2], values: vec![1.0, 2.0] }];
@@ -31,7 +31,7 @@ use fedpress::DecodeOptions;
 ///     let download = replica.decode(&message, &Default::default())?;
 ///     let mut trained = download.base.clone();
 ///     trained[0].values[0] += 0.25;
-///     server.receive(10, &download.update(10, &trained, 5, round)?, round)?;
+///     server.receive(10, &download.update(10, &trained, 5, RoundingSeed(round))?, round)?;
 /// }
 /// # Ok::<(), fedpress_fl::Error>(())
 /// ```

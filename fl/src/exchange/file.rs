@@ -4,9 +4,9 @@
 //! version of the state and the header of the upload) and the tensors `ids`, `labels`, `logits` and
 //! `sums`; and the position of that stream in eight bytes. It is for the same version of this crate.
 
-use super::batch::Part;
 use super::header::Features;
 use super::options::StoreOptions;
+use super::order::Part;
 use super::samples::{Table, sum};
 use crate::bytes::{Fields, STATE_VERSION, split_state};
 use crate::{Error, Result};
@@ -222,7 +222,7 @@ fn read_table(tensors: &[fedpress::Tensor], options: &StoreOptions) -> Result<Ta
     }
     let [ids, labels, logits, sums] = [0, 1, 2, 3].map(|i| &tensors[i].data);
     let table = Table {
-        ids: super::batch::ids(ids).collect(),
+        ids: super::order::ids(ids).collect(),
         labels: labels.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b)).collect(),
         logits: logits.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
         sums: sums.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect(),

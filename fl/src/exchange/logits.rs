@@ -1,7 +1,7 @@
 //! [`SampleLogits`]: what a client makes of the server's answer.
 
-use super::batch::{ANSWER, Batches, Bench, Part, Refusal, finite, ids};
 use super::header::Logits;
+use super::order::{ANSWER, Bench, Part, Refusal, TensorOrder, finite, ids};
 use crate::message::{Header, RECORD, check_record, no_header};
 use crate::{Error, Result};
 use fedpress::{DecodeOptions, Decoder, ErrorKind, Event};
@@ -70,7 +70,7 @@ struct Incoming {
     bench: Bench,
     /// What ids and values may still take.
     memory: u64,
-    batches: Option<Batches>,
+    batches: Option<TensorOrder>,
     found: Option<SampleLogits>,
 }
 
@@ -80,7 +80,7 @@ impl Incoming {
             Event::Record { kind: RECORD, body } if self.found.is_none() => {
                 let header = Header::logits_from_bytes(&body)?;
                 let most = u64::from(u32::MAX);
-                self.batches = Some(Batches::new(ANSWER, &[], header.classes, most));
+                self.batches = Some(TensorOrder::new(ANSWER, &[], header.classes, most));
                 self.found = Some(SampleLogits { header, ids: Vec::new(), values: Vec::new() });
                 Ok(())
             }
@@ -100,7 +100,7 @@ impl Incoming {
 
 fn take(
     event: Event,
-    batches: &mut Batches,
+    batches: &mut TensorOrder,
     found: &mut SampleLogits,
     bench: &mut Bench,
     memory: &mut u64,

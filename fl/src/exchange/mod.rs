@@ -14,12 +14,12 @@
 //! loader shuffles. No gradient travels, and nothing of a test set. MESSAGES.md beside this crate
 //! defines the bytes and says what features and labels reveal to the server.
 
-mod batch;
 mod file;
 mod header;
+mod incoming;
 mod logits;
 mod options;
-mod partial;
+mod order;
 mod read;
 mod samples;
 mod sink;

@@ -1,9 +1,9 @@
 //! [`FeatureStore`]: the last complete upload of each client.
 
-use super::batch::Bench;
 use super::file::{Folder, load, read_row};
+use super::incoming::{Context, Fault, IncomingUpload};
 use super::options::StoreOptions;
-use super::partial::{Context, Fault, Partial};
+use super::order::Bench;
 use super::samples::Samples;
 use super::sink::Sink;
 use crate::message::{EVERYONE, Reason, Rejection};
@@ -38,9 +38,12 @@ pub enum Upload {
 /// many clients as fit into [`StoreOptions::memory`] are held in memory beside, each of them whole.
 ///
 /// ```
-/// use fedpress_fl::{FeatureSpecs, FeatureStore, FeatureWriter, Features, StoreOptions, Upload};
+/// use fedpress_fl::{
+///     FeatureSpecs, FeatureStore, FeatureWriter, Features, RoundingSeed, StoreOptions, Upload,
+/// };
 /// let header = Features { run: 1, round: 0, client: 3, shape: vec![2, 2], classes: 3 };
-/// let mut writer = FeatureWriter::new(Vec::new(), header, FeatureSpecs::default(), 7, 0x5eed)?;
+/// let (specs, rounding) = (FeatureSpecs::default(), RoundingSeed(0x5eed));
+/// let mut writer = FeatureWriter::new(Vec::new(), header, specs, 7, rounding)?;
 /// let features = [0.0, 1.5, 0.0, 0.25];
 /// writer.batch(&[40], &features, &[0.1, -1.0, 2.0], Some(&[2]))?;
 /// let message = writer.finish()?;
@@ -56,7 +59,7 @@ pub struct FeatureStore {
     pub(super) options: StoreOptions,
     pub(super) clients: BTreeMap<u64, Samples>,
     /// Goes before the folder, whose lock keeps others away from the temporary files.
-    partials: BTreeMap<u64, Partial>,
+    incoming: BTreeMap<u64, IncomingUpload>,
     pub(super) folder: Option<Folder>,
     /// Bytes of the features in `clients`.
     held: u64,
@@ -82,7 +85,7 @@ impl FeatureStore {
             options,
             folder,
             clients: BTreeMap::new(),
-            partials: BTreeMap::new(),
+            incoming: BTreeMap::new(),
             held: 0,
             bench: Bench::new(&decode),
         };
@@ -130,8 +133,8 @@ impl FeatureStore {
     /// # Errors
     /// `Io` where the disk refuses; the store is as it was, and the upload has to begin again.
     pub fn receive(&mut self, client: u64, round: u64, bytes: &[u8]) -> Result<Upload> {
-        let partial = self.partials.remove(&client);
-        match self.advance(client, round, partial, bytes) {
+        let incoming = self.incoming.remove(&client);
+        match self.advance(client, round, incoming, bytes) {
             Ok(upload) => Ok(upload),
             Err(Fault::Refused((reason, detail))) => {
                 let run = self.options.run;
@@ -145,18 +148,18 @@ impl FeatureStore {
         &mut self,
         client: u64,
         round: u64,
-        partial: Option<Partial>,
+        incoming: Option<IncomingUpload>,
         bytes: &[u8],
     ) -> std::result::Result<Upload, Fault> {
-        let mut partial = match partial {
-            Some(partial) if partial.round == round => partial,
-            Some(partial) => {
-                let detail = format!("an upload of round {} was on its way", partial.round);
+        let mut incoming = match incoming {
+            Some(incoming) if incoming.round == round => incoming,
+            Some(incoming) => {
+                let detail = format!("an upload of round {} was on its way", incoming.round);
                 return Err((Reason::WrongRound, detail).into());
             }
             None => self.begin(client, round)?,
         };
-        let claimed: u64 = self.partials.values().map(|partial| partial.claimed).sum();
+        let claimed: u64 = self.incoming.values().map(|incoming| incoming.claimed).sum();
         let room = self.options.memory.saturating_sub(self.held).saturating_sub(claimed);
         let mut context = Context {
             options: &self.options,
@@ -164,14 +167,14 @@ impl FeatureStore {
             room: self.folder.is_none().then_some(room),
             bench: &mut self.bench,
         };
-        if !partial.push(bytes, &mut context)? {
-            self.partials.insert(client, partial);
+        if !incoming.push(bytes, &mut context)? {
+            self.incoming.insert(client, incoming);
             return Ok(Upload::More);
         }
-        Ok(self.commit(client, partial)?)
+        Ok(self.commit(client, incoming)?)
     }
 
-    fn begin(&self, client: u64, round: u64) -> std::result::Result<Partial, Fault> {
+    fn begin(&self, client: u64, round: u64) -> std::result::Result<IncomingUpload, Fault> {
         let refuse = |reason, detail: String| Err(Fault::Refused((reason, detail)));
         if client == EVERYONE {
             return refuse(Reason::NotSelected, "nobody's number".into());
@@ -183,23 +186,23 @@ impl FeatureStore {
             Some(_) => {}
             None => {
                 let is_new = |client: &&u64| !self.clients.contains_key(*client);
-                let n = self.clients.len() + self.partials.keys().filter(is_new).count();
+                let n = self.clients.len() + self.incoming.keys().filter(is_new).count();
                 if n >= self.options.max_clients {
                     return refuse(Reason::NotSelected, format!("there are {n} clients"));
                 }
             }
         }
-        if self.partials.len() >= self.options.max_in_flight {
+        if self.incoming.len() >= self.options.max_in_flight {
             let most = self.options.max_in_flight;
             return refuse(Reason::Busy, format!("{most} uploads are on their way"));
         }
         let sink = Sink::new(self.folder.as_ref(), client)?;
-        Ok(Partial::new(client, round, &self.options, sink))
+        Ok(IncomingUpload::new(client, round, &self.options, sink))
     }
 
     /// Everything is there and right.
-    fn commit(&mut self, client: u64, partial: Partial) -> Result<Upload> {
-        let Some((header, table, sink)) = partial.into_parts() else {
+    fn commit(&mut self, client: u64, incoming: IncomingUpload) -> Result<Upload> {
+        let Some((header, table, sink)) = incoming.into_parts() else {
             return Err(Error::invalid("an upload without a header"));
         };
         let features = sink.commit(self.folder.as_ref(), &header, &table)?;
@@ -244,7 +247,7 @@ impl FeatureStore {
 
     /// This client will not finish its upload; what has come of it is forgotten.
     pub fn forget(&mut self, client: u64) {
-        self.partials.remove(&client);
+        self.incoming.remove(&client);
     }
 
     /// Nothing of this client stays: neither samples, nor labels, nor its file. What it sends next
@@ -253,7 +256,7 @@ impl FeatureStore {
     /// # Errors
     /// `Io` where the disk refuses.
     pub fn remove(&mut self, client: u64) -> Result<()> {
-        self.partials.remove(&client);
+        self.incoming.remove(&client);
         if let Some(folder) = &self.folder {
             folder.remove(client)?;
         }
@@ -281,6 +284,6 @@ impl FeatureStore {
 
     /// Bytes of decoded features in memory.
     pub fn held(&self) -> u64 {
-        self.held + self.partials.values().map(|partial| partial.claimed).sum::<u64>()
+        self.held + self.incoming.values().map(|incoming| incoming.claimed).sum::<u64>()
     }
 }

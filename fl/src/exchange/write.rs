@@ -1,9 +1,9 @@
 //! [`FeatureWriter`] and [`LogitWriter`]: batches in, bytes of a message out, one batch at a time.
 
-use super::batch::Part;
 use super::header::{Features, Logits, label_dtype, n_values};
+use super::order::Part;
 use crate::message::{Header, RECORD};
-use crate::{Error, Result};
+use crate::{Error, Result, RoundingSeed};
 use fedpress::{DType, Element, EncodeOptions, NonFinite, Seeds, Spec, TensorView, Writer};
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -47,7 +47,7 @@ impl Default for FeatureSpecs {
 }
 
 /// What both messages have in common: a stream, its header, and batches that get numbers.
-struct Batched<W> {
+struct BatchWriter<W> {
     writer: Writer<W>,
     shape: Vec<usize>,
     classes: usize,
@@ -56,7 +56,7 @@ struct Batched<W> {
     ids: BTreeSet<u32>,
 }
 
-impl<W: Write> Batched<W> {
+impl<W: Write> BatchWriter<W> {
     fn new(out: W, header: &Header, shape: &[usize], classes: usize, seeds: Seeds) -> Result<Self> {
         let mut options = EncodeOptions::new(seeds);
         // A client whose training diverged is told so by the server; it must not fail here.
@@ -112,17 +112,18 @@ impl<W: Write> Batched<W> {
 }
 
 /// Draws of a client are its own: its number enters them.
-fn seeds(shared: u64, private: u64, round: u64, client: u64) -> Seeds {
-    Seeds::new(shared, private).in_round(round).of_client(client, 0)
+fn seeds(shared: u64, rounding: RoundingSeed, round: u64, client: u64) -> Seeds {
+    Seeds::new(shared, rounding.0).in_round(round).of_client(client, 0)
 }
 
 /// Encodes an upload batch by batch: each is written when it is handed in, and only the ids are
 /// kept. The bytes depend on batches, specs and seeds alone.
 ///
 /// ```
-/// use fedpress_fl::{FeatureSpecs, FeatureWriter, Features};
+/// use fedpress_fl::{FeatureSpecs, FeatureWriter, Features, RoundingSeed};
 /// let header = Features { run: 1, round: 0, client: 3, shape: vec![2, 2], classes: 3 };
-/// let mut writer = FeatureWriter::new(Vec::new(), header, FeatureSpecs::default(), 7, 0x5eed)?;
+/// let (specs, rounding) = (FeatureSpecs::default(), RoundingSeed(0x5eed));
+/// let mut writer = FeatureWriter::new(Vec::new(), header, specs, 7, rounding)?;
 /// let features = [0.0, 1.5, 0.0, 0.25];
 /// writer.batch(&[40], &features, &[0.1, -1.0, 2.0], Some(&[2]))?;
 /// let message = writer.finish()?;
@@ -131,7 +132,7 @@ fn seeds(shared: u64, private: u64, round: u64, client: u64) -> Seeds {
 /// ```
 #[must_use = "a message needs its end record: call finish"]
 pub struct FeatureWriter<W: Write> {
-    batched: Batched<W>,
+    batched: BatchWriter<W>,
     n_values: usize,
     specs: FeatureSpecs,
     /// Whether batches have labels; the first one says.
@@ -139,7 +140,7 @@ pub struct FeatureWriter<W: Write> {
 }
 
 impl<W: Write> FeatureWriter<W> {
-    /// Begins a message. `private_seed` is the client's for rounding: drawn, not chosen.
+    /// Begins a message. `rounding` is the client's, drawn for this message.
     ///
     /// # Errors
     /// `InvalidArgument` for client 2^64 - 1, a shape without values or of more than 8 dimensions,
@@ -149,13 +150,13 @@ impl<W: Write> FeatureWriter<W> {
         header: Features,
         specs: FeatureSpecs,
         shared_seed: u64,
-        private_seed: u64,
+        rounding: RoundingSeed,
     ) -> Result<Self> {
         header.check()?;
         let n_values = n_values(&header.shape)?;
-        let seeds = seeds(shared_seed, private_seed, header.round, header.client);
+        let seeds = seeds(shared_seed, rounding, header.round, header.client);
         let (shape, classes) = (header.shape.clone(), header.classes);
-        let batched = Batched::new(out, &Header::Features(header), &shape, classes, seeds)?;
+        let batched = BatchWriter::new(out, &Header::Features(header), &shape, classes, seeds)?;
         Ok(Self { batched, n_values, specs, labelled: None })
     }
 
@@ -213,12 +214,12 @@ impl<W: Write> FeatureWriter<W> {
 /// Encodes the server's answer, batch by batch, as [`FeatureWriter`] does an upload.
 #[must_use = "a message needs its end record: call finish"]
 pub struct LogitWriter<W: Write> {
-    batched: Batched<W>,
+    batched: BatchWriter<W>,
     spec: Spec,
 }
 
 impl<W: Write> LogitWriter<W> {
-    /// Begins a message. `private_seed` is the server's for rounding: drawn, not chosen.
+    /// Begins a message. `rounding` is the server's, drawn for this message.
     ///
     /// # Errors
     /// `InvalidArgument` for client 2^64 - 1 and classes that are not 1 to 65,536; `Io` where `out`
@@ -228,11 +229,11 @@ impl<W: Write> LogitWriter<W> {
         header: Logits,
         spec: Spec,
         shared_seed: u64,
-        private_seed: u64,
+        rounding: RoundingSeed,
     ) -> Result<Self> {
         header.check()?;
-        let seeds = seeds(shared_seed, private_seed, header.round, header.client);
-        let batched = Batched::new(out, &Header::Logits(header), &[], header.classes, seeds)?;
+        let seeds = seeds(shared_seed, rounding, header.round, header.client);
+        let batched = BatchWriter::new(out, &Header::Logits(header), &[], header.classes, seeds)?;
         Ok(Self { batched, spec })
     }
 

@@ -4,9 +4,9 @@ use super::{Digest, EVERYONE, Header, RECORD, Update, decode, encode, header};
 use crate::aggregate::CODES;
 use crate::feedback::Feedback;
 use crate::integer::{codes_of, pack};
-use crate::seed::Purpose;
 use crate::{
-    Choice, ClientPrivacy, Error, IntegerSpec, Layout, Parameter, PrivateSeed, Result, TensorSpecs,
+    Choice, ClientPrivacy, Error, IntegerSpec, Layout, Parameter, PrivateSeed, Result,
+    RoundingSeed, TensorSpecs,
 };
 use fedpress::{DType, DecodeOptions, EncodeOptions, Seeds, Spec, TensorView, Writer};
 
@@ -49,19 +49,24 @@ impl Broadcast {
         }
     }
 
-    /// Encodes the message. `private` is the server's seed for rounding: drawn, not chosen.
+    /// Encodes the message. `rounding` is the server's, drawn for this broadcast.
     ///
     /// # Errors
     /// What encoding refuses: duplicate names, shapes that do not match, client 2^64 - 1, specs for
     /// more than 65,536 tensors by name.
-    pub fn encode(&self, model: &[Parameter], down: &TensorSpecs, private: u64) -> Result<Vec<u8>> {
+    pub fn encode(
+        &self,
+        model: &[Parameter],
+        down: &TensorSpecs,
+        rounding: RoundingSeed,
+    ) -> Result<Vec<u8>> {
         if self.client == Some(EVERYONE) {
             return Err(Error::invalid(format!("client {EVERYONE}: the number means everyone")));
         }
         header::check_named(self.up.by_tensor.len()).map_err(Error::invalid)?;
         // Rounding is the same for everyone who gets the same bytes.
         let client = self.client.unwrap_or(EVERYONE);
-        let seeds = Seeds::new(self.seed, private).in_round(self.round).of_client(client, 0);
+        let seeds = Seeds::new(self.seed, rounding.0).in_round(self.round).of_client(client, 0);
         encode(&Header::Broadcast(Box::new(self.clone())), model, down, seeds)
     }
 }
@@ -103,7 +108,7 @@ impl Download {
     }
 
     /// The update message of a client that trained the model to `trained` on `samples` examples.
-    /// `private` is its seed for rounding: drawn, not chosen.
+    /// `rounding` is its own, drawn for this message.
     ///
     /// Rotation and subsampling get a shared seed of the client's own, which travels with the
     /// tensors: what one client's subsampling leaves out, another's keeps, so the mean of the
@@ -120,17 +125,17 @@ impl Download {
         client: u64,
         trained: &[Parameter],
         samples: u64,
-        private: u64,
+        rounding: RoundingSeed,
     ) -> Result<Vec<u8>> {
         let delta = self.delta(trained)?;
         if let Some(spec) = &self.header.integers {
             if spec.deviation > 0.0 {
                 return Err(Error::invalid("noise for privacy takes a secret, not a number"));
             }
-            let codes = self.codes_by(client, delta, &PrivateSeed::from_number(private))?;
+            let codes = self.codes_by(client, delta, &PrivateSeed::from_number(rounding.0))?;
             return self.encode_codes(client, spec, &codes);
         }
-        self.encode_update(client, &delta, samples, private)
+        self.encode_update(client, &delta, samples, rounding)
     }
 
     /// The same of a client that clips its update and adds noise before it is encoded, and rounds by its
@@ -153,8 +158,8 @@ impl Download {
         let use_of = [*run, *round, client];
         let mut delta = self.delta(trained)?;
         privacy.apply(&mut delta, &use_of)?;
-        let private = privacy.seed.derive(Purpose::Rounding, &use_of);
-        self.encode_update(client, &delta, samples, private)
+        let rounding = privacy.seed.rounding(&use_of);
+        self.encode_update(client, &delta, samples, rounding)
     }
 
     /// The codes of the update, integers below 2^b in the order in which they are packed: what a secure
@@ -216,7 +221,7 @@ impl Download {
         client: u64,
         trained: &[Parameter],
         samples: u64,
-        private: u64,
+        rounding: RoundingSeed,
         layout: &Layout,
         feedback: &mut Feedback,
     ) -> Result<Vec<u8>> {
@@ -227,7 +232,7 @@ impl Download {
         let selection = choice.select(layout)?;
         let mut delta = self.delta(trained)?;
         feedback.add_to(layout, &selection, &mut delta)?;
-        let message = self.encode_update(client, &delta, samples, private)?;
+        let message = self.encode_update(client, &delta, samples, rounding)?;
         let (_, sent) = decode(&message, &DecodeOptions::default())?;
         feedback.keep(layout, &selection, &delta, &sent)?;
         Ok(message)
@@ -258,11 +263,11 @@ impl Download {
         client: u64,
         delta: &[Parameter],
         samples: u64,
-        private: u64,
+        rounding: RoundingSeed,
     ) -> Result<Vec<u8>> {
         let Broadcast { run, round, seed, up, .. } = &self.header;
         let update = Update { run: *run, round: *round, client, base: self.digest, samples };
-        let seeds = Seeds::new(*seed, private).in_round(*round).of_client(client, 0);
+        let seeds = Seeds::new(*seed, rounding.0).in_round(*round).of_client(client, 0);
         encode(&Header::Update(update), delta, up, seeds)
     }
 }

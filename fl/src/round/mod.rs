@@ -17,7 +17,7 @@ use crate::message::EVERYONE;
 use crate::seed::Purpose;
 use crate::{
     Aggregator, AggregatorOptions, Choice, Error, Layout, Parameter, Policy, Reason, Received,
-    Rejection, Result, Role, ServerOptimizer,
+    Rejection, Result, Role, RoundingSeed, ServerOptimizer,
 };
 use fedpress::DecodeOptions;
 use open::Open;
@@ -48,7 +48,9 @@ use std::sync::Arc;
 /// neither memory nor bytes.
 ///
 /// ```
-/// use fedpress_fl::{Coordinator, Download, Layout, Parameter, PrivateSeed, RoundOptions};
+/// use fedpress_fl::{
+///     Coordinator, Download, Layout, Parameter, PrivateSeed, RoundOptions, RoundingSeed,
+/// };
 /// # let drawn = || 0x1f3a_9c55_0d21_7be4; // in place of the operating system's generator
 /// let layout = Layout::from_toml("[groups]\n[[parameters]]\nname = \"w\"\naxes = [\"2\"]\n")?;
 /// let model = vec![Parameter { name: "w".into(), shape: vec![2], values: vec![1.0, 2.0] }];
@@ -61,7 +63,7 @@ use std::sync::Arc;
 ///     let download = Download::decode(&message, &Default::default())?;
 ///     let mut trained = download.base.clone();
 ///     trained[0].values[0] += 1.0;
-///     server.receive(client, &download.update(client, &trained, 5, drawn())?, 1)?;
+///     server.receive(client, &download.update(client, &trained, 5, RoundingSeed(drawn()))?, 1)?;
 /// }
 /// assert_eq!(server.model()[0].values, [2.0, 2.0]);
 /// # Ok::<(), fedpress_fl::Error>(())
@@ -189,7 +191,7 @@ impl Coordinator {
             let choice = self.options.policy.choice(&self.options.private, self.round, *first, 0);
             let route = self.routes.of(*first);
             let header = self.header(&choice, route, Some(*first), Vec::new())?;
-            header.encode(&[], &route.down, 0)?;
+            header.encode(&[], &route.down, RoundingSeed(0))?;
         }
         let aggregator = self.aggregator()?;
         aggregator.check_room(asked.len())?;

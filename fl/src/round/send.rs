@@ -5,7 +5,6 @@ use super::open::Shared;
 use super::routes::Route;
 use crate::delta::{History, Replica};
 use crate::message::EVERYONE;
-use crate::seed::Purpose;
 use crate::{Broadcast, Choice, Digest, Error, Layout, Result, Scope, gains, pack};
 use std::sync::Arc;
 
@@ -91,7 +90,7 @@ impl Coordinator {
         let submodel = pack(&self.layout, &selection, &self.model)?;
         // Rounding is the same for everyone who gets the same bytes.
         let to = client.unwrap_or(EVERYONE);
-        let rounding = options.private.derive(Purpose::Rounding, &[self.round, to]);
+        let rounding = options.private.rounding(&[self.round, to]);
         Ok(header.encode(&submodel, &route.down, rounding)?.into())
     }
 

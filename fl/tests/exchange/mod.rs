@@ -5,7 +5,8 @@
 
 use fedpress::{DType, EncodeOptions, Encoder, Seeds, Spec, TensorView};
 use fedpress_fl::{
-    FeatureSpecs, FeatureStore, FeatureWriter, Features, Reason, Rejection, StoreOptions, Upload,
+    FeatureSpecs, FeatureStore, FeatureWriter, Features, Reason, Rejection, RoundingSeed,
+    StoreOptions, Upload,
 };
 use std::path::{Path, PathBuf};
 
@@ -68,7 +69,8 @@ pub fn upload_of(
     labelled: bool,
 ) -> Vec<u8> {
     let header = header(client, round);
-    let mut writer = FeatureWriter::new(Vec::new(), header, specs(spec), 11, 0x5eed).unwrap();
+    let mut writer =
+        FeatureWriter::new(Vec::new(), header, specs(spec), 11, RoundingSeed(0x5eed)).unwrap();
     for ids in ids.chunks(batch) {
         let values: Vec<f32> = ids.iter().flat_map(|id| features(client, round, *id)).collect();
         let logits: Vec<f32> = ids.iter().flat_map(|id| logits(client, round, *id)).collect();

@@ -7,7 +7,7 @@ use fedpress_fl::message::{Header, decode};
 use fedpress_fl::{
     Action, Aggregator, AggregatorOptions, Broadcast, Choice, Coordinator, Digest, Download,
     Gather, Keep, Layout, Parameter, Policy, PrivateSeed, Reason, Received, Rejection,
-    RoundOptions, Rule, Scope, Selection, TensorSpecs, pack,
+    RoundOptions, RoundingSeed, Rule, Scope, Selection, TensorSpecs, pack,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -100,7 +100,7 @@ pub fn broadcast(choice: Choice, up: &str) -> Broadcast {
 pub fn send(layout: &Layout, model: &[Parameter], broadcast: &Broadcast, down: &Spec) -> Vec<u8> {
     let selection = broadcast.choice.select(layout).unwrap();
     let submodel = pack(layout, &selection, model).unwrap();
-    broadcast.encode(&submodel, &exact(down.clone()), 0x5eed).unwrap()
+    broadcast.encode(&submodel, &exact(down.clone()), RoundingSeed(0x5eed)).unwrap()
 }
 
 /// A client that has answered.
@@ -120,7 +120,8 @@ impl Peer {
         let sent = send(layout, &model(layout, 1), &broadcast(choice.clone(), up), &lossless());
         let download = Download::decode(&sent, &Default::default()).unwrap();
         let samples = 1 + fedpress::derive_key(&[id]) % 1000;
-        let update = download.update(id, &trained(&download.base, id), samples, id).unwrap();
+        let update =
+            download.update(id, &trained(&download.base, id), samples, RoundingSeed(id)).unwrap();
         Self { id, choice, download, samples, update }
     }
 
@@ -248,12 +249,12 @@ pub fn resend(server: &mut Coordinator) -> Vec<(u64, Arc<[u8]>)> {
 
 pub fn answer(client: u64, message: &[u8]) -> Vec<u8> {
     let download = Download::decode(message, &Default::default()).unwrap();
-    download.update(client, &trained(&download.base, client), client, client).unwrap()
+    download.update(client, &trained(&download.base, client), client, RoundingSeed(client)).unwrap()
 }
 
 pub fn untouched(client: u64, message: &[u8]) -> Vec<u8> {
     let download = Download::decode(message, &Default::default()).unwrap();
-    download.update(client, &download.base, 1, client).unwrap()
+    download.update(client, &download.base, 1, RoundingSeed(client)).unwrap()
 }
 
 pub fn rejected(actions: &[Action]) -> Reason {

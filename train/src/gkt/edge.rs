@@ -8,7 +8,7 @@ use crate::{Dataset, Device, LocalTraining, Network, Seconds, SplitModel, Traine
 use burn::tensor::{Tensor, TensorData};
 use fedpress::derive_key;
 use fedpress_fl::exchange::{FeatureSpecs, FeatureWriter, Features};
-use fedpress_fl::{Error, Parameter, Result};
+use fedpress_fl::{Error, Parameter, Result, RoundingSeed};
 
 /// Examples in a forward pass, and in a batch on the wire.
 pub(super) const BATCH: usize = 256;
@@ -144,7 +144,8 @@ impl Cycle<'_> {
         let shared = derive_key(&[self.seed, purpose::SHARED, self.client, self.cycle]);
         let private = derive_key(&[self.seed, purpose::ROUNDING, self.client, self.cycle]);
         let specs = self.specs.clone();
-        let mut writer = FeatureWriter::new(Vec::new(), header, specs, shared, private)?;
+        let mut writer =
+            FeatureWriter::new(Vec::new(), header, specs, shared, RoundingSeed(private))?;
         for ids in self.samples().chunks(BATCH) {
             let (features, logits) = timed(&mut seconds.train, || {
                 let (images, _) = self.images(ids, sent_view(self.cycle), &device)?;

@@ -8,7 +8,7 @@ use crate::{Device, LocalTraining, Network, SplitModel, Trained};
 use burn::tensor::{Int, Tensor, TensorData};
 use fedpress::{Spec, derive_key};
 use fedpress_fl::exchange::{FeatureStore, LogitWriter, Logits};
-use fedpress_fl::{Parameter, Result};
+use fedpress_fl::{Parameter, Result, RoundingSeed};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -168,7 +168,8 @@ impl Turn<'_> {
         let header = Logits { run: self.seed, round: cycle, client, classes };
         let key = |purpose| derive_key(&[self.seed, purpose, self.turn, client]);
         let (shared, private) = (key(purpose::SHARED), key(purpose::ROUNDING));
-        let mut writer = LogitWriter::new(Vec::new(), header, spec.clone(), shared, private)?;
+        let mut writer =
+            LogitWriter::new(Vec::new(), header, spec.clone(), shared, RoundingSeed(private))?;
         let mut rows = Rows::default();
         for ids in self.store.samples(client).chunks(BATCH) {
             let wanted: Vec<(u64, u32)> = ids.iter().map(|id| (client, *id)).collect();

@@ -8,7 +8,7 @@ use crate::TrainConfig;
 use crate::simulation::saved::{Saved, Saver};
 use fedpress::{DecodeOptions, Spec};
 use fedpress_fl::exchange::{FeatureSpecs, FeatureWriter, Features};
-use fedpress_fl::{Error, Result};
+use fedpress_fl::{Error, Result, RoundingSeed};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
@@ -214,7 +214,7 @@ impl GktSimulation {
             (shape.iter().product(), self.model.server().n_classes());
         let header = Features { run: self.config.seed, round, client: k, shape, classes };
         let specs = FeatureSpecs { features: Spec::none(), logits: Spec::none() };
-        let mut writer = FeatureWriter::new(Vec::new(), header, specs, 0, 0)?;
+        let mut writer = FeatureWriter::new(Vec::new(), header, specs, 0, RoundingSeed(0))?;
         let samples: Vec<u32> = (0..shard.len() as u32).collect();
         for (i, ids) in samples.chunks(BATCH).enumerate() {
             let mut part = |name: &str, width: usize| match &mut values {

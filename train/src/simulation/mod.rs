@@ -20,7 +20,7 @@ use super::{
 use fedpress::{DecodeOptions, derive_key};
 use fedpress_fl::{
     Action, Coordinator, Download, Error, Feedback, Gather, Layout, Parameter, Personal, Policy,
-    PrivateSeed, Reason, Result, Role, RoundOptions,
+    PrivateSeed, Reason, Result, Role, RoundOptions, RoundingSeed,
 };
 use own::Joined;
 use std::collections::BTreeMap;
@@ -267,17 +267,17 @@ impl Simulation {
             local.learning_rate *= self.config.decay.powf(round as f64);
             train(&architecture, base, data, shard, &local, seed, &self.device)
         })?;
-        let (samples, private) = (shard.len() as u64, key(purpose::ROUNDING));
+        let (samples, rounding) = (shard.len() as u64, RoundingSeed(key(purpose::ROUNDING)));
         let (loss, used) = (trained.loss, trained.used);
         let parameters = &self.parted(&download, trained.parameters, &mut own)?;
-        let private_of = self.config.client_privacy(private);
+        let private_of = self.config.client_privacy(rounding.0);
         let message = timed(&mut seconds.encode, || match (&mut feedback, &private_of) {
             (None, Some(privacy)) => download.private_update(client, parameters, samples, privacy),
-            (None, None) => download.update(client, parameters, samples, private),
+            (None, None) => download.update(client, parameters, samples, rounding),
             (Some(feedback), _) => {
                 let layout = self.coordinator.layout();
                 download
-                    .update_with_feedback(client, parameters, samples, private, layout, feedback)
+                    .update_with_feedback(client, parameters, samples, rounding, layout, feedback)
             }
         })?;
         let multiply_adds = architecture.multiply_adds() * used;

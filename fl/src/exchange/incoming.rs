@@ -1,10 +1,11 @@
-//! [`Partial`]: an upload on its way, checked as far as it has come.
+//! [`IncomingUpload`]: an upload on its way, checked as far as it has come.
 
-use super::batch::{
-    Batches, Bench, FIRST_UPLOAD, LATER_UPLOAD, Part, Refusal, finite, ids, malformed, undecodable,
-};
 use super::header::Features;
 use super::options::StoreOptions;
+use super::order::{
+    Bench, FIRST_UPLOAD, LATER_UPLOAD, Part, Refusal, TensorOrder, finite, ids, malformed,
+    undecodable,
+};
 use super::samples::{Samples, Table, sum};
 use super::sink::Sink;
 use crate::Error;
@@ -43,13 +44,13 @@ pub(super) struct Context<'a> {
 }
 
 /// An upload that has not ended.
-pub(super) struct Partial {
+pub(super) struct IncomingUpload {
     pub(super) round: u64,
     client: u64,
     decoder: Decoder,
     n_bytes: u64,
     /// From the header on.
-    header: Option<(Features, Batches)>,
+    header: Option<(Features, TensorOrder)>,
     pub(super) table: Table,
     seen: HashSet<u32>,
     /// The features of a sample that are there so far.
@@ -59,7 +60,7 @@ pub(super) struct Partial {
     pub(super) claimed: u64,
 }
 
-impl Partial {
+impl IncomingUpload {
     pub(super) fn new(client: u64, round: u64, options: &StoreOptions, sink: Sink) -> Self {
         let mut decode = DecodeOptions::default();
         decode.memory = options.decode_memory;
@@ -109,7 +110,7 @@ impl Partial {
                 let first = context.known.is_none();
                 let parts = if first { FIRST_UPLOAD } else { LATER_UPLOAD };
                 let most = u64::from(context.options.max_samples);
-                let batches = Batches::new(parts, &header.shape, header.classes, most);
+                let batches = TensorOrder::new(parts, &header.shape, header.classes, most);
                 self.header = Some((header, batches));
             }
             Event::Record { kind, .. } => check_record(kind).map_err(malformed)?,

@@ -1,4 +1,4 @@
-//! [`Batches`]: which tensor of a message has to come next, and what it has to look like.
+//! [`TensorOrder`]: which tensor of a message has to come next, and what it has to look like.
 
 use super::header::label_dtype;
 use crate::message::Reason;
@@ -47,7 +47,7 @@ impl Part {
 }
 
 /// Follows the tensors of a message: batch by batch, in each the parts of its kind.
-pub(super) struct Batches {
+pub(super) struct TensorOrder {
     parts: &'static [Part],
     shape: Vec<usize>,
     classes: usize,
@@ -81,7 +81,7 @@ impl Bench {
     }
 }
 
-impl Batches {
+impl TensorOrder {
     pub(super) fn new(parts: &'static [Part], shape: &[usize], classes: usize, most: u64) -> Self {
         let shape = shape.to_vec();
         Self { parts, shape, classes, batch: 0, at: 0, n: 0, n_before: 0, most }

@@ -1,4 +1,4 @@
-//! [`Partial`]: an update on its way, still encoded.
+//! [`IncomingUpdate`]: an update on its way, still encoded.
 
 use super::Gathers;
 use super::Values;
@@ -33,7 +33,7 @@ pub(super) enum Decoded {
 }
 
 /// An update that has not ended: verified chunks, in their encoded form, of tensors that fit.
-pub(super) struct Partial {
+pub(super) struct IncomingUpdate {
     decoder: Decoder,
     layout: Arc<Layout>,
     expected: Expected,
@@ -43,7 +43,7 @@ pub(super) struct Partial {
     n_bytes: u64,
 }
 
-impl Partial {
+impl IncomingUpdate {
     pub(super) fn new(layout: &Arc<Layout>, expected: Expected, memory: u64) -> Self {
         let mut options = DecodeOptions::default();
         options.memory = memory;
