@@ -69,10 +69,10 @@ impl Aggregator {
         let counted = self.options.averaging == Averaging::Counted
             || self.layout.params()[i].role == Role::Statistic;
         let weight = divisor.unwrap_or(self.weight);
-        let mean = |(at, own): (usize, &u64)| {
-            (*own > 0).then(|| sums.mean(at, if counted { *own } else { weight }))
+        let mean = |(at, own): (usize, u64)| {
+            (own > 0).then(|| sums.mean(at, if counted { own } else { weight }))
         };
-        sums.weights.iter().enumerate().map(mean).collect()
+        sums.weights().enumerate().map(mean).collect()
     }
 }
 

@@ -56,7 +56,7 @@ pub(crate) struct Base {
 ///
 /// An update stays encoded until its end record has come and everything is checked; then it is
 /// decoded once, and folded into exact sums; or kept, where the averaging is
-/// [robust](Averaging::is_robust) and the cohort small. With sums, memory is: 24 bytes for each coordinate of the
+/// [robust](Averaging::is_robust) and the cohort small. With sums, memory is: 21 bytes for each coordinate of the
 /// model, one decoded update, at most [`AggregatorOptions::max_in_flight`] encoded ones, and for
 /// each client expected some eighty bytes of bookkeeping, or 220 where each is sent something else
 /// (more with [`Rule::Explicit`](crate::Rule::Explicit)). The order of arrival does not show in the
@@ -352,7 +352,7 @@ impl Aggregator {
         weight: u32,
     ) -> std::result::Result<bool, Refusal> {
         for (i, (_, values)) in decoded.iter().enumerate() {
-            if let Some(at) = values.iter().position(|v| v.is_nan() || v.abs() >= MAX_VALUE) {
+            if let Some(at) = beyond(values) {
                 let (name, value) = (&self.layout.params()[i].name, values[at]);
                 return Err((Reason::NotFinite, format!("{name:?}, value {at}: {value}")));
             }
@@ -446,6 +446,14 @@ impl Aggregator {
     pub fn weight(&self) -> u64 {
         self.weight
     }
+}
+
+/// Where the first value is that is NaN, or of [`MAX_VALUE`] and more.
+fn beyond(values: &[f32]) -> Option<usize> {
+    // Magnitudes are ordered as their bits are, infinity and NaN above all; a maximum takes many at once.
+    let magnitude = |value: &f32| (value.to_bits() & 0x7fff_ffff) as i32;
+    let (most, largest) = (magnitude(&MAX_VALUE), values.iter().map(magnitude).fold(0, i32::max));
+    (largest >= most).then(|| values.iter().position(|v| magnitude(v) >= most))?
 }
 
 /// The parameters of an update that are checked and not counted: running statistics of a submodel,

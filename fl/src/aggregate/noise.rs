@@ -51,8 +51,8 @@ impl Noise {
         divisor: u64,
         noisy: impl Iterator<Item = (usize, usize)>,
     ) -> Vec<Option<f64>> {
-        let mut draws = self.draws(use_of, sums.values.iter().map(|sum| sum.to_le_bytes()));
-        let mut means = vec![None; sums.values.len()];
+        let mut draws = self.draws(use_of, sums.values().map(i128::to_le_bytes));
+        let mut means = vec![None; sums.len()];
         for at in noisy.flat_map(|(start, len)| start..start + len) {
             let steps = DiscreteGaussian::FINE.draw(&mut draws);
             means[at] = Some(sums.noisy_mean(at, steps, divisor));

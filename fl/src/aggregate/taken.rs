@@ -80,11 +80,9 @@ impl Taken {
         match self {
             Self::Sums(all) => {
                 for (param, sums) in layout.params().iter().zip(all) {
-                    let n = sums.values.len();
-                    let values: Vec<u8> =
-                        sums.values.iter().flat_map(|v| v.to_le_bytes()).collect();
-                    let weights: Vec<u8> =
-                        sums.weights.iter().flat_map(|w| w.to_le_bytes()).collect();
+                    let n = sums.len();
+                    let values: Vec<u8> = sums.values().flat_map(i128::to_le_bytes).collect();
+                    let weights: Vec<u8> = sums.weights().flat_map(u64::to_le_bytes).collect();
                     put(format!("sum/{}", param.name), DType::U8, &[n, 16], &values)?;
                     put(format!("weight/{}", param.name), DType::U64, &[n], &weights)?;
                 }
@@ -137,7 +135,7 @@ impl Taken {
                 {
                     let unit = largest_unit(options.max_norm_of(param.role));
                     let grid = options.noise.as_ref().map_or(1, |noise| noise.grid());
-                    let read = read_sums(pair, &param.name, sums.values.len(), weight, unit);
+                    let read = read_sums(pair, &param.name, sums.len(), weight, unit);
                     *sums = read.map_err(|e| e.in_parameter(&param.name))?.on_grid(grid);
                 }
             }
@@ -211,13 +209,13 @@ fn read_sums(pair: &[Tensor], name: &str, n: usize, most: u64, unit: u128) -> Re
     }
     let values = values.data.as_chunks::<16>().0.iter().map(|b| i128::from_le_bytes(*b));
     let weights = weights.data.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b));
-    let sums = Sums::new(values.collect(), weights.collect());
+    let (values, weights): (Vec<i128>, Vec<u64>) = (values.collect(), weights.collect());
     // What could not have come from updates could overflow later.
     let possible = |(value, weight): (&i128, &u64)| {
         *weight <= most && value.unsigned_abs() <= u128::from(*weight) * unit
     };
-    match sums.values.iter().zip(&sums.weights).position(|pair| !possible(pair)) {
+    match values.iter().zip(&weights).position(|pair| !possible(pair)) {
         Some(at) => Err(Error::corrupt(format!("sum {at} is larger than its weight allows"))),
-        None => Ok(sums),
+        None => Ok(Sums::new(&values, &weights)),
     }
 }

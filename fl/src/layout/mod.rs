@@ -328,7 +328,7 @@ fn check_params(groups: &[Group], params: &[ParamLayout]) -> Result<()> {
     Ok(())
 }
 
-/// Values of a model, for each of which an aggregator has 24 bytes.
+/// Values of a model, for each of which an aggregator has 21 bytes.
 const MAX_VALUES: usize = isize::MAX as usize / 32;
 
 fn check_inputs(param: &ParamLayout) -> std::result::Result<(), String> {
