@@ -7,6 +7,7 @@ Needs Python 3.9 and a Unix, nothing else.
 
 import array
 import filecmp
+import json
 import os
 import pathlib
 import random
@@ -154,6 +155,43 @@ class Faults:
         name = f"{signal.Signals(number).name} {command[0]}"
         self.report(name, problems, f"{self.repetitions} runs of {seconds:.2f} s: {text}")
 
+    def shards(self):
+        """An interrupt at any moment while shards are written: all of them are there, or nothing is."""
+        folder, out, n, size = self.folder / "shards", self.folder / "shards/out", 24, 1 << 20
+        out.mkdir(parents=True)
+        header = {f"w{i}": {"dtype": "F32", "shape": [size // 4], "data_offsets": [i * size, (i + 1) * size]}
+                  for i in range(n)}
+        text = json.dumps(header).encode()
+        values = array.array("f", (random.gauss(0, 1) for _ in range(size // 4))).tobytes()
+        with open(folder / "m.safetensors", "wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for i in range(n):  # no two alike: such would travel once
+                file.write(values[4 * i:] + values[:4 * i])
+        self.run(["encode", "m.safetensors", "-o", "m.fp", "-q", "-s", "hadamard|q=4"], cwd=folder, check=True)
+        words = ["decode", "m.fp", "-q", "-o", "out/m.safetensors.index.json", "--shard-size", "1M"]
+        start = time.monotonic()
+        self.run(words, cwd=folder, check=True)
+        seconds, problems = time.monotonic() - start, []
+        counts = {"nothing": 0, "all": 0}
+        for run in range(self.repetitions):
+            # One run in every slice of the time, as above.
+            shutil.rmtree(out)
+            out.mkdir()
+            delay = (run + random.random()) / self.repetitions * 1.15 * seconds
+            child = subprocess.Popen([self.program, *words], cwd=folder, stderr=subprocess.DEVNULL, preexec_fn=listen)
+            time.sleep(delay)
+            child.send_signal(signal.SIGINT)
+            code, found = child.wait(60), sorted(os.listdir(out))
+            if len(found) not in [0, n + 1] or any(name.endswith(".tmp") for name in found):
+                problems.append(f"run {run}, after {delay:.4f} s: exit code {code}, {len(found)} files")
+            elif code == 0 and not found or code not in [0, 130, -signal.SIGINT]:
+                problems.append(f"run {run}, after {delay:.4f} s: exit code {code}, {len(found)} files")
+            counts["all" if found else "nothing"] += 1
+        if counts["nothing"] < self.repetitions // 8:
+            problems.append("too few signals came while the program was working")
+        text = ", ".join(f"{n} {what}" for what, n in counts.items())
+        self.report("SIGINT shards", problems, f"{self.repetitions} runs of {seconds:.2f} s: {text}")
+
     def full(self):
         """A device that is full: an i/o error, and a word about it."""
         problems, runs = [], 0
@@ -230,6 +268,7 @@ def main():
         for number in [signal.SIGKILL, signal.SIGINT, signal.SIGTERM]:
             faults.signals(ENCODE, "stream.expected", number)
             faults.signals(DECODE, "copy.raw", number)
+        faults.shards()
         faults.full()
         faults.closed()
         faults.locked()
