@@ -20,6 +20,12 @@ pub struct SeedArguments {
     /// Number of this client; it is written into the stream, too
     #[arg(long, value_name = "N", default_value = "0", value_parser = parse)]
     client_id: u64,
+    /// How many clients send in this round, numbered from 0 by --client-id
+    ///
+    /// Where it is known, `step` shares its dither out over them: of clients that send much the same the errors
+    /// cancel, down to a K-th for K clients. It is written into the stream, too.
+    #[arg(long, value_name = "K", default_value = "0", value_parser = parse)]
+    clients: u64,
     /// Private seed: how values are rounded; drawn afresh unless given
     ///
     /// It has to differ from client to client and from round to round, or the rounding errors of
@@ -36,7 +42,9 @@ impl SeedArguments {
             Some(seed) => seed,
             None => fresh()?,
         };
-        Ok(Seeds::new(self.seed, private).in_round(self.round).of_client(self.client_id, 0))
+        Ok(Seeds::new(self.seed, private)
+            .in_round(self.round)
+            .of_client(self.client_id, self.clients))
     }
 }
 

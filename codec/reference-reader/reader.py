@@ -375,7 +375,16 @@ def among_neighbours(codes, coded):
     return k
 
 
-def step_coefficients(p, nearest, coded, key):
+def dither_offsets(key, member):
+    """8.5: o for each t, from DITHER(f, 1) and (c - g, S), or none of them."""
+    if member is None:
+        return [0] * 16
+    own, size = member
+    draws = [[(word32(key, 256 * t + j), j) for j in range(size)] for t in range(16)]
+    return [(sum(h < of[own] for h in of) << 15) // size for of in draws]
+
+
+def step_coefficients(p, nearest, coded, dither):
     """7, from the size on."""
     require(len(p) >= 4, "The step of a group is missing.")
     size, = struct.unpack_from("<f", p)
@@ -395,7 +404,9 @@ def step_coefficients(p, nearest, coded, key):
     if nearest:
         shift = np.sign(k) * one + (np.sign(k) * (np.abs(k) >= 2)) * (more - one)
     else:
-        draws = [word32(key, i // 2) >> 16 * (i % 2) + 1 & 0x7FFF for i in range(coded)]
+        key, offsets = dither
+        draws = [word32(key, i // 2) >> 16 * (i % 2) + 1 for i in range(coded)]
+        draws = [draw + offsets[i // 16 % 16] & 0x7FFF for i, draw in enumerate(draws)]
         shift = np.array(draws, np.float32) * np.float32(2.0 ** -15) + np.float32(2.0 ** -16 - 0.5)
     return (k - shift) * np.float32(size)
 
@@ -482,6 +493,7 @@ class Tensor:
     unsupported: str                 # why it cannot be decoded, or ""
     chain: int                       # 8.2: KEY up to the tensor key, absorbed
     dither: int                      # 8.2: DITHER up to the purpose, absorbed
+    member: tuple[int, int] | None   # 8.5: c - g and S
     kept: bool                       # whether tied tensors may refer to it
     tied: int = 0                    # how many do
     data: bytes | None = None        # little-endian elements in C order; None if unsupported
@@ -523,7 +535,8 @@ class Tensor:
             return payload
         exponent, = struct.unpack("b", payload[:1])
         require(exponent == 0 or -126 <= exponent <= -65 or exponent >= 64, "Invalid exponent.")
-        dither = absorb(self.dither, group << 16 & M64)
+        blocks_of = [absorb(self.dither, (group << 16) + block & M64) for block in (0, 1)]
+        dither = blocks_of[0], dither_offsets(blocks_of[1], self.member)
         x = coded_coefficients(pipeline, payload[1:], coded, dither)
         if SUBSAMPLE in pipeline:
             key = absorb(self.chain, SELECTION, group << 16 & M64)
@@ -674,19 +687,23 @@ class Records:
         numbers = {number for pipeline in pipelines for number in pipeline}
         for number in sorted(numbers - STAGES.keys()):
             unsupported = unsupported or f"Unknown pipeline stage 0x{number:02x}."
-        seed = turn = client = own = 0
+        seed = turn = client = cohort = 0
         if flags & 0x80:
             seed, turn, client = self.number("Q"), self.varint(), self.varint()
-            own = self.varint() & 1                     # the rest is the number of clients
+            cohort = self.varint()
+        clients, own = cohort >> 1, cohort & 1
         draws = any(pipeline.get(STEP, [0, 1])[1] == 0 for pipeline in pipelines)
         draws = draws or numbers & {HADAMARD, KASHIN, ROTATION, SUBSAMPLE}
         seeded = flags & 0x80 or not draws
         require(seeded, f"{name!r} has no seeds.")
         key = self.number("Q") if flags & 0x40 else name_hash(name)
         chain = absorb(FEDPRESS, seed, turn, client * own, key)
-        dither = absorb(FEDPRESS, seed, turn, client, key, DITHER)
+        together = clients >= 2 and client < clients
+        first = client & ~255 if together else client
+        member = (client - first, min(256, clients - first)) if together else None
+        dither = absorb(FEDPRESS, seed, turn, first, key, DITHER)
         return Tensor(name, dtype, *rest, 1 << (flags & 31), self.offset, pipelines, unsupported,
-                      chain, dither, count >= 0x80)
+                      chain, dither, member, count >= 0x80)
 
     def tied(self, taken, listed, tensors):
         """4.2."""
@@ -782,6 +799,8 @@ def test_vectors():
     assert [word(0, i) for i in (0, M32)] == [0xE220A8397B1DCDAF, 0xBEEB67EAF1FC5E61]
     assert [word32(*a) for a in asked] == [0x92CA2F0E, 0x3CD6E3F3, 0, 0xCCC34CEE, 0x6FF1DDC5]
     assert absorb(FEDPRESS, 7, 3, 0, name_hash("fc1.weight"), 1, 0) == 0x0425C161F489A929
+    assert dither_offsets(42, (3, 10))[:4] == [26214, 26214, 9830, 19660]
+    assert dither_offsets(42, (44, 51))[:4] == [25057, 30840, 8995, 10922]
     assert kept(0.1, 200) == 19 and select(42, 200, 19) == chosen + list(range(192, 200))
 
 

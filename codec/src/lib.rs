@@ -98,6 +98,7 @@ mod compare;
 mod convert;
 mod decode;
 pub mod device;
+mod dither;
 mod encode;
 mod entropy;
 mod error;

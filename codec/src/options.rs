@@ -165,6 +165,12 @@ impl EncodeOptions {
         if self.seeds.clients >> 63 != 0 {
             return Err(Error::invalid(format!("{} clients, 2^63 or more", self.seeds.clients)));
         }
+        let Seeds { client, clients, .. } = self.seeds;
+        if clients != 0 && client >= clients {
+            return Err(Error::invalid(format!(
+                "client {client} of {clients}, which count from 0"
+            )));
+        }
         Ok(())
     }
 }

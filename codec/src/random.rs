@@ -96,7 +96,8 @@ pub struct Seeds {
     pub round: u64,
     /// Which client.
     pub client: u64,
-    /// How many clients send in this round, below 2^63; 0 if that is not known.
+    /// How many clients send in this round, below 2^63, numbered from 0; 0 if that is not known. Where it is known,
+    /// what dithers (`step`) shares its dither out over them: of clients that send much the same the errors cancel.
     pub clients: u64,
     /// Whether clients of a round rotate alike.
     pub rotation: Rotation,

@@ -275,6 +275,10 @@ fn cases() -> Vec<Case> {
         f32_case("kashin_lm", "kashin|lm=8", 1300),
         f32_case("either", "auto|rate=1.5", 6000),
         f32_case("step_dithered", "identity|step=2", 5000),
+        Case {
+            seeds: SEEDS.of_client(300, 307),
+            ..f32_case("step_shared_out", "identity|step=2", 5000)
+        },
         f32_case("step_nearest", "identity|step=1.5,biased", 4 * 4096 + 7),
         f32_case("step_small", "identity|step=4", 37),
         f32_case("step_rotated", "rotation|step=1|zstd", 3000),

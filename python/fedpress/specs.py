@@ -57,7 +57,8 @@ def options(
         seed: shared seed: which rotation, which coefficients are kept. Travels with the tensors.
         round: number of the training round; every round rotates differently.
         client: number of this client; clients of a round may share the seed.
-        clients: how many clients send in this round; 0 if that is not known.
+        clients: how many clients send in this round, numbered from 0; 0 if that is not known. Where it is, ``step``
+            shares its dither out over them: of clients that send much the same the errors cancel.
         private_seed: how values round; drawn afresh unless given. It has to differ from client to
             client and from round to round, or rounding errors do not cancel in the average.
         rotation: ``"own"``: each client rotates for itself; ``"shared"``: all of a round alike.

@@ -81,7 +81,7 @@ impl Step {
     fn rounding(&self, job: &Job<'_>, shifts: [i8; 2]) -> Rounding {
         match self.rate.biased {
             true => Rounding::nearest(shifts),
-            false => Rounding::Dithered(job.keys.dither.block(job.group, 0)),
+            false => Rounding::Dithered(job.keys.dither.of_group(job.group)),
         }
     }
 }

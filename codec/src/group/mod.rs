@@ -18,6 +18,7 @@ pub(crate) use encode::{Choice, encode, expected_error, numbers_of, put_coded, p
 use crate::aligned::Aligned;
 use crate::basis::{self, Transform, with_basis};
 use crate::code::{Compared, Way};
+use crate::dither::DitherKeys;
 use crate::entropy::Zstandard;
 use crate::kernel::Kernel;
 use crate::random::{Keys, Purpose, Seeds};
@@ -44,7 +45,7 @@ pub(crate) struct TensorKeys {
     pub(crate) signs: Keys,
     pub(crate) window_signs: Keys,
     pub(crate) selection: Keys,
-    pub(crate) dither: Keys,
+    pub(crate) dither: DitherKeys,
     /// For encoding; decoding does not need (or know) the private seed.
     pub(crate) rounding: Option<Keys>,
 }
@@ -53,7 +54,13 @@ impl TensorKeys {
     /// Of no tensor.
     pub(crate) fn none() -> Self {
         let key = Keys::from_absorbed(0);
-        Self { signs: key, window_signs: key, selection: key, dither: key, rounding: None }
+        Self {
+            signs: key,
+            window_signs: key,
+            selection: key,
+            dither: DitherKeys::none(),
+            rounding: None,
+        }
     }
 
     /// Those that decoding needs.
@@ -65,8 +72,7 @@ impl TensorKeys {
             signs: keys(Purpose::Signs),
             window_signs: keys(Purpose::WindowSigns),
             selection: keys(Purpose::Subsample),
-            // A client's own even where rotations are shared: errors that are alike never average out.
-            dither: Keys::new(seeds.shared, seeds.round, seeds.client, meta.key(), Purpose::Dither),
+            dither: DitherKeys::new(&seeds, meta.key()),
             rounding: None,
         }
     }

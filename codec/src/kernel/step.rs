@@ -4,6 +4,7 @@ use super::Operation;
 use super::lanes::{LANES, Lanes};
 use super::rans::{token, tokens};
 use crate::arrays;
+use crate::dither::{Dither, ORDERS};
 
 /// No multiple is larger in magnitude.
 pub(crate) const LARGEST_MULTIPLE: f32 = ((1 << 22) - 1) as f32;
@@ -11,9 +12,9 @@ pub(crate) const LARGEST_MULTIPLE: f32 = ((1 << 22) - 1) as f32;
 /// How a number becomes a multiple of the step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Step {
-    /// Draws of this key are added before it is rounded and subtracted afterwards (FORMAT.md, section
-    /// 8.3): the error is as large for any number, and right in the mean.
-    Dithered(u64),
+    /// Added before it is rounded and subtracted afterwards (FORMAT.md, section 8.5): the error is as large for
+    /// any number, and right in the mean.
+    Dithered(Dither),
     /// Rounded up only from `.5 + dead` on, and decoded nearer to zero by the first of `shifts` if it is 1
     /// or -1, by the second if it is larger.
     Nearest { dead: f32, shifts: [f32; 2] },
@@ -56,19 +57,22 @@ impl Operation for Divide<'_> {
 fn divide<L: Lanes>(l: L, x: L::F, inverse: f32, step: Step, row: usize) -> L::F {
     let t = l.mul(x, l.splat(inverse));
     let t = match step {
-        Step::Dithered(key) => l.add(t, dither(l, key, row)),
+        Step::Dithered(numbers) => l.add(t, dither(l, &numbers, row)),
         Step::Nearest { dead, .. } => l.sub(t, l.max(l.min(t, l.splat(dead)), l.splat(-dead))),
     };
     let largest = l.splat(LARGEST_MULTIPLE);
     l.round(l.max(l.min(t, largest), l.sub(l.splat(0.0), largest)))
 }
 
-/// Sixteen numbers between -1/2 and 1/2: the draws of a row, in the middle of their 2^15 equal parts.
+/// Sixteen numbers between -1/2 and 1/2: the draws of a row, in the middle of their 2^15 equal parts, moved
+/// round by the offset of the row. All of it is exact.
 #[inline(always)]
-fn dither<L: Lanes>(l: L, key: u64, row: usize) -> L::F {
+fn dither<L: Lanes>(l: L, dither: &Dither, row: usize) -> L::F {
     const PART: f32 = 1.0 / (1 << 15) as f32;
-    let draws = l.draws(key, (row * LANES / 2) as u32);
-    l.add(l.mul(l.to_float(draws), l.splat(PART)), l.splat(0.5 * PART - 0.5))
+    let draws = l.draws(dither.key, (row * LANES / 2) as u32);
+    let offset = dither.offsets[row % ORDERS] + (0.5 * PART - 0.5);
+    let moved = l.add(l.mul(l.to_float(draws), l.splat(PART)), l.splat(offset));
+    l.sub(moved, l.round(moved))
 }
 
 /// How often each token occurs: of multiples at even places, then of those at odd ones, so that the same twice
@@ -224,7 +228,7 @@ impl Operation for Multiply<'_> {
 #[inline(always)]
 fn multiply<L: Lanes>(l: L, k: L::F, size: f32, step: Step, row: usize) -> L::F {
     let inner = match step {
-        Step::Dithered(key) => l.sub(k, dither(l, key, row)),
+        Step::Dithered(numbers) => l.sub(k, dither(l, &numbers, row)),
         Step::Nearest { shifts: [one, more], .. } => {
             let (sign, large) = signs(l, k);
             let shift = l.add(l.mul(sign, l.splat(one)), l.mul(large, l.splat(more - one)));
