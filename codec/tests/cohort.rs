@@ -1,6 +1,6 @@
 //! Clients that say how many they are share out their dither (FORMAT.md, section 8.5): of what they have in common
 //! the errors cancel, and nothing else becomes worse.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod common;
 

@@ -97,6 +97,30 @@ def test_types_survive_the_mean() -> None:
     assert np.array_equal(wrapped["mask"], first["mask"]) and np.array_equal(wrapped["codes"], first["codes"])
 
 
+def test_nodes_share_dither_out() -> None:
+    """Of equal updates the errors cancel: that of the mean of six is a thirty-sixth of a node's, not a sixth."""
+
+    def same(model: Trained, context: Context) -> Trained:
+        first = first_model()
+        return model | {"w": first["w"] + 0.1 * np.random.default_rng(1).normal(size=(60, 80)).astype("f")}
+
+    def weighted(message: Message, context: Context) -> Message:
+        reply = moving(same)(message, context)
+        reply.content["metrics"]["num-examples"] = 10
+        return reply
+
+    specs = dict(downlink="lossless", downlink_updates=None)
+    result = {}
+    for uplink in ("identity|step=2", "lossless"):
+        fed = Federation(weighted, nodes=6)
+        strategy = Compressed(flower.FedAvg(), uplink=uplink, **specs)
+        result[uplink] = arrays_of(fed.run_strategy(strategy, record_of(first_model()), 1).arrays)["w"]
+    error = np.square(result["identity|step=2"] - result["lossless"]).sum()
+    change = np.square(result["lossless"] - first_model()["w"]).sum()
+    # .108 at two bits; 4,800 values tell it within a tenth.
+    assert error / change < 1.3 * 0.108 / 36
+
+
 @pytest.mark.parametrize("updates", [None, "rotation|lm=4"])
 @pytest.mark.parametrize("name", ["FedAvg", "FedAvgM", "FedMedian"])
 def test_lossy_runs_end_near_the_exact_one(name: str, updates: str | None) -> None:

@@ -150,7 +150,7 @@ def _encoded(
     options = fedpress.options(
         seed=instructions.seed,
         round=instructions.round,
-        client=context.node_id,
+        client=instructions.client,
         clients=instructions.clients,
         # The server then undoes it once.
         rotation="shared" if may_share_rotation(instructions.uplink) else "own",

@@ -45,7 +45,8 @@ class Instructions:
         feedback: whether what encoding loses is added to the next update.
         seed: shared seed.
         round: of the server.
-        clients: how many nodes were sent this.
+        client: number of the node among those of the round, from 0.
+        clients: how many nodes were asked in the round.
         keep: fraction of the units to train; 1 for all.
         part: number of the random units.
         layout: which axes have units, as a layout file; empty with all of them.
@@ -61,6 +62,7 @@ class Instructions:
     feedback: bool
     seed: int
     round: int
+    client: int
     clients: int
     keep: float = 1.0
     part: int = 0

@@ -218,21 +218,17 @@ class Compressed(Strategy):
 
     def _encoded(self, server_round: int, messages: list[Message], training: bool) -> list[Message]:
         """Encode the model in messages of the wrapped strategy, which may all share one content."""
-        made: dict[tuple[int, str], RecordDict] = {}
         down = self._report.round(server_round).down
         raw_bytes = sum(array.nbytes for array in self._model.values())
         self._sent, self._parts = {}, {}
-        for message in messages:
+        for client, message in enumerate(messages):
             node, content = message.metadata.dst_node_id, message.content
             key = self._key(content)
             sent = self._downloads.sent(self._holds.pop(node, ""), server_round)
             uplink = self._uplink_of(node) if training else ""
             number = self._draw(server_round, node) if training else 0
-            place = (id(content), f"{sent.base} {sent.identity} {number} {uplink}")
-            if place not in made:
-                clients = len(messages)
-                made[place] = self._content(content, key, sent, server_round, uplink, clients, number)
-            message.content = made[place]
+            position = (server_round, client, len(messages))
+            message.content = self._content(content, key, sent, uplink, position, number)
             self._sent[node] = sent.identity
             down.add(sent.n_bytes, raw_bytes, sent.nmse)
         self._downloads.forget_old({*self._holds.values(), *self._sent.values()})
@@ -269,11 +265,12 @@ class Compressed(Strategy):
         content: RecordDict,
         key: str,
         sent: Sent,
-        server_round: int,
         uplink: str,
-        clients: int,
+        position: tuple[int, int, int],
         part: int,
     ) -> RecordDict:
+        """Return a message with encoded arrays, which it shares with others, and instructions of its own."""
+        server_round, client, clients = position
         dropout = self._dropout if uplink else None
         instructions = Instructions(
             arrays=key,
@@ -284,6 +281,7 @@ class Compressed(Strategy):
             feedback=self.error_feedback,
             seed=self.seed,
             round=server_round,
+            client=client,
             clients=clients,
             keep=dropout.keep if dropout else 1.0,
             part=part,
