@@ -14,7 +14,7 @@ use crate::blocks::blocks;
 use crate::flow::{Run, Sink, Source, run_len};
 use crate::group::exponent::LARGEST;
 use crate::group::{Elements, Job, Output};
-use crate::kernel::{Columns, Kernel};
+use crate::kernel::{COLUMNS, Columns, Kernel, ROWS};
 use crate::random::{INCREMENT, Keys};
 use crate::stage::{Options, Stage};
 use crate::wire::bytes::Cursor;
@@ -93,6 +93,30 @@ impl Mixing {
         blocks(self.n, self.block)
     }
 
+    /// The first of the columns of a unit of the second level that are rotated where they are.
+    fn whole_columns(&self, unit: &Range<usize>) -> Option<usize> {
+        let is_even = self.n == ROWS * self.stride && unit.len() == ROWS * COLUMNS;
+        (is_even && unit.start % ROWS == 0).then_some(unit.start / ROWS)
+    }
+
+    /// The second level of three, or its inverse.
+    fn second_level(&self, matrix: &mut [f32], inverse: bool, work: &mut Aligned) {
+        for at in self.units() {
+            let unit = self.unit(1, at.start, at.len());
+            if let Some(first) = self.whole_columns(&at) {
+                unit.columns_in_place(&mut matrix[first..], self.stride, inverse);
+                continue;
+            }
+            let x = work.take(at.len());
+            self.gather(matrix, at.start, x);
+            match inverse {
+                false => unit.forward_in_place(x),
+                true => unit.inverse_in_place(x),
+            }
+            self.scatter(x, at.start, matrix);
+        }
+    }
+
     /// The columns, or parts of them, that values `at` to `at + len` of the second level are; and where in
     /// the matrix and among these values each begins.
     fn columns(
@@ -157,12 +181,7 @@ impl Transform for Rotation {
         let matrix = whole.take(mixing.n);
         let peak = first_level(&mixing, values, matrix, input, spare);
         if self.levels == 3 {
-            for at in mixing.units() {
-                let x = input.take(at.len());
-                mixing.gather(matrix, at.start, x);
-                mixing.unit(1, at.start, at.len()).forward_in_place(x);
-                mixing.scatter(x, at.start, matrix);
-            }
+            mixing.second_level(matrix, false, input);
         }
         Forward { levels: self.levels, mixing, matrix, input, run: unit, spare, at: 0, peak }
     }
@@ -293,12 +312,7 @@ impl Sink for Inverse<'_> {
     fn finish(&mut self) -> Result<()> {
         let Self { mixing, values, matrix, input, unit: made, spare, .. } = self;
         if self.levels == 3 {
-            for at in mixing.units() {
-                let x = input.take(at.len());
-                mixing.gather(matrix, at.start, x);
-                mixing.unit(1, at.start, at.len()).inverse_in_place(x);
-                mixing.scatter(x, at.start, matrix);
-            }
+            mixing.second_level(matrix, true, input);
         }
         for at in mixing.units() {
             let unit = mixing.unit(0, at.start, at.len());

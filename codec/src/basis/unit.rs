@@ -53,6 +53,14 @@ impl Unit {
         None
     }
 
+    /// Rotates sixteen columns of a matrix where they are, or turns them back.
+    pub(super) fn columns_in_place(&self, matrix: &mut [f32], stride: usize, inverse: bool) {
+        match inverse {
+            false => self.kernel.rotate_columns(matrix, stride, self.key),
+            true => self.kernel.unrotate_columns(matrix, stride, self.key),
+        }
+    }
+
     /// Rotates in place.
     pub(super) fn forward_in_place(&self, y: &mut [f32]) {
         let (len, b) = (y.len(), self.b);

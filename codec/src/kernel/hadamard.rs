@@ -190,21 +190,21 @@ fn rows_mut(x: &mut [f32]) -> &mut [[f32; LANES]] {
 
 /// What the last pass notes of the rows it makes.
 #[derive(Clone, Copy)]
-struct Notes<L: Lanes> {
-    lo: L::F,
-    hi: L::F,
+pub(super) struct Notes<L: Lanes> {
+    pub(super) lo: L::F,
+    pub(super) hi: L::F,
 }
 
 /// What happens to a row before the first of its stages that reach across rows. This and
 /// [`Finish`] are traits and not closures: a closure is a function of its own, compiled without
 /// the features of the instruction set.
-trait Start: Copy {
+pub(super) trait Start: Copy {
     fn apply<L: Lanes>(self, l: L, row: usize, v: L::F) -> L::F;
 }
 
 /// The stages h = 1, 2, 4, 8.
 #[derive(Clone, Copy)]
-struct Mix;
+pub(super) struct Mix;
 
 impl Start for Mix {
     #[inline(always)]
@@ -244,7 +244,7 @@ impl Start for FlipAndMix {
 }
 
 /// What happens to a row when its last stage is done.
-trait Finish: Copy {
+pub(super) trait Finish: Copy {
     fn apply<L: Lanes>(self, l: L, row: usize, v: L::F, notes: &mut Notes<L>) -> L::F;
 }
 
@@ -294,7 +294,9 @@ macro_rules! unrolled {
     };
 }
 
-type Row = [f32; LANES];
+pub(super) use unrolled;
+
+pub(super) type Row = [f32; LANES];
 
 /// All stages of a block of at least eight rows; the first pass reads `x`, if given, and the last
 /// one writes `out`, if given, where `y` is then used up. The passes between ask for the rows `ahead`.
@@ -356,7 +358,7 @@ fn first<L: Lanes, const R: usize>(l: L, x: Option<&[Row]>, y: &mut [Row], start
 /// log2(R) stages at once: h, 2h, ... (in rows), on rows i, i + h, ..., i + (R - 1) h.
 #[inline(always)]
 #[expect(clippy::needless_range_loop, reason = "an index into R parts at once")]
-fn between<L: Lanes, const R: usize>(l: L, y: &mut [Row], h: usize, ahead: &[Row]) {
+pub(super) fn between<L: Lanes, const R: usize>(l: L, y: &mut [Row], h: usize, ahead: &[Row]) {
     let mut asked = 0;
     for block in y.chunks_exact_mut(R * h) {
         let parts = parts_of::<R>(block, h);
@@ -421,7 +423,7 @@ impl<F: Finish> Last<'_, F> {
 }
 
 #[inline(always)]
-fn stages<L: Lanes, const R: usize>(l: L, v: &mut [L::F; R]) {
+pub(super) fn stages<L: Lanes, const R: usize>(l: L, v: &mut [L::F; R]) {
     stage::<L, R, 1>(l, v);
     stage::<L, R, 2>(l, v);
     stage::<L, R, 4>(l, v);

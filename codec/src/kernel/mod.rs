@@ -12,6 +12,7 @@
 mod avx2;
 #[cfg(all(target_arch = "x86_64", fedpress_avx512))]
 mod avx512;
+mod column_units;
 mod columns;
 mod hadamard;
 mod lanes;
@@ -28,6 +29,7 @@ mod uniform;
 
 use lanes::{Lanes, Portable};
 
+pub(crate) use column_units::{COLUMNS, ROWS};
 pub(crate) use columns::Columns;
 pub(crate) use hadamard::Range;
 pub(crate) use levels::Thresholds;
@@ -117,6 +119,17 @@ impl Kernel {
     /// The same in place.
     pub(crate) fn unrotate_in_place(self, y: &mut [f32], key: u64) {
         self.run(hadamard::UnrotateInPlace { y, key });
+    }
+
+    /// Rotates, as [`rotate_in_place`](Self::rotate_in_place) does, [`ROWS`] rows of the first [`COLUMNS`] columns
+    /// of a matrix, one column behind the other, where they are; asks for the columns behind them.
+    pub(crate) fn rotate_columns(self, matrix: &mut [f32], stride: usize, key: u64) {
+        self.run(column_units::RotateColumns { matrix, stride, key, inverse: false });
+    }
+
+    /// The inverse.
+    pub(crate) fn unrotate_columns(self, matrix: &mut [f32], stride: usize, key: u64) {
+        self.run(column_units::RotateColumns { matrix, stride, key, inverse: true });
     }
 
     /// Columns of a matrix, one behind the other.
@@ -451,6 +464,35 @@ mod tests {
                 let kept = |(i, v): (usize, &f32)| if is_moved(i) { *v } else { -1.0 };
                 let expected: Vec<f32> = matrix.iter().enumerate().map(kept).collect();
                 assert_eq!(back, expected, "{columns:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_level_rotates_columns_in_their_place_alike() {
+        for (stride, from) in [(16, 0), (19, 3), (40, 24)] {
+            for x in vectors(ROWS * stride) {
+                let columns = Columns { stride, width: COLUMNS, rows: ROWS };
+                let kernel = Kernel::new(Simd::Scalar);
+                let mut unit = vec![0.0; ROWS * COLUMNS];
+                let mut expected = [x.clone(), x.clone()];
+                for (expected, inverse) in expected.iter_mut().zip([false, true]) {
+                    kernel.gather_columns(&x[from..], columns, &mut unit);
+                    match inverse {
+                        false => kernel.rotate_in_place(&mut unit, 99),
+                        true => kernel.unrotate_in_place(&mut unit, 99),
+                    }
+                    kernel.scatter_columns(&unit, columns, &mut expected[from..]);
+                }
+                for kernel in levels() {
+                    let (mut forward, mut back) = (x.clone(), x.clone());
+                    kernel.rotate_columns(&mut forward[from..], stride, 99);
+                    kernel.unrotate_columns(&mut back[from..], stride, 99);
+                    assert_eq!(
+                        [forward, back].map(|y| bits(&y)),
+                        expected.each_ref().map(|y| bits(y))
+                    );
+                }
             }
         }
     }
