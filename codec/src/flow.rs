@@ -12,6 +12,7 @@
 //! a pair compiles to one loop.
 
 use crate::Result;
+use crate::aligned::Aligned;
 use crate::kernel::Kernel;
 
 /// Consecutive numbers.
@@ -30,12 +31,27 @@ pub(crate) trait Source {
     /// there are fewer than twice as many; none at the end. So runs are the blocks of
     /// [`crate::blocks`].
     fn next(&mut self, len: usize) -> Result<Option<Run<'_>>>;
+
+    /// Asks it, before the first run, to keep all of them one behind the other; whether it does.
+    fn keep(&mut self) -> bool {
+        false
+    }
+
+    /// Where all numbers are, behind the last run, if it was to keep them.
+    fn kept(&mut self) -> &mut [f32] {
+        &mut []
+    }
 }
 
 /// Where numbers go.
 pub(crate) trait Sink {
     /// Length of the shortest runs it takes, a power of two; the last run may be longer.
     fn unit(&self) -> usize;
+
+    /// Whether an error of the source after some runs spoils nothing.
+    fn bears_errors(&self) -> bool {
+        false
+    }
 
     /// Takes a run.
     fn put(&mut self, run: Run<'_>) -> Result<()>;
@@ -44,11 +60,53 @@ pub(crate) trait Sink {
     fn finish(&mut self) -> Result<()> {
         Ok(())
     }
+
+    /// Whether it needs all numbers before it begins, so that it can do with those that the source keeps: then
+    /// it looks at each run, and changes all at the end as it likes.
+    fn gathers(&self) -> bool {
+        false
+    }
+
+    /// Looks at a run that the source keeps.
+    fn look(&mut self, _: &[f32]) {}
+
+    /// All numbers that it looked at.
+    fn finish_with(&mut self, _: &mut [f32]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// One of two sources.
+pub(crate) enum Either<A, B> {
+    First(A),
+    Second(B),
+}
+
+impl<A: Source, B: Source> Source for Either<A, B> {
+    fn unit(&self) -> usize {
+        match self {
+            Self::First(source) => source.unit(),
+            Self::Second(source) => source.unit(),
+        }
+    }
+
+    fn next(&mut self, len: usize) -> Result<Option<Run<'_>>> {
+        match self {
+            Self::First(source) => source.next(len),
+            Self::Second(source) => source.next(len),
+        }
+    }
 }
 
 /// Everything from `from` to `to`, in the shortest runs that neither reaches across.
 pub(crate) fn flow(from: &mut impl Source, to: &mut impl Sink) -> Result<()> {
     let len = from.unit().max(to.unit());
+    if to.gathers() && from.keep() {
+        while let Some(run) = from.next(len)? {
+            to.look(run.values);
+        }
+        return to.finish_with(from.kept());
+    }
     while let Some(run) = from.next(len)? {
         to.put(run)?;
     }
@@ -64,7 +122,8 @@ pub(crate) fn run_len(left: usize, len: usize) -> usize {
 /// depends on: the sum of their squares.
 pub(crate) struct Gather<'a, F> {
     kernel: Kernel,
-    numbers: &'a mut [f32],
+    buffer: &'a mut Aligned,
+    n: usize,
     /// Sums of squares, by places modulo 16.
     squares: [f64; 16],
     at: usize,
@@ -72,9 +131,10 @@ pub(crate) struct Gather<'a, F> {
 }
 
 impl<'a, F: FnMut(&mut [f32], f64) -> Result<()>> Gather<'a, F> {
-    /// As many as `numbers` has room for; `then` takes them and the sum of their squares.
-    pub(crate) fn new(kernel: Kernel, numbers: &'a mut [f32], then: F) -> Self {
-        Self { kernel, numbers, squares: [0.0; 16], at: 0, then }
+    /// Of `n` numbers, in a buffer where the source does not keep them; `then` takes them and the sum of their
+    /// squares.
+    pub(crate) fn new(kernel: Kernel, buffer: &'a mut Aligned, n: usize, then: F) -> Self {
+        Self { kernel, buffer, n, squares: [0.0; 16], at: 0, then }
     }
 }
 
@@ -84,15 +144,28 @@ impl<F: FnMut(&mut [f32], f64) -> Result<()>> Sink for Gather<'_, F> {
     }
 
     fn put(&mut self, run: Run<'_>) -> Result<()> {
-        // A run starts at a multiple of 4,096 numbers.
-        self.kernel.add_products(&mut self.squares, run.values, run.values);
-        self.numbers[self.at..self.at + run.values.len()].copy_from_slice(run.values);
+        self.look(run.values);
+        let numbers = self.buffer.take(self.n);
+        numbers[self.at..self.at + run.values.len()].copy_from_slice(run.values);
         self.at += run.values.len();
         Ok(())
     }
 
     fn finish(&mut self) -> Result<()> {
-        (self.then)(self.numbers, self.squares.iter().sum())
+        (self.then)(self.buffer.take(self.n), self.squares.iter().sum())
+    }
+
+    fn gathers(&self) -> bool {
+        true
+    }
+
+    fn look(&mut self, run: &[f32]) {
+        // A run starts at a multiple of 4,096 numbers.
+        self.kernel.add_products(&mut self.squares, run, run);
+    }
+
+    fn finish_with(&mut self, numbers: &mut [f32]) -> Result<()> {
+        (self.then)(numbers, self.squares.iter().sum())
     }
 }
 

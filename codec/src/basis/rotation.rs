@@ -183,19 +183,20 @@ impl Transform for Rotation {
         if self.levels == 3 {
             mixing.second_level(matrix, false, input);
         }
-        Forward { levels: self.levels, mixing, matrix, input, run: unit, spare, at: 0, peak }
+        let levels = self.levels;
+        Forward { levels, mixing, matrix, keeps: false, input, run: unit, spare, at: 0, peak }
     }
 
     fn inverse<'a>(
         &'a self,
         job: &'a Job<'a>,
-        values: Output<'a>,
+        mut values: Output<'a>,
         work: &'a mut Work,
     ) -> impl Sink + 'a {
         let mixing = Mixing::new(job, values.len());
         let Work { input, whole, unit, spare, .. } = work;
-        let matrix = whole.take(mixing.n);
-        Inverse { levels: self.levels, mixing, values, matrix, input, unit, spare, at: 0 }
+        let apart = values.whole().is_none().then(|| whole.take(mixing.n));
+        Inverse { levels: self.levels, mixing, values, apart, input, unit, spare, at: 0 }
     }
 }
 
@@ -224,7 +225,9 @@ fn first_level(
 struct Forward<'a> {
     levels: u8,
     mixing: Mixing,
-    matrix: &'a [f32],
+    matrix: &'a mut [f32],
+    /// Whether runs stay in the matrix.
+    keeps: bool,
     input: &'a mut Aligned,
     run: &'a mut Aligned,
     spare: &'a mut Aligned,
@@ -242,6 +245,15 @@ impl Source for Forward<'_> {
         let n = run_len(mixing.n - self.at, len);
         if n == 0 {
             return Ok(None);
+        }
+        if self.keeps {
+            let run = &mut matrix[self.at..self.at + n];
+            for within in blocks(n, mixing.block) {
+                let unit = mixing.unit(2, self.at + within.start, within.len());
+                unit.forward_in_place(&mut run[within]);
+            }
+            self.at += n;
+            return Ok(Some(Run { values: run, range: None }));
         }
         let run = self.run.take(n);
         let mut range = None;
@@ -262,6 +274,16 @@ impl Source for Forward<'_> {
         self.at += n;
         Ok(Some(Run { values: run, range }))
     }
+
+    /// The third level leaves values where they are.
+    fn keep(&mut self) -> bool {
+        self.keeps = self.levels == 3;
+        self.keeps
+    }
+
+    fn kept(&mut self) -> &mut [f32] {
+        self.matrix
+    }
 }
 
 impl Values for Forward<'_> {
@@ -275,7 +297,8 @@ struct Inverse<'a> {
     levels: u8,
     mixing: Mixing,
     values: Output<'a>,
-    matrix: &'a mut [f32],
+    /// Where values are mixed that are not mixed where they are put out.
+    apart: Option<&'a mut [f32]>,
     input: &'a mut Aligned,
     unit: &'a mut Aligned,
     spare: &'a mut Aligned,
@@ -287,8 +310,14 @@ impl Sink for Inverse<'_> {
         BLOCK
     }
 
+    /// All values are put out at the end.
+    fn bears_errors(&self) -> bool {
+        true
+    }
+
     fn put(&mut self, run: Run<'_>) -> Result<()> {
-        let Self { mixing, matrix, .. } = self;
+        let Self { mixing, values, apart, unit: made, .. } = self;
+        let matrix = apart.as_deref_mut().or_else(|| values.whole()).unwrap_or_default();
         // So that no sum of the levels leaves the range of f32 (FORMAT.md, section 7).
         if mixing.kernel.peak_bits(run.values) > LARGEST.to_bits() {
             return Err(Error::corrupt("coefficient out of range"));
@@ -298,9 +327,9 @@ impl Sink for Inverse<'_> {
             let unit = mixing.unit(usize::from(self.levels) - 1, at, len);
             let x = &run.values[within];
             if self.levels == 3 {
-                unit.inverse_to_aligned(x, &mut matrix[at..at + len]);
+                unit.inverse(x, &mut matrix[at..at + len], made);
             } else {
-                let y = self.unit.take(len);
+                let y = made.take(len);
                 unit.inverse_to_aligned(x, y);
                 mixing.scatter(y, at, matrix);
             }
@@ -310,15 +339,20 @@ impl Sink for Inverse<'_> {
     }
 
     fn finish(&mut self) -> Result<()> {
-        let Self { mixing, values, matrix, input, unit: made, spare, .. } = self;
+        let Self { mixing, values, apart, input, unit: made, spare, .. } = self;
         if self.levels == 3 {
+            let matrix = apart.as_deref_mut().or_else(|| values.whole()).unwrap_or_default();
             mixing.second_level(matrix, true, input);
         }
+        let apart = apart.as_deref();
         for at in mixing.units() {
             let unit = mixing.unit(0, at.start, at.len());
-            values.write(at.start, at.len(), made, input, |values| {
-                unit.inverse(&matrix[at], values, spare);
-            });
+            match (apart, values.whole()) {
+                (None, Some(matrix)) => unit.inverse_through(&mut matrix[at], made),
+                (matrix, _) => values.write(at.start, at.len(), made, input, |values| {
+                    unit.inverse(&matrix.unwrap_or_default()[at], values, spare);
+                }),
+            }
         }
         Ok(())
     }

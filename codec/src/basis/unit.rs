@@ -79,6 +79,14 @@ impl Unit {
         self.kernel.unrotate_in_place(&mut y[..b], self.key);
     }
 
+    /// Turns back what need not begin at a cache line.
+    pub(super) fn inverse_through(&self, y: &mut [f32], spare: &mut Aligned) {
+        if y.len() == self.b {
+            return self.kernel.unrotate_through(y, spare.take(self.b), self.key);
+        }
+        self.inverse_in_place(y);
+    }
+
     /// Turns `x` back into `y`, which begins at a cache line.
     pub(super) fn inverse_to_aligned(&self, x: &[f32], y: &mut [f32]) {
         if x.len() == self.b {

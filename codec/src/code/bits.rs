@@ -135,7 +135,7 @@ impl<'a> Reader<'a> {
 /// Integers that no table holds.
 pub(super) struct Escapes<'a> {
     pub(super) bits: Reader<'a>,
-    pub(super) tables: &'a [Frequencies],
+    pub(super) tables: [Frequencies; 2],
     pub(super) low: u32,
     /// The largest magnitude of those so far.
     pub(super) largest: i32,

@@ -152,7 +152,7 @@ impl Coder for LloydMax {
         work: &'a mut Work,
         out: &'a mut Vec<u8>,
     ) -> impl Sink + 'a {
-        Gather::new(job.kernel, work.whole.take(n), move |numbers, energy| {
+        Gather::new(job.kernel, &mut work.whole, n, move |numbers, energy| {
             self.encode(job.kernel, numbers, energy, out);
             Ok(())
         })

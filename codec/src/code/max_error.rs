@@ -92,7 +92,7 @@ impl Coder for MaxError {
     ) -> impl Sink + 'a {
         let Work { whole, run, bytes, compared, .. } = work;
         let k = run.take(n);
-        Gather::new(job.kernel, whole.take(n), move |numbers, _| {
+        Gather::new(job.kernel, whole, n, move |numbers, _| {
             let peak = f32::from_bits(job.kernel.peak_bits(numbers));
             let step = self.step(job.dtype, peak);
             // Steps that numbers cannot be divided by are met by none.

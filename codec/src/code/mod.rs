@@ -88,7 +88,7 @@ pub(crate) trait Coder: Stage {
     fn check(&self, n: usize, codes: &[u8]) -> Result<()>;
 
     /// The coefficients back. Codes that do not [pass](Self::check) are an error here, before
-    /// anything flows.
+    /// anything flows, or later where `work` says that they may be.
     fn decoder<'a>(
         &'a self,
         job: &'a Job<'a>,

@@ -372,9 +372,9 @@ impl Coder for Step {
         work: &'a mut Work,
         out: &'a mut Vec<u8>,
     ) -> impl Sink + 'a {
-        let Work { whole, run, bytes, compared, way } = work;
+        let Work { whole, run, bytes, compared, way, .. } = work;
         let (k, mut known) = (run.take(n), way.take());
-        Gather::new(job.kernel, whole.take(n), move |numbers, _| {
+        Gather::new(job.kernel, whole, n, move |numbers, _| {
             let rounding = self.rounding(job, [0; 2]);
             let Some(way) = known.take().or_else(|| self.way(job, numbers, rounding)) else {
                 out.extend([0; SIZE_BYTES]);

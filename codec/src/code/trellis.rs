@@ -12,10 +12,11 @@ use super::frequencies::{self, Frequencies, MOST_LOW, WIDTHS};
 use super::rate::Rate;
 use super::trellis_setting::{self, Setting, width};
 use super::{Coder, Expected, Numbers, check_most, lanes, packed_len, room_for_words};
-use crate::flow::{Gather, Held, Sink, Source};
+use crate::aligned::Aligned;
+use crate::flow::{Either, Gather, Held, Run, Sink, Source, run_len};
 use crate::group::exponent::LARGEST;
 use crate::group::{Job, Work};
-use crate::kernel::rans::{MIDDLE, SLACK};
+use crate::kernel::rans::{MIDDLE, Progress, SLACK, Values};
 use crate::kernel::{Found, Grid, Kernel, Simd, trellis};
 use crate::stage::{Options, Stage};
 use crate::wire::bytes::Cursor;
@@ -39,6 +40,8 @@ const LARGEST_SCALE: f32 = f32::from_bits((127 + 77) << 23);
 const BYTES_PER_VALUE: usize = 4;
 /// Of fewer numbers than this a low rate may leave none; of more it does not.
 const FEW: usize = 1 << 12;
+/// Values that are decoded at once.
+const RUN: usize = 1 << 14;
 /// In thousandths of a bit.
 const RATES: RangeInclusive<u16> = 100..=12_000;
 
@@ -87,6 +90,20 @@ impl Trellis {
             numbers.copy_from_slice(few.as_ref()?);
         }
         None
+    }
+
+    /// The values of codes.
+    fn decoded<'a>(
+        &self,
+        kernel: Kernel,
+        n: usize,
+        codes: &'a [u8],
+        (bytes, run): (&'a mut Vec<u8>, &'a mut Aligned),
+    ) -> Result<Decoded<'a>> {
+        check_most(self.bound(n), codes)?;
+        let (head, codes) = Head::read(codes)?;
+        let from = head.map(|head| Decoder::new(kernel, head, n, codes, bytes)).transpose()?;
+        Ok(Decoded { from, run, left: n })
     }
 
     /// What the values of a path are decoded with.
@@ -187,44 +204,105 @@ pub(super) fn put_values(
     escapes.finish(out);
 }
 
-/// The values that codes stand for, not scaled.
-fn get_values(
+/// The values that codes stand for, run by run.
+struct Decoder<'a> {
     kernel: Kernel,
     head: Head,
-    codes: &[u8],
-    bytes: &mut Vec<u8>,
-    out: &mut [f32],
-) -> Result<()> {
-    let low = u32::from(head.low);
-    let plane = packed_len(out.len(), low);
-    let Some((plane, coded)) = codes.split_at_checked(plane) else {
-        return Err(Error::corrupt(format!(
-            "codes of a group: expected {plane} bytes of low bits, found {}",
-            codes.len()
-        )));
-    };
-    if low > 0 {
-        kernel.dequantize(plane, &Grid::integers(low), out);
+    n: usize,
+    /// How many values there were.
+    at: usize,
+    /// Low bits of all indices.
+    plane: &'a [u8],
+    /// States and words, with room behind them.
+    words: &'a [u8],
+    slots: Vec<u32>,
+    escapes: Escapes<'a>,
+    progress: Progress,
+}
+
+impl<'a> Decoder<'a> {
+    /// Of `n` values.
+    fn new(
+        kernel: Kernel,
+        head: Head,
+        n: usize,
+        codes: &'a [u8],
+        bytes: &'a mut Vec<u8>,
+    ) -> Result<Self> {
+        let low = u32::from(head.low);
+        let plane = packed_len(n, low);
+        let Some((plane, coded)) = codes.split_at_checked(plane) else {
+            return Err(Error::corrupt(format!(
+                "codes of a group: expected {plane} bytes of low bits, found {}",
+                codes.len()
+            )));
+        };
+        let tables = tables(head.width, head.low);
+        let mut slots = Vec::with_capacity(2 << 12);
+        tables.iter().for_each(|t| frequencies::put_slots(t, &mut slots));
+        bytes.clear();
+        bytes.extend_from_slice(coded);
+        bytes.extend([0; SLACK]);
+        let escapes = Escapes { bits: Reader::new(coded), tables, low, largest: MIDDLE };
+        let progress = Progress::start(bytes, lanes(n)).ok_or_else(not_valid)?;
+        Ok(Self { kernel, head, n, at: 0, plane, words: bytes, slots, escapes, progress })
     }
-    let tables = tables(head.width, head.low);
-    let mut slots = Vec::with_capacity(2 << 12);
-    tables.iter().for_each(|t| frequencies::put_slots(t, &mut slots));
-    bytes.clear();
-    bytes.extend_from_slice(coded);
-    bytes.extend([0; SLACK]);
-    let bits = Reader::new(coded);
-    let mut escapes = Escapes { bits, tables: &tables, low, largest: MIDDLE };
-    let end = kernel.decode_values(&slots, low, lanes(out.len()), bytes, &mut escapes, out);
-    let Some(end) = end else {
-        return Err(Error::corrupt("codes of a group: words of rANS that no encoder writes"));
-    };
-    escapes.bits.finish(end)?;
-    // No value is larger than twice the largest index, its low bits, and one.
-    let most = 2.0 * ((escapes.largest + 1) as f32 * (1 << low) as f32) + 1.0;
-    if most * head.scale > LARGEST && f32::from_bits(kernel.peak_bits(out)) * head.scale > LARGEST {
-        return Err(Error::corrupt("coefficient out of range"));
+
+    /// The next values; the first of them is a multiple of 64.
+    fn put(&mut self, out: &mut [f32]) -> Result<()> {
+        let Self { kernel, head, n, plane, words, slots, escapes, progress, .. } = self;
+        let (low, lanes) = (u32::from(head.low), lanes(*n));
+        if low > 0 {
+            let plane = &plane[packed_len(self.at, low)..];
+            kernel.dequantize(plane, &Grid::integers(low), out);
+        }
+        let values = Values { low, scale: head.scale };
+        kernel
+            .decode_values(slots, values, lanes, words, escapes, progress, out)
+            .ok_or_else(not_valid)?;
+        self.at += out.len();
+        if self.at == *n {
+            escapes.bits.finish(progress.end(lanes).ok_or_else(not_valid)?)?;
+        }
+        // No value is larger than twice the largest index, its low bits, and one.
+        let most = 2.0 * ((escapes.largest + 1) as f32 * (1 << low) as f32) + 1.0;
+        if most * head.scale > LARGEST && kernel.peak_bits(out) > LARGEST.to_bits() {
+            return Err(Error::corrupt("coefficient out of range"));
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+fn not_valid() -> Error {
+    Error::corrupt("codes of a group: words of rANS that no encoder writes")
+}
+
+/// What a decoder decodes.
+struct Decoded<'a> {
+    /// `None` for zeros.
+    from: Option<Decoder<'a>>,
+    run: &'a mut Aligned,
+    left: usize,
+}
+
+impl Source for Decoded<'_> {
+    fn unit(&self) -> usize {
+        RUN
+    }
+
+    fn next(&mut self, len: usize) -> Result<Option<Run<'_>>> {
+        let n = run_len(self.left, len);
+        if n == 0 {
+            return Ok(None);
+        }
+        self.left -= n;
+        let values = self.run.take(n);
+        match &mut self.from {
+            Some(from) => from.put(values)?,
+            None => values.fill(0.0),
+        }
+        Ok(Some(Run { values, range: None }))
+    }
 }
 
 impl Coder for Trellis {
@@ -241,8 +319,8 @@ impl Coder for Trellis {
     }
 
     fn memory(&self, n: usize) -> usize {
-        // The numbers of a group, and its words.
-        n * size_of::<f32>() + self.bound(n) + SLACK
+        // The numbers of a group, a run that is decoded, and its words.
+        (n + 2 * RUN) * size_of::<f32>() + self.bound(n) + SLACK
     }
 
     fn error(&self, _: &Job<'_>, _: &[f32], meets: Numbers) -> Expected {
@@ -271,17 +349,18 @@ impl Coder for Trellis {
         out: &'a mut Vec<u8>,
     ) -> impl Sink + 'a {
         let Work { whole, bytes, .. } = work;
-        Gather::new(job.kernel, whole.take(n), move |numbers, energy| {
+        Gather::new(job.kernel, whole, n, move |numbers, energy| {
             self.encode(job.kernel, numbers, energy, bytes, out);
             Ok(())
         })
     }
 
     fn check(&self, n: usize, codes: &[u8]) -> Result<()> {
-        check_most(self.bound(n), codes)?;
-        let (head, codes) = Head::read(codes)?;
-        let Some(head) = head else { return Ok(()) };
-        get_values(Kernel::new(Simd::Auto), head, codes, &mut Vec::new(), &mut vec![0.0; n])
+        let (mut bytes, mut run) = (Vec::new(), Aligned::default());
+        let kernel = Kernel::new(Simd::Auto);
+        let mut from = self.decoded(kernel, n, codes, (&mut bytes, &mut run))?;
+        while from.next(RUN)?.is_some() {}
+        Ok(())
     }
 
     fn decoder<'a>(
@@ -291,21 +370,19 @@ impl Coder for Trellis {
         codes: &'a [u8],
         work: &'a mut Work,
     ) -> Result<impl Source + 'a> {
-        let Work { whole, bytes, .. } = work;
-        let values = whole.take(n);
-        check_most(self.bound(n), codes)?;
-        let (head, codes) = Head::read(codes)?;
-        let scale = match head {
-            Some(head) => {
-                get_values(job.kernel, head, codes, bytes, values)?;
-                head.scale
+        let Work { bytes, run, whole, may_fail, .. } = work;
+        let mut from = self.decoded(job.kernel, n, codes, (bytes, run))?;
+        Ok(match may_fail {
+            true => Either::First(from),
+            false => {
+                let (values, mut at) = (whole.take(n), 0);
+                while let Some(run) = from.next(RUN)? {
+                    values[at..at + run.values.len()].copy_from_slice(run.values);
+                    at += run.values.len();
+                }
+                Either::Second(Held::new(values, |_, _| {}))
             }
-            None => {
-                values.fill(0.0);
-                0.0
-            }
-        };
-        Ok(Held::new(values, move |_, values| values.iter_mut().for_each(|v| *v *= scale)))
+        })
     }
 }
 
@@ -349,6 +426,37 @@ mod tests {
         (0..n).map(|i| sum(i) * scale(i)).collect()
     }
 
+    fn get_values(
+        kernel: Kernel,
+        head: Head,
+        codes: &[u8],
+        bytes: &mut Vec<u8>,
+        out: &mut [f32],
+    ) -> Result<()> {
+        Decoder::new(kernel, head, out.len(), codes, bytes)?.put(out)
+    }
+
+    /// The same in runs of different lengths.
+    fn get_runs(
+        kernel: Kernel,
+        head: Head,
+        codes: &[u8],
+        bytes: &mut Vec<u8>,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let mut decoder = Decoder::new(kernel, head, out.len(), codes, bytes)?;
+        let mut rest = out;
+        for len in [64, 4096, 320].into_iter().cycle() {
+            let (run, behind) = rest.split_at_mut(len.min(rest.len()));
+            decoder.put(run)?;
+            rest = behind;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     #[test]
     fn every_instruction_set_finds_the_same_path_and_writes_and_reads_the_same_bytes() {
         let kernels = [Simd::Scalar, Simd::Avx2, Simd::Auto].map(Kernel::new);
@@ -366,8 +474,10 @@ mod tests {
                     };
                     let (mut words, mut bytes, mut codes) = (Vec::new(), Vec::new(), Vec::new());
                     put_values(kernel, &x, head, &mut words, &mut codes);
-                    let mut back = vec![f32::NAN; n];
+                    let (mut back, mut runs) = (vec![f32::NAN; n], vec![f32::NAN; n]);
                     get_values(kernel, head, &codes[HEAD..], &mut bytes, &mut back).unwrap();
+                    get_runs(kernel, head, &codes[HEAD..], &mut bytes, &mut runs).unwrap();
+                    assert!(runs == back, "{n} values at {rate}");
                     assert!(back == x, "{n} values at {rate}");
                     (x, codes, found.product.to_bits(), found.energy.to_bits())
                 });

@@ -200,6 +200,7 @@ fn coefficients_to(
     to: &mut impl Sink,
 ) -> Result<()> {
     let (n, n_coded) = coefficients(coded.spec, coded.n);
+    code.may_fail = to.bears_errors();
     with_coder!(&coded.spec.quantizer, stage => {
         let mut from = stage.decoder(job, n_coded, codes, code)?;
         spread(job, coded.spec, n, kept, &mut from, to)

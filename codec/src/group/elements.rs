@@ -119,6 +119,11 @@ impl<'a> Output<'a> {
         self.put(start, made, spare);
     }
 
+    /// The f32 of all values, where they are written as they are.
+    pub(crate) fn whole(&mut self) -> Option<&mut [f32]> {
+        self.place(0, self.n)
+    }
+
     /// The f32 of a range, where they are written as they are.
     fn place(&mut self, start: usize, n: usize) -> Option<&mut [f32]> {
         if self.dtype != DType::F32 || self.exponent != 0 {

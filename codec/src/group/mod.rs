@@ -117,6 +117,8 @@ pub(crate) struct Work {
     pub(crate) bytes: Vec<u8>,
     /// What is coded of them beside their neighbours.
     pub(crate) compared: Compared,
+    /// Whether codes may turn out not to be valid when some of the numbers have been handed on.
+    pub(crate) may_fail: bool,
     /// How the group that is coded next is coded, where a coder found that out when it was compared with others.
     pub(crate) way: Option<Way>,
 }

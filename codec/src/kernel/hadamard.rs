@@ -109,7 +109,8 @@ impl Operation for Unrotate<'_> {
             y.copy_from_slice(x);
             return unrotate_small(y, key);
         }
-        let finish = ScaleAndFlip { norm: norm(n), signs: &signs_of(key, n) };
+        let signs = Signs::of(key, n);
+        let finish = ScaleAndFlip { norm: norm(n), signs: signs.words() };
         let (x, y) = (Some(rows(x)), rows_mut(y));
         match work {
             [] => across(l, x, y, None, &[], (Mix, finish)),
@@ -120,6 +121,8 @@ impl Operation for Unrotate<'_> {
 
 pub(super) struct UnrotateInPlace<'a> {
     pub y: &'a mut [f32],
+    /// As long, or empty where `y` begins at a cache line.
+    pub work: &'a mut [f32],
     pub key: u64,
 }
 
@@ -128,14 +131,21 @@ impl Operation for UnrotateInPlace<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let Self { y, key } = self;
+        let Self { y, work, key } = self;
         let n = y.len();
         debug_assert!(n.is_power_of_two());
         if n < 8 * LANES {
             return unrotate_small(y, key);
         }
-        let finish = ScaleAndFlip { norm: norm(n), signs: &signs_of(key, n) };
-        across(l, None, rows_mut(y), None, &[], (Mix, finish));
+        let signs = Signs::of(key, n);
+        let finish = ScaleAndFlip { norm: norm(n), signs: signs.words() };
+        if work.is_empty() {
+            across(l, None, rows_mut(y), None, &[], (Mix, finish));
+            return;
+        }
+        let work = rows_mut(work);
+        let h = first_stages(l, Some(rows(y)), work, Mix);
+        last_stages(l, work, h, Some(rows_mut(y)), &[], finish);
     }
 }
 
@@ -216,17 +226,42 @@ impl Start for Mix {
     }
 }
 
-/// Words of signs of the longest block.
+/// Words of signs of the longest block, and of those that most have.
 const MOST_WORDS: usize = (1 << 15) / 64;
+const WORDS: usize = (1 << 12) / 64;
 
-/// The words of signs of a block of `n` values.
-#[inline(always)]
-fn signs_of(key: u64, n: usize) -> [u64; MOST_WORDS] {
-    let mut signs = [0; MOST_WORDS];
-    for (i, signs) in signs[..n / 64].iter_mut().enumerate() {
-        *signs = word(key, i as u64);
+/// The signs of a block.
+enum Signs {
+    Few([u64; WORDS]),
+    Many([u64; MOST_WORDS]),
+}
+
+impl Signs {
+    /// Of `n` values.
+    #[inline(always)]
+    fn of(key: u64, n: usize) -> Self {
+        match n / 64 <= WORDS {
+            true => Self::Few(words_of(key, n)),
+            false => Self::Many(words_of(key, n)),
+        }
     }
-    signs
+
+    #[inline(always)]
+    fn words(&self) -> &[u64] {
+        match self {
+            Self::Few(words) => words,
+            Self::Many(words) => words,
+        }
+    }
+}
+
+#[inline(always)]
+fn words_of<const N: usize>(key: u64, n: usize) -> [u64; N] {
+    let mut words = [0; N];
+    for (i, place) in words[..n / 64].iter_mut().enumerate() {
+        *place = word(key, i as u64);
+    }
+    words
 }
 
 /// Signs, then the stages inside a row.
@@ -267,13 +302,13 @@ impl Finish for Scale {
 #[derive(Clone, Copy)]
 struct ScaleAndFlip<'a> {
     norm: f32,
-    signs: &'a [u64; MOST_WORDS],
+    signs: &'a [u64],
 }
 
 impl Finish for ScaleAndFlip<'_> {
     #[inline(always)]
     fn apply<L: Lanes>(self, l: L, row: usize, v: L::F, _: &mut Notes<L>) -> L::F {
-        let signs = self.signs[row / 4 % MOST_WORDS];
+        let signs = self.signs.get(row / 4).copied().unwrap_or_default();
         l.flip(l.mul(v, l.splat(self.norm)), signs, row % 4)
     }
 }
@@ -309,6 +344,13 @@ fn across<L: Lanes>(
     ahead: &[Row],
     (start, finish): (impl Start, impl Finish),
 ) -> Notes<L> {
+    let h = first_stages(l, x, y, start);
+    last_stages(l, y, h, out, ahead, finish)
+}
+
+/// The first pass; how many rows the stages reach across that come next.
+#[inline(always)]
+fn first_stages<L: Lanes>(l: L, x: Option<&[Row]>, y: &mut [Row], start: impl Start) -> usize {
     let n = y.len();
     let widest = if n > L::RADIX { L::RADIX } else { n / 2 };
     match widest {
@@ -316,7 +358,20 @@ fn across<L: Lanes>(
         8 => first::<L, 8>(l, x, y, start),
         _ => first::<L, 4>(l, x, y, start),
     }
-    let (mut h, mut ahead) = (widest, ahead);
+    widest
+}
+
+/// All passes but the first.
+#[inline(always)]
+fn last_stages<L: Lanes>(
+    l: L,
+    y: &mut [Row],
+    mut h: usize,
+    out: Option<&mut [Row]>,
+    mut ahead: &[Row],
+    finish: impl Finish,
+) -> Notes<L> {
+    let n = y.len();
     while n / h > L::RADIX {
         let asked;
         (asked, ahead) = ahead.split_at(ahead.len().min(n / 2));

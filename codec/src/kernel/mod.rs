@@ -118,7 +118,12 @@ impl Kernel {
 
     /// The same in place.
     pub(crate) fn unrotate_in_place(self, y: &mut [f32], key: u64) {
-        self.run(hadamard::UnrotateInPlace { y, key });
+        self.run(hadamard::UnrotateInPlace { y, work: &mut [], key });
+    }
+
+    /// The same from `y` over `work`, which is as long and best begins at a cache line, back to `y`.
+    pub(crate) fn unrotate_through(self, y: &mut [f32], work: &mut [f32], key: u64) {
+        self.run(hadamard::UnrotateInPlace { y, work, key });
     }
 
     /// Rotates, as [`rotate_in_place`](Self::rotate_in_place) does, [`ROWS`] rows of the first [`COLUMNS`] columns
@@ -211,22 +216,23 @@ impl Kernel {
         out: &mut [u8],
         escaped: &mut Vec<u32>,
     ) -> usize {
-        let contexts = rans::Values { low };
+        let contexts = rans::Values { low, scale: 1.0 };
         self.run(rans::Encode { x, contexts, tables, lanes, out, escaped })
     }
 
-    /// Decodes them; where the words end, or `None` if they are not valid.
+    /// Decodes the next of them, times a scale; the first one is a multiple of 64. `None` if the words are not
+    /// valid.
     pub(crate) fn decode_values(
         self,
         tables: &[u32],
-        low: u32,
+        walk: rans::Values,
         lanes: usize,
         words: &[u8],
         elsewhere: &mut impl rans::Elsewhere,
+        progress: &mut rans::Progress,
         out: &mut [f32],
-    ) -> Option<usize> {
-        let walk = rans::Values { low };
-        self.run(rans::Decode { tables, walk, lanes, words, elsewhere, out })
+    ) -> Option<()> {
+        self.run(rans::Decode { tables, walk, lanes, words, elsewhere, progress, out })
     }
 
     /// Encodes multiples of a step, each block by the table of its class; where in `out` that starts.
@@ -254,8 +260,10 @@ impl Kernel {
         elsewhere: &mut impl rans::Elsewhere,
         out: &mut [f32],
     ) -> Option<usize> {
-        let walk = rans::Multiples { classes };
-        self.run(rans::Decode { tables, walk, lanes, words, elsewhere, out })
+        let (walk, progress) =
+            (rans::Multiples { classes }, &mut rans::Progress::start(words, lanes)?);
+        self.run(rans::Decode { tables, walk, lanes, words, elsewhere, progress, out })?;
+        progress.end(lanes)
     }
 
     /// How far multiples, in rows of lanes, are from what their neighbours let expect, and for each its place,
@@ -301,7 +309,9 @@ impl Kernel {
         out: &mut [f32],
     ) -> Option<usize> {
         let (walk, lanes) = (neighbours::Followed { neighbours, tables }, neighbours.lanes);
-        self.run(rans::Decode { tables: slots, walk, lanes, words, elsewhere, out })
+        let progress = &mut rans::Progress::start(words, lanes)?;
+        self.run(rans::Decode { tables: slots, walk, lanes, words, elsewhere, progress, out })?;
+        progress.end(lanes)
     }
 
     /// The multiples of a step that numbers become; `inverse` is one over the step. The first of them is
@@ -416,8 +426,11 @@ mod tests {
                         assert_eq!(bits(&back), forward);
                         kernel.unrotate(&y, &mut work, &mut back, 99);
                         kernel.unrotate(&y, &mut [], &mut work, 99);
+                        let mut through = y.clone();
+                        kernel.unrotate_through(&mut through, &mut vec![0.0; n], 99);
                         kernel.unrotate_in_place(&mut y, 99);
                         assert_eq!(bits(&y), bits(&back));
+                        assert_eq!(bits(&y), bits(&through));
                         assert_eq!(bits(&y), bits(&work));
                         (forward, bits(&y), kernel.peak_bits(&x))
                     })

@@ -50,6 +50,8 @@ pub(super) trait Contexts: Copy {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Values {
     pub(crate) low: u32,
+    /// What decoded values are multiplied with.
+    pub(crate) scale: f32,
 }
 
 impl Contexts for Values {
@@ -283,11 +285,14 @@ impl Walk for Values {
         let branch = l.shift_left::<1>(l.and_u(k, l.splat_u(1)));
         let five = l.or_u(odd, l.shift_left::<2>(odd));
         let next = l.xor_u(l.xor_u(l.shift_right::<1>(lane), five), branch);
-        (l.to_float(value), next)
+        (l.mul(l.to_float(value), l.splat(self.scale)), next)
     }
     fn step_one(self, lane: u32, k: i32, _: f32) -> (f32, u32) {
         let odd = lane & 1;
-        ((2 * k + odd as i32) as f32, (lane >> 1) ^ (5 * odd) ^ (((k & 1) as u32) << 1))
+        (
+            (2 * k + odd as i32) as f32 * self.scale,
+            (lane >> 1) ^ (5 * odd) ^ (((k & 1) as u32) << 1),
+        )
     }
     fn low(self) -> u32 {
         self.low
@@ -335,7 +340,7 @@ pub(crate) trait Elsewhere {
     fn next(&mut self, table: u32, token: u32) -> Option<i32>;
 }
 
-/// Decodes integers from the first on.
+/// Decodes integers, from where it was left on.
 pub(super) struct Decode<'a, W, E> {
     /// For each table and each slot of 12 bits: the distance from the start of its token, the frequency
     /// times 2^12, the token times 2^24.
@@ -345,50 +350,74 @@ pub(super) struct Decode<'a, W, E> {
     /// States and words, with [`SLACK`] behind them.
     pub words: &'a [u8],
     pub elsewhere: &'a mut E,
-    /// Holds the low bits of every integer, where there are any; what they become.
+    pub progress: &'a mut Progress,
+    /// Holds the low bits of every integer, where there are any; what they become. A walk that looks at what
+    /// was decoded before sees no more of it than this.
     pub out: &'a mut [f32],
 }
 
-/// State of a decoder: of rANS, of the walk, and where the next word is.
-struct State {
+/// How far a decoder is: states of rANS and of the walk, where the next word is, and how many integers
+/// there were.
+#[derive(Debug, Clone)]
+pub(crate) struct Progress {
     rans: [u32; MOST_LANES],
     walk: [u32; MOST_LANES],
     at: usize,
+    done: usize,
 }
 
-impl<W: Walk, E: Elsewhere> Operation for Decode<'_, W, E> {
-    /// Where the words end; `None` where they are not valid.
-    type Output = Option<usize>;
-
-    #[inline(always)]
-    fn run<L: Lanes>(mut self, l: L) -> Option<usize> {
-        let mut state = State { rans: [0; MOST_LANES], walk: [0; MOST_LANES], at: 0 };
-        for rans in &mut state.rans[..self.lanes] {
-            let bytes = self.words.get(state.at..state.at + 4)?;
+impl Progress {
+    /// At the first integer, if the words begin with states.
+    pub(crate) fn start(words: &[u8], lanes: usize) -> Option<Self> {
+        let mut start = Self { rans: [0; MOST_LANES], walk: [0; MOST_LANES], at: 0, done: 0 };
+        for rans in &mut start.rans[..lanes] {
+            let bytes = words.get(start.at..start.at + 4)?;
             *rans = u32::from_le_bytes(bytes.try_into().ok()?);
-            state.at += 4;
+            start.at += 4;
             if *rans < LOWEST_STATE {
                 return None;
             }
         }
+        Some(start)
+    }
+
+    /// Where the words end, if the states are as they have to be behind the last integer.
+    pub(crate) fn end(&self, lanes: usize) -> Option<usize> {
+        self.rans[..lanes].iter().all(|rans| *rans == LOWEST_STATE).then_some(self.at)
+    }
+}
+
+impl<W: Walk, E: Elsewhere> Operation for Decode<'_, W, E> {
+    /// `None` where the words are not valid.
+    type Output = Option<()>;
+
+    /// Begins at a multiple of [`MOST_LANES`] integers.
+    #[inline(always)]
+    fn run<L: Lanes>(mut self, l: L) -> Option<()> {
+        let mut state = self.progress.clone();
+        let first = state.done;
         // Lanes of the walk: as many, but never fewer than a vector has.
         let unit = self.lanes.max(LANES).saturating_mul(self.walk.restart());
         let mut from = 0;
         while from < self.out.len() {
-            let to = self.out.len().min(from.saturating_add(unit));
-            state.walk = [0; MOST_LANES];
+            let place = (first + from) % unit;
+            if place == 0 {
+                state.walk = [0; MOST_LANES];
+            }
+            let to = self.out.len().min(from.saturating_add(unit - place));
             self.unit(l, &mut state, from, to)?;
             from = to;
         }
-        let ended = state.rans[..self.lanes].iter().all(|rans| *rans == LOWEST_STATE);
-        ended.then_some(state.at)
+        state.done += self.out.len();
+        *self.progress = state;
+        Some(())
     }
 }
 
 impl<W: Walk, E: Elsewhere> Decode<'_, W, E> {
-    /// What lies between two starts of the walk.
+    /// What lies between two starts of the walk, or a part of it.
     #[inline(always)]
-    fn unit<L: Lanes>(&mut self, l: L, state: &mut State, from: usize, to: usize) -> Option<()> {
+    fn unit<L: Lanes>(&mut self, l: L, state: &mut Progress, from: usize, to: usize) -> Option<()> {
         let rows = (to - from) / self.lanes;
         let whole = match self.lanes / LANES {
             1 => self.rows::<L, 1>(l, state, from, rows),
@@ -399,7 +428,7 @@ impl<W: Walk, E: Elsewhere> Decode<'_, W, E> {
         (from + whole..to).try_for_each(|at| self.one(state, from, at))
     }
 
-    fn one(&mut self, state: &mut State, from: usize, at: usize) -> Option<()> {
+    fn one(&mut self, state: &mut Progress, from: usize, at: usize) -> Option<()> {
         let lane = &mut state.walk[(at - from) % self.lanes.max(LANES)];
         let rans = &mut state.rans[at % self.lanes];
         let (table, expected) = self.walk.table_of_one(at, *lane, self.out);
@@ -426,7 +455,7 @@ impl<W: Walk, E: Elsewhere> Decode<'_, W, E> {
     fn rows<L: Lanes, const V: usize>(
         &mut self,
         l: L,
-        state: &mut State,
+        state: &mut Progress,
         from: usize,
         rows: usize,
     ) -> Option<usize> {
