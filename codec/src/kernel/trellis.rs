@@ -111,27 +111,45 @@ fn sum<R: Register>(r: R, paths: &[Paths<R>], of: impl Fn(&Paths<R>) -> R::F) ->
     lanes.iter().map(|lane| f64::from(*lane)).sum()
 }
 
-/// Which point of a subset a number becomes, and what that costs besides the square of its error.
+/// What the points of the four subsets cost that a number may become.
 trait Choice: Copy {
-    /// `cost` and what the point x costs.
-    fn add<R: Register>(self, r: R, cost: R::F, x: R::F) -> R::F;
+    fn costs<R: Register>(self, r: R, v: R::F) -> [R::F; 4];
 }
 
+/// The squares of the distances to the nearest points.
 #[derive(Clone, Copy)]
 struct Nearest;
 
 impl Choice for Nearest {
+    /// The distances to two subsets whose points lie midway between each other's are 2 together.
     #[inline(always)]
-    fn add<R: Register>(self, _: R, cost: R::F, _: R::F) -> R::F {
-        cost
+    fn costs<R: Register>(self, r: R, v: R::F) -> [R::F; 4] {
+        let even = r.abs(beside(r, v));
+        let odd = r.abs(beside(r, r.sub(v, r.splat(1.0))));
+        let [others, ones] = [even, odd].map(|distance| r.sub(r.splat(2.0), distance));
+        [even, odd, others, ones].map(|distance| r.mul(distance, distance))
     }
 }
 
+/// How far `v` is from the nearest multiple of 4.
+#[inline(always)]
+fn beside<R: Register>(r: R, v: R::F) -> R::F {
+    r.add_exact(r.round(r.mul(v, r.splat(0.25))), r.splat(-4.0), v)
+}
+
+/// The square of the distance, and what the point costs.
 impl Choice for &Penalty {
     #[inline(always)]
-    fn add<R: Register>(self, r: R, cost: R::F, x: R::F) -> R::F {
-        let inside = r.max(r.min(x, r.splat(127.0)), r.splat(-128.0));
-        r.add(cost, r.look_up(&self.costs, r.add(inside, r.splat(128.0))))
+    fn costs<R: Register>(self, r: R, v: R::F) -> [R::F; 4] {
+        let mut costs = [v; 4];
+        for (cost, j) in costs.iter_mut().zip([0.0, 1.0, 2.0, 3.0]) {
+            let x = nearest(r, v, r.splat(j));
+            let error = r.sub(v, x);
+            let inside = r.max(r.min(x, r.splat(127.0)), r.splat(-128.0));
+            let penalty = r.look_up(&self.costs, r.add(inside, r.splat(128.0)));
+            *cost = r.add(r.mul(error, error), penalty);
+        }
+        costs
     }
 }
 
@@ -140,18 +158,6 @@ impl Choice for &Penalty {
 fn nearest<R: Register>(r: R, v: R::F, j: R::F) -> R::F {
     let quarter = r.round(r.mul(r.sub(v, j), r.splat(0.25)));
     r.add_exact(quarter, r.splat(4.0), j)
-}
-
-/// What the points of the four subsets cost that are nearest to `v`.
-#[inline(always)]
-fn costs<R: Register>(r: R, v: R::F, choice: impl Choice) -> [R::F; 4] {
-    let mut costs = [v; 4];
-    for (cost, j) in costs.iter_mut().zip([0.0, 1.0, 2.0, 3.0]) {
-        let x = nearest(r, v, r.splat(j));
-        let error = r.sub(v, x);
-        *cost = choice.add(r, r.mul(error, error), x);
-    }
-    costs
 }
 
 /// The numbers of neighbouring trellises, as many as a register holds, in a block: those from `first` on, every
@@ -228,7 +234,7 @@ impl<R: Register> Paths<R> {
             let v = r.mul(column.get(r, step), r.splat(factor));
             let v = r.max(r.min(v, r.splat(LARGEST)), r.splat(-LARGEST));
             column.put(r, step, v);
-            let costs = costs(r, v, choice);
+            let costs = choice.costs(r, v);
             let mut next = metrics;
             for z in PAIRS {
                 let a = r.add(metrics[PREDECESSORS[z][0]], costs[SUBSETS[z][0]]);

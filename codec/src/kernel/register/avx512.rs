@@ -53,6 +53,10 @@ impl Register for Avx512 {
         unsafe { _mm512_max_ps(a, b) }
     }
     #[inline(always)]
+    fn abs(self, v: Self::F) -> Self::F {
+        unsafe { _mm512_abs_ps(v) }
+    }
+    #[inline(always)]
     fn round(self, v: Self::F) -> Self::F {
         unsafe { _mm512_roundscale_ps::<_MM_FROUND_TO_NEAREST_INT>(v) }
     }

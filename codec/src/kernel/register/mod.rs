@@ -33,6 +33,7 @@ pub(super) trait Register: Copy {
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a > b ? a : b`.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    fn abs(self, v: Self::F) -> Self::F;
     /// Rounds to the nearest integer, ties to even.
     fn round(self, v: Self::F) -> Self::F;
     /// Where `a < b`.
@@ -102,6 +103,10 @@ impl Register for Portable {
     #[inline(always)]
     fn max(self, a: Self::F, b: Self::F) -> Self::F {
         std::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    fn abs(self, v: Self::F) -> Self::F {
+        v.map(f32::abs)
     }
     #[inline(always)]
     fn round(self, v: Self::F) -> Self::F {
