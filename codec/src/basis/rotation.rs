@@ -7,18 +7,20 @@
 //! rotations. A rotation in one level, [`super::Hadamard`], leaves blocks apart, and a few large values
 //! stay a few blocks.
 
+mod inverse;
+
 use super::unit::Unit;
 use super::{Peak, Transform, Values, Work};
 use crate::aligned::Aligned;
 use crate::blocks::blocks;
 use crate::flow::{Run, Sink, Source, run_len};
-use crate::group::exponent::LARGEST;
 use crate::group::{Elements, Job, Output};
 use crate::kernel::{COLUMNS, Columns, Kernel, ROWS};
 use crate::random::{INCREMENT, Keys};
 use crate::stage::{Options, Stage};
 use crate::wire::bytes::Cursor;
 use crate::{Error, Result};
+use inverse::Inverse;
 use std::fmt;
 use std::ops::Range;
 
@@ -101,7 +103,18 @@ impl Mixing {
 
     /// The second level of three, or its inverse.
     fn second_level(&self, matrix: &mut [f32], inverse: bool, work: &mut Aligned) {
-        for at in self.units() {
+        self.second_level_of(self.units(), matrix, inverse, work);
+    }
+
+    /// That of some units.
+    fn second_level_of(
+        &self,
+        units: impl Iterator<Item = Range<usize>>,
+        matrix: &mut [f32],
+        inverse: bool,
+        work: &mut Aligned,
+    ) {
+        for at in units {
             let unit = self.unit(1, at.start, at.len());
             if let Some(first) = self.whole_columns(&at) {
                 unit.columns_in_place(&mut matrix[first..], self.stride, inverse);
@@ -178,8 +191,8 @@ impl Transform for Rotation {
     ) -> impl Values + 'a {
         let mixing = Mixing::new(job, values.len());
         let Work { input, whole, unit, spare, .. } = work;
-        let matrix = whole.take(mixing.n);
-        let peak = first_level(&mixing, values, matrix, input, spare);
+        let peak = first_level(&mixing, values, whole, (input, unit, spare));
+        let matrix = whole.extended();
         if self.levels == 3 {
             mixing.second_level(matrix, false, input);
         }
@@ -190,13 +203,10 @@ impl Transform for Rotation {
     fn inverse<'a>(
         &'a self,
         job: &'a Job<'a>,
-        mut values: Output<'a>,
+        values: Output<'a>,
         work: &'a mut Work,
     ) -> impl Sink + 'a {
-        let mixing = Mixing::new(job, values.len());
-        let Work { input, whole, unit, spare, .. } = work;
-        let apart = values.whole().is_none().then(|| whole.take(mixing.n));
-        Inverse { levels: self.levels, mixing, values, apart, input, unit, spare, at: 0 }
+        Inverse::new(self.levels, Mixing::new(job, values.len()), values, work)
     }
 }
 
@@ -204,19 +214,20 @@ impl Transform for Rotation {
 fn first_level(
     mixing: &Mixing,
     values: Elements<'_>,
-    matrix: &mut [f32],
-    input: &mut Aligned,
-    spare: &mut Aligned,
+    matrix: &mut Aligned,
+    (input, made, spare): (&mut Aligned, &mut Aligned, &mut Aligned),
 ) -> Peak {
     let mut peak = Peak::default();
+    matrix.clear(mixing.n);
     for at in mixing.units() {
         let (x, ahead) = values.get_and_next(at.clone(), input);
-        let unit = mixing.unit(0, at.start, at.len());
-        let seen = match unit.forward(x, &mut matrix[at], ahead, spare) {
+        let (unit, y) = (mixing.unit(0, at.start, at.len()), made.take(at.len()));
+        let seen = match unit.forward(x, y, ahead, spare) {
             Some(range) => Peak::behind(range, mixing.block.ilog2()),
             None => Peak::exactly(mixing.kernel.peak_bits(x)),
         };
         peak = peak.with(seen);
+        matrix.extend(y);
     }
     peak
 }
@@ -289,72 +300,6 @@ impl Source for Forward<'_> {
 impl Values for Forward<'_> {
     fn peak(&self) -> Peak {
         self.peak
-    }
-}
-
-/// Undoes the last level run by run, and the others at the end: a value depends on all coefficients.
-struct Inverse<'a> {
-    levels: u8,
-    mixing: Mixing,
-    values: Output<'a>,
-    /// Where values are mixed that are not mixed where they are put out.
-    apart: Option<&'a mut [f32]>,
-    input: &'a mut Aligned,
-    unit: &'a mut Aligned,
-    spare: &'a mut Aligned,
-    at: usize,
-}
-
-impl Sink for Inverse<'_> {
-    fn unit(&self) -> usize {
-        BLOCK
-    }
-
-    /// All values are put out at the end.
-    fn bears_errors(&self) -> bool {
-        true
-    }
-
-    fn put(&mut self, run: Run<'_>) -> Result<()> {
-        let Self { mixing, values, apart, unit: made, .. } = self;
-        let matrix = apart.as_deref_mut().or_else(|| values.whole()).unwrap_or_default();
-        // So that no sum of the levels leaves the range of f32 (FORMAT.md, section 7).
-        if mixing.kernel.peak_bits(run.values) > LARGEST.to_bits() {
-            return Err(Error::corrupt("coefficient out of range"));
-        }
-        for within in blocks(run.values.len(), mixing.block) {
-            let (at, len) = (self.at + within.start, within.len());
-            let unit = mixing.unit(usize::from(self.levels) - 1, at, len);
-            let x = &run.values[within];
-            if self.levels == 3 {
-                unit.inverse(x, &mut matrix[at..at + len], made);
-            } else {
-                let y = made.take(len);
-                unit.inverse_to_aligned(x, y);
-                mixing.scatter(y, at, matrix);
-            }
-        }
-        self.at += run.values.len();
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<()> {
-        let Self { mixing, values, apart, input, unit: made, spare, .. } = self;
-        if self.levels == 3 {
-            let matrix = apart.as_deref_mut().or_else(|| values.whole()).unwrap_or_default();
-            mixing.second_level(matrix, true, input);
-        }
-        let apart = apart.as_deref();
-        for at in mixing.units() {
-            let unit = mixing.unit(0, at.start, at.len());
-            match (apart, values.whole()) {
-                (None, Some(matrix)) => unit.inverse_through(&mut matrix[at], made),
-                (matrix, _) => values.write(at.start, at.len(), made, input, |values| {
-                    unit.inverse(&matrix.unwrap_or_default()[at], values, spare);
-                }),
-            }
-        }
-        Ok(())
     }
 }
 

@@ -79,12 +79,13 @@ impl Unit {
         self.kernel.unrotate_in_place(&mut y[..b], self.key);
     }
 
-    /// Turns back what need not begin at a cache line.
-    pub(super) fn inverse_through(&self, y: &mut [f32], spare: &mut Aligned) {
-        if y.len() == self.b {
-            return self.kernel.unrotate_through(y, spare.take(self.b), self.key);
+    /// Turns the end of `y` back to its head, which need not begin at a cache line; both are the unit.
+    pub(super) fn inverse_through(&self, y: &mut [f32], len: usize, spare: &mut Aligned) {
+        if len == self.b {
+            return self.kernel.unrotate_through(y, spare.take(len), self.key);
         }
-        self.inverse_in_place(y);
+        y.copy_within(y.len() - len.., 0);
+        self.inverse_in_place(&mut y[..len]);
     }
 
     /// Turns `x` back into `y`, which begins at a cache line.

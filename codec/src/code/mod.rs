@@ -107,16 +107,32 @@ pub(crate) enum Numbers {
     AsTheyAre,
 }
 
+/// What the encoder of words may overwrite before them.
+const WORDS_SLACK: usize = 32;
+
 /// Room for the words of `n` integers, at the end of which they are written.
 fn room_for_words(words: &mut Vec<u8>, n: usize) -> &mut [u8] {
-    /// What the encoder of words may overwrite before them.
-    const SLACK: usize = 32;
-    let room = SLACK + size_of::<u32>() * MOST_LANES + size_of::<u16>() * n;
+    let room = WORDS_SLACK + size_of::<u32>() * MOST_LANES + size_of::<u16>() * n;
     if words.len() < room {
         // Fresh zeros need not be written.
         *words = vec![0; room];
     }
     &mut words[..room]
+}
+
+/// Makes room for the words of `n` integers before those that begin at `end`, and for all states; where they
+/// begin now.
+fn room_before(words: &mut Vec<u8>, end: usize, n: usize) -> usize {
+    let room = WORDS_SLACK + size_of::<u32>() * MOST_LANES + size_of::<u16>() * n;
+    if end >= room {
+        return end;
+    }
+    // At least twice as much, so that words are moved a few times only.
+    let more = room.max(words.len()).max(1 << 16);
+    let mut grown = vec![0; words.len() + more];
+    grown[end + more..].copy_from_slice(&words[end..]);
+    *words = grown;
+    end + more
 }
 
 /// What is expected of the codes of numbers.

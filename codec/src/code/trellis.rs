@@ -11,12 +11,12 @@ use super::bits::{Escapes, Reader, Writer};
 use super::frequencies::{self, Frequencies, MOST_LOW, WIDTHS};
 use super::rate::Rate;
 use super::trellis_setting::{self, Setting, width};
-use super::{Coder, Expected, Numbers, check_most, lanes, packed_len, room_for_words};
+use super::{Coder, Expected, Numbers, check_most, lanes, packed_len, room_before};
 use crate::aligned::Aligned;
 use crate::flow::{Either, Gather, Held, Run, Sink, Source, run_len};
 use crate::group::exponent::LARGEST;
 use crate::group::{Job, Work};
-use crate::kernel::rans::{MIDDLE, Progress, SLACK, Values};
+use crate::kernel::rans::{MIDDLE, Progress, SLACK, States, Values};
 use crate::kernel::{Found, Grid, Kernel, Simd, trellis};
 use crate::stage::{Options, Stage};
 use crate::wire::bytes::Cursor;
@@ -194,9 +194,19 @@ pub(super) fn put_values(
     frequencies::put_starts(&of_even, &mut even);
     frequencies::put_starts(&of_odd, &mut odd);
     let starts: Vec<u32> = even.into_iter().zip(odd).flat_map(|(even, odd)| [even, odd]).collect();
-    let (words, mut escaped) = (room_for_words(words, n), Vec::new());
-    let start = kernel.encode_values(values, &starts, low, lanes(n), words, &mut escaped);
-    out.extend_from_slice(&words[start..]);
+    let (mut states, mut escaped) = (States::start(), Vec::new());
+    let mut end = words.len();
+    for (number, values) in values.chunks(RUN).enumerate().rev() {
+        // Hardly any value takes as many bits as there is room for here: not all of it need be there.
+        end = room_before(words, end, values.len());
+        let first = escaped.len();
+        let to = (&mut words[..], end);
+        end = kernel.encode_values(values, (&starts, low), lanes(n), &mut states, to, &mut escaped);
+        escaped[first..].iter_mut().for_each(|place| *place += (number * RUN) as u32);
+    }
+    end = room_before(words, end, 0);
+    end = states.put(lanes(n), words, end);
+    out.extend_from_slice(&words[end..]);
     let mut escapes = Writer::default();
     for at in escaped.iter().rev() {
         escapes.put_escaped(values[*at as usize] as i32 >> (1 + low));

@@ -121,7 +121,8 @@ impl Operation for Unrotate<'_> {
 
 pub(super) struct UnrotateInPlace<'a> {
     pub y: &'a mut [f32],
-    /// As long, or empty where `y` begins at a cache line.
+    /// As long, or empty where `y` begins at a cache line; where it is shorter, that many values at the end of
+    /// `y` go to its head.
     pub work: &'a mut [f32],
     pub key: u64,
 }
@@ -132,10 +133,12 @@ impl Operation for UnrotateInPlace<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let Self { y, work, key } = self;
-        let n = y.len();
+        let n = if work.is_empty() { y.len() } else { work.len() };
+        let from = y.len() - n;
         debug_assert!(n.is_power_of_two());
         if n < 8 * LANES {
-            return unrotate_small(y, key);
+            y.copy_within(from.., 0);
+            return unrotate_small(&mut y[..n], key);
         }
         let signs = Signs::of(key, n);
         let finish = ScaleAndFlip { norm: norm(n), signs: signs.words() };
@@ -144,8 +147,8 @@ impl Operation for UnrotateInPlace<'_> {
             return;
         }
         let work = rows_mut(work);
-        let h = first_stages(l, Some(rows(y)), work, Mix);
-        last_stages(l, work, h, Some(rows_mut(y)), &[], finish);
+        let h = first_stages(l, Some(rows(&y[from..])), work, Mix);
+        last_stages(l, work, h, Some(rows_mut(&mut y[..n])), &[], finish);
     }
 }
 

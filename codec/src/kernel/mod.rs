@@ -121,7 +121,8 @@ impl Kernel {
         self.run(hadamard::UnrotateInPlace { y, work: &mut [], key });
     }
 
-    /// The same from `y` over `work`, which is as long and best begins at a cache line, back to `y`.
+    /// The same from the end of `y` over `work`, which is as long as that and best begins at a cache line, to the
+    /// head of `y`.
     pub(crate) fn unrotate_through(self, y: &mut [f32], work: &mut [f32], key: u64) {
         self.run(hadamard::UnrotateInPlace { y, work, key });
     }
@@ -206,18 +207,19 @@ impl Kernel {
     }
 
     /// Encodes values of a trellis with two `tables`, whose entries stand in turn, all but the `low` bits of
-    /// their indices; where in `out` that starts.
+    /// their indices: those before the ones that left these states, of which the first is a multiple of 64.
+    /// Words go before `end` in `out`; where they start.
     pub(crate) fn encode_values(
         self,
         x: &[f32],
-        tables: &[u32],
-        low: u32,
+        (tables, low): (&[u32], u32),
         lanes: usize,
-        out: &mut [u8],
+        states: &mut rans::States,
+        (out, end): (&mut [u8], usize),
         escaped: &mut Vec<u32>,
     ) -> usize {
         let contexts = rans::Values { low, scale: 1.0 };
-        self.run(rans::Encode { x, contexts, tables, lanes, out, escaped })
+        self.run(rans::Encode { x, contexts, tables, lanes, states, out, end, escaped })
     }
 
     /// Decodes the next of them, times a scale; the first one is a multiple of 64. `None` if the words are not
@@ -245,9 +247,7 @@ impl Kernel {
         out: &mut [u8],
     ) -> usize {
         let contexts = rans::Multiples { classes };
-        // Every token occurs in its table.
-        let escaped = &mut Vec::new();
-        self.run(rans::Encode { x, contexts, tables, lanes, out, escaped })
+        self.encode_all(x, contexts, tables, lanes, out)
     }
 
     /// Decodes them; where the words end, or `None` if they are not valid.
@@ -293,9 +293,31 @@ impl Kernel {
         out: &mut [u8],
     ) -> usize {
         let contexts = neighbours::Placed { placed, tables };
-        // Every token occurs in its table.
-        let (x, escaped) = (rests, &mut Vec::new());
-        self.run(rans::Encode { x, contexts, tables: starts, lanes, out, escaped })
+        self.encode_all(rests, contexts, starts, lanes, out)
+    }
+
+    /// Encodes integers all of which have tokens, to the end of `out`.
+    fn encode_all<C: rans::Contexts>(
+        self,
+        x: &[f32],
+        contexts: C,
+        tables: &[u32],
+        lanes: usize,
+        out: &mut [u8],
+    ) -> usize {
+        let (mut states, end, mut escaped) = (rans::States::start(), out.len(), Vec::new());
+        let (states, escaped) = (&mut states, &mut escaped);
+        let end = self.run(rans::Encode {
+            x,
+            contexts,
+            tables,
+            lanes,
+            states: &mut *states,
+            out: &mut *out,
+            end,
+            escaped,
+        });
+        states.put(lanes, out, end)
     }
 
     /// Decodes multiples, in rows of lanes; where the words end, or `None` if they are not valid.
@@ -426,11 +448,11 @@ mod tests {
                         assert_eq!(bits(&back), forward);
                         kernel.unrotate(&y, &mut work, &mut back, 99);
                         kernel.unrotate(&y, &mut [], &mut work, 99);
-                        let mut through = y.clone();
+                        let mut through = [&[1.0, 2.0, 3.0], &y[..]].concat();
                         kernel.unrotate_through(&mut through, &mut vec![0.0; n], 99);
                         kernel.unrotate_in_place(&mut y, 99);
                         assert_eq!(bits(&y), bits(&back));
-                        assert_eq!(bits(&y), bits(&through));
+                        assert_eq!(bits(&y), bits(&through[..n]));
                         assert_eq!(bits(&y), bits(&work));
                         (forward, bits(&y), kernel.peak_bits(&x))
                     })

@@ -128,30 +128,53 @@ impl Contexts for Multiples<'_> {
     }
 }
 
-/// Encodes integers, from the last to the first.
+/// Encodes integers, from the last to the first, those before what was encoded with these states.
 pub(super) struct Encode<'a, C> {
-    /// The integers, as f32.
+    /// The integers, as f32; the first of all, and those that others follow, are at multiples of
+    /// [`MOST_LANES`].
     pub x: &'a [f32],
     pub contexts: C,
     /// For each place: where the token starts, times 2^16, plus its frequency, 0 where it has none.
     pub tables: &'a [u32],
     pub lanes: usize,
-    /// Ends with the words.
+    pub states: &'a mut States,
+    /// Takes words before this place.
     pub out: &'a mut [u8],
+    pub end: usize,
     /// Places of integers without a token, in descending order.
     pub escaped: &'a mut Vec<u32>,
 }
 
+/// Those of an encoder.
+#[derive(Debug, Clone)]
+pub(crate) struct States([u32; MOST_LANES]);
+
+impl States {
+    /// Before the last integer.
+    pub(crate) fn start() -> Self {
+        Self([LOWEST_STATE; MOST_LANES])
+    }
+
+    /// Puts the first `lanes` of them before `end`; where that starts.
+    pub(crate) fn put(&self, lanes: usize, out: &mut [u8], mut end: usize) -> usize {
+        for state in self.0[..lanes].iter().rev() {
+            end -= 4;
+            out[end..end + 4].copy_from_slice(&state.to_le_bytes());
+        }
+        end
+    }
+}
+
 impl<C: Contexts> Operation for Encode<'_, C> {
-    /// Where in `out` the states and words start.
+    /// Where in `out` the words start.
     type Output = usize;
 
     #[inline(always)]
     fn run<L: Lanes>(mut self, l: L) -> usize {
-        let mut states = [LOWEST_STATE; MOST_LANES];
+        let mut states = self.states.0;
         let n = self.x.len();
         let whole = if self.lanes < LANES { 0 } else { n / self.lanes * self.lanes };
-        let mut end = self.out.len();
+        let mut end = self.end;
         for at in (whole..n).rev() {
             end = self.one(at, &mut states[at % self.lanes], end);
         }
@@ -161,10 +184,7 @@ impl<C: Contexts> Operation for Encode<'_, C> {
             4 => self.rows::<L, 4>(l, &mut states, whole, end),
             _ => end,
         };
-        for state in states[..self.lanes].iter().rev() {
-            end -= 4;
-            self.out[end..end + 4].copy_from_slice(&state.to_le_bytes());
-        }
+        self.states.0 = states;
         end
     }
 }
