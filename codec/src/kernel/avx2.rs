@@ -354,6 +354,22 @@ impl Lanes for Avx2 {
         low | high << 8
     }
     #[inline(always)]
+    fn any_at_least(self, v: Self::U, bound: u32) -> bool {
+        unsafe {
+            let largest = _mm256_max_epu32(v[0], v[1]);
+            let below = _mm256_set1_epi32(bound.wrapping_sub(1) as i32);
+            bits_of(_mm256_cmpgt_epi32(largest, below)) != 0
+        }
+    }
+    /// Shuffles move bytes: the upper three of a place are zero, and stand for the first entry.
+    #[inline(always)]
+    fn nibble(self, table: &[u8; 16], places: Self::U) -> Self::U {
+        unsafe {
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+            each!(places => _mm256_shuffle_epi8(table, places))
+        }
+    }
+    #[inline(always)]
     fn gather(self, table: &[u32], places: Self::U) -> Self::U {
         assert!(table.len().is_power_of_two());
         // In bounds: what is masked is below the length.

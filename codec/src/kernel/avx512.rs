@@ -261,6 +261,18 @@ impl Lanes for Avx512 {
         unsafe { _mm512_testn_epi32_mask(v, v).into() }
     }
     #[inline(always)]
+    fn any_at_least(self, v: Self::U, bound: u32) -> bool {
+        unsafe { _mm512_cmpge_epu32_mask(v, _mm512_set1_epi32(bound as i32)) != 0 }
+    }
+    /// Shuffles move bytes: the upper three of a place are zero, and stand for the first entry.
+    #[inline(always)]
+    fn nibble(self, table: &[u8; 16], places: Self::U) -> Self::U {
+        unsafe {
+            let table = _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast()));
+            _mm512_shuffle_epi8(table, places)
+        }
+    }
+    #[inline(always)]
     fn gather(self, table: &[u32], places: Self::U) -> Self::U {
         assert!(table.len().is_power_of_two());
         // In bounds: what is masked is below the length.

@@ -96,6 +96,10 @@ pub(super) trait Lanes: Copy {
     fn where_less(self, a: Self::F, b: Self::F, bits: Self::U) -> Self::U;
     /// Bit i of the result where lane i is 0.
     fn zeros(self, v: Self::U) -> u32;
+    /// Whether any of values below 2^31 is at least `bound`, which is from 1 to 2^31.
+    fn any_at_least(self, v: Self::U, bound: u32) -> bool;
+    /// The entries of a table, the first of which is 0, at places below 16.
+    fn nibble(self, table: &[u8; 16], places: Self::U) -> Self::U;
     /// The entries of a table, whose length is a power of two, at the lowest bits of `places`.
     fn gather(self, table: &[u32], places: Self::U) -> Self::U;
     /// States of rANS below 2^16 take a word of 16 bits each, in the order of lanes; says how many
@@ -317,6 +321,14 @@ impl Lanes for Portable {
     #[inline(always)]
     fn zeros(self, v: Self::U) -> u32 {
         (0..LANES).fold(0, |mask, i| mask | u32::from(v[i] == 0) << i)
+    }
+    #[inline(always)]
+    fn any_at_least(self, v: Self::U, bound: u32) -> bool {
+        v.iter().any(|v| *v >= bound)
+    }
+    #[inline(always)]
+    fn nibble(self, table: &[u8; 16], places: Self::U) -> Self::U {
+        places.map(|place| table[place as usize & 15].into())
     }
     #[inline(always)]
     fn gather(self, table: &[u32], places: Self::U) -> Self::U {

@@ -7,7 +7,7 @@
 use super::Operation;
 use super::columns::TILE;
 use super::lanes::{LANES, Lanes};
-use super::rans::{Contexts, Walk, integer, token, tokens};
+use super::rans::{Contexts, Walk, token, tokens};
 use crate::arrays;
 
 /// Where neighbours are, and how much each tells.
@@ -235,7 +235,7 @@ impl Walk for Followed<'_> {
     #[inline(always)]
     fn step<L: Lanes>(self, l: L, lane: L::U, k: L::U, expected: L::F) -> (L::F, L::U) {
         let size = l.round(l.mul(magnitude(l, expected), l.splat(1.0 / UNIT)));
-        let value = l.mul(sign(l, expected), l.add(size, integer(l, k)));
+        let value = l.mul(sign(l, expected), l.add(size, l.to_float(k)));
         // There is no -0 among integers.
         (l.add(value, l.splat(0.0)), lane)
     }

@@ -278,7 +278,7 @@ pub(super) trait Walk: Copy {
     /// The table for integers from `at` on, and what is expected of them, from what was decoded `before`.
     fn table<L: Lanes>(self, l: L, at: usize, lane: L::U, before: &[f32]) -> (L::U, L::F);
     fn table_of_one(self, at: usize, lane: u32, before: &[f32]) -> (u32, f32);
-    /// What is decoded from the integer k, plus [`BIAS`], and the state of the lane behind it.
+    /// What is decoded from the integer k and the state of the lane behind it.
     fn step<L: Lanes>(self, l: L, lane: L::U, k: L::U, expected: L::F) -> (L::F, L::U);
     fn step_one(self, lane: u32, k: i32, expected: f32) -> (f32, u32);
     /// Low bits of an integer that stand elsewhere.
@@ -286,6 +286,21 @@ pub(super) trait Walk: Copy {
     /// Integers of a lane after which it starts anew.
     fn restart(self) -> usize;
 }
+
+/// The state of the trellis behind `state`, by the lowest bit of an index.
+const fn next(state: u32, branch: u32) -> u32 {
+    (state >> 1) ^ (5 * (state & 1)) ^ (branch << 1)
+}
+
+/// The states behind all of them by either branch.
+const NEXT: [u8; 16] = {
+    let (mut all, mut i) = ([0; 16], 0);
+    while i < 16 {
+        all[i] = next(i as u32 / 2, i as u32 % 2) as u8;
+        i += 1;
+    }
+    all
+};
 
 impl Walk for Values {
     const MIDDLE: i32 = MIDDLE;
@@ -300,11 +315,8 @@ impl Walk for Values {
     }
     #[inline(always)]
     fn step<L: Lanes>(self, l: L, lane: L::U, k: L::U, _: L::F) -> (L::F, L::U) {
-        let odd = l.and_u(lane, l.splat_u(1));
-        let value = l.sub_u(l.add_u(l.shift_left::<1>(k), odd), l.splat_u(2 * BIAS));
-        let branch = l.shift_left::<1>(l.and_u(k, l.splat_u(1)));
-        let five = l.or_u(odd, l.shift_left::<2>(odd));
-        let next = l.xor_u(l.xor_u(l.shift_right::<1>(lane), five), branch);
+        let value = l.add_u(l.add_u(k, k), l.and_u(lane, l.splat_u(1)));
+        let next = l.nibble(&NEXT, l.or_u(l.add_u(lane, lane), l.and_u(k, l.splat_u(1))));
         (l.mul(l.to_float(value), l.splat(self.scale)), next)
     }
     fn step_one(self, lane: u32, k: i32, _: f32) -> (f32, u32) {
@@ -335,7 +347,7 @@ impl Walk for Multiples<'_> {
     }
     #[inline(always)]
     fn step<L: Lanes>(self, l: L, lane: L::U, k: L::U, _: L::F) -> (L::F, L::U) {
-        (integer(l, k), lane)
+        (l.to_float(k), lane)
     }
     fn step_one(self, lane: u32, k: i32, _: f32) -> (f32, u32) {
         (k as f32, lane)
@@ -346,12 +358,6 @@ impl Walk for Multiples<'_> {
     fn restart(self) -> usize {
         usize::MAX
     }
-}
-
-/// An integer less [`BIAS`].
-#[inline(always)]
-pub(super) fn integer<L: Lanes>(l: L, k: L::U) -> L::F {
-    l.to_float(l.sub_u(k, l.splat_u(BIAS)))
 }
 
 /// Integers that follow elsewhere, in their order.
@@ -487,7 +493,7 @@ impl<W: Walk, E: Elsewhere> Decode<'_, W, E> {
         }
         let mut next = state.at;
         let one = l.splat_u(1 << self.walk.low());
-        let bias = l.splat_u(BIAS - ((W::MIDDLE as u32) << self.walk.low()));
+        let middle = l.splat_u((W::MIDDLE as u32) << self.walk.low());
         for row in 0..rows {
             for v in 0..V {
                 let at = from + (row * V + v) * LANES;
@@ -503,15 +509,14 @@ impl<W: Walk, E: Elsewhere> Decode<'_, W, E> {
                 (rans[v], taken) = l.refill(low, words);
                 next += 2 * taken;
                 let mut token = l.shift_right::<24>(entry);
-                let small = l.sub_u(token, l.splat_u(W::FIRST_WIDE));
-                if l.zeros(l.shift_right::<31>(small)) != 0 {
+                if l.any_at_least(token, W::FIRST_WIDE) {
                     token = self.wide(l, table, token)?;
                 }
                 let out = self.out[at..].first_chunk_mut()?;
-                let mut k = l.add_u(token, bias);
+                let mut k = l.sub_u(token, middle);
                 if self.walk.low() > 0 {
                     let low = l.round_nearest(l.load(out));
-                    k = l.add_u(l.add_u(l.mul_u(token, one), low), bias);
+                    k = l.sub_u(l.add_u(l.mul_u(token, one), low), middle);
                 }
                 let value;
                 (value, lane[v]) = self.walk.step(l, lane[v], k, expected);
