@@ -16,6 +16,7 @@ use super::neighbours_setting::{Found, Search};
 use super::rate::Rate;
 use super::step_setting::{self, Plan, most_bits};
 use super::{Coder, Expected, Numbers, check_most, lanes, neighbours, room_for_words};
+use crate::aligned::Aligned;
 use crate::flow::{Gather, Held, Sink, Source};
 use crate::group::exponent::LARGEST;
 use crate::group::{Job, Work};
@@ -269,12 +270,12 @@ fn get_by_classes(
     rests.bits.finish(end.ok_or_else(corrupt)?)
 }
 
-/// The multiples that codes of a group stand for, to `out`; `rows` has room for as many. Their step, and its
+/// The multiples that codes of a group stand for, to `out`; `rows` is room for as many. Their step, and its
 /// shifts.
 fn get_group(
     kernel: Kernel,
     codes: &[u8],
-    (bytes, rows): (&mut Vec<u8>, &mut [f32]),
+    (bytes, rows): (&mut Vec<u8>, &mut Aligned),
     out: &mut [f32],
 ) -> Result<(f32, [i8; 2])> {
     check_most(bound(out.len()), codes)?;
@@ -284,7 +285,7 @@ fn get_group(
         return Ok((0.0, [0; 2]));
     };
     let largest = match head.classes {
-        0 => neighbours::get(kernel, codes, bytes, rows, out)?,
+        0 => neighbours::get(kernel, codes, bytes, rows.take(out.len()), out)?,
         _ => {
             get_by_classes(kernel, head, codes, bytes, out)?;
             f32::from_bits(kernel.peak_bits(out))
@@ -310,8 +311,7 @@ pub(super) fn memory(n: usize) -> usize {
 
 /// Whether codes of a group decode.
 pub(super) fn check_group(n: usize, codes: &[u8]) -> Result<()> {
-    let (mut k, mut rows) = (vec![0.0; n], vec![0.0; n]);
-    let buffers = (&mut Vec::new(), &mut rows[..]);
+    let (mut k, buffers) = (vec![0.0; n], (&mut Vec::new(), &mut Aligned::default()));
     get_group(Kernel::new(Simd::Auto), codes, buffers, &mut k).map(drop)
 }
 
@@ -325,7 +325,7 @@ pub(super) fn held_group<'a>(
 ) -> Result<impl Source + 'a> {
     let Work { whole, run, bytes, .. } = work;
     let k = whole.take(n);
-    let (size, shifts) = get_group(job.kernel, codes, (bytes, run.take(n)), k)?;
+    let (size, shifts) = get_group(job.kernel, codes, (bytes, run), k)?;
     let (kernel, rounding) = (job.kernel, rounding(shifts));
     Ok(Held::new(k, move |at, k| kernel.multiply(k, size, rounding, at)))
 }

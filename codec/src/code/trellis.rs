@@ -268,7 +268,7 @@ impl<'a> Decoder<'a> {
         }
         let values = Values { low, scale: head.scale };
         kernel
-            .decode_values(slots, values, lanes, words, escapes, progress, out)
+            .decode_values(slots, values, (words, lanes), escapes, progress, out)
             .ok_or_else(not_valid)?;
         self.at += out.len();
         if self.at == *n {

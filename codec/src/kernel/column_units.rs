@@ -177,7 +177,6 @@ fn first<L: Lanes, const R: usize>(
 
 /// The last log2(R) stages across rows. Asks for the columns that follow.
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "an index into R parts at once")]
 fn last<L: Lanes, const R: usize>(
     l: L,
     unit: &[Row; ROWS],

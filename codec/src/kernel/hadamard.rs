@@ -234,6 +234,7 @@ const MOST_WORDS: usize = (1 << 15) / 64;
 const WORDS: usize = (1 << 12) / 64;
 
 /// The signs of a block.
+#[expect(clippy::large_enum_variant, reason = "lives for a block, on the stack")]
 enum Signs {
     Few([u64; WORDS]),
     Many([u64; MOST_WORDS]),
