@@ -14,6 +14,7 @@ mod step;
 mod step_setting;
 mod trellis;
 mod trellis_setting;
+mod trellis_values;
 mod uniform;
 
 pub use lloyd_max::LloydMax;

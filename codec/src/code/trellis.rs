@@ -7,17 +7,17 @@
 //! trellis of eight states: so the levels are twice as dense as what an index of that rate can tell
 //! apart. The encoder finds the nearest path, the decoder walks it.
 
-use super::bits::{Escapes, Reader, Writer};
+use super::bits::Writer;
 use super::frequencies::{self, Frequencies, MOST_LOW, WIDTHS};
 use super::rate::Rate;
 use super::trellis_setting::{self, Setting, width};
+use super::trellis_values::{Decoded, Decoder, RUN};
 use super::{Coder, Expected, Numbers, check_most, lanes, packed_len, room_before};
 use crate::aligned::Aligned;
-use crate::flow::{Either, Gather, Held, Run, Sink, Source, run_len};
-use crate::group::exponent::LARGEST;
+use crate::flow::{Either, Gather, Held, Sink, Source};
 use crate::group::{Job, Work};
-use crate::kernel::rans::{MIDDLE, Progress, SLACK, States, Values};
-use crate::kernel::{Found, Grid, Kernel, Simd, trellis};
+use crate::kernel::rans::{SLACK, States};
+use crate::kernel::{Found, Kernel, Simd, trellis};
 use crate::stage::{Options, Stage};
 use crate::wire::bytes::Cursor;
 use crate::{Error, Result};
@@ -34,14 +34,12 @@ pub struct Trellis {
 const HEAD: usize = 6;
 /// Bytes of a scale; codes of zeros are no more than that.
 const SCALE_BYTES: usize = 4;
-/// No scale is larger; what it makes of values is bounded by [`LARGEST`].
+/// No scale is larger; what it makes of values is bounded by [`crate::group::exponent::LARGEST`].
 const LARGEST_SCALE: f32 = f32::from_bits((127 + 77) << 23);
 /// Most bytes that a coefficient takes, the states of rANS aside.
 const BYTES_PER_VALUE: usize = 4;
 /// Of fewer numbers than this a low rate may leave none; of more it does not.
 const FEW: usize = 1 << 12;
-/// Values that are decoded at once.
-const RUN: usize = 1 << 14;
 /// In thousandths of a bit.
 const RATES: RangeInclusive<u16> = 100..=12_000;
 
@@ -131,7 +129,7 @@ pub(super) fn search(kernel: Kernel, numbers: &mut [f32], rms: f64, setting: &Se
 }
 
 /// The tables for even and for odd values.
-fn tables(width: u8, low: u8) -> [Frequencies; 2] {
+pub(super) fn tables(width: u8, low: u8) -> [Frequencies; 2] {
     [false, true].map(|odd| frequencies::gaussian(width, odd, low))
 }
 
@@ -212,107 +210,6 @@ pub(super) fn put_values(
         escapes.put_escaped(values[*at as usize] as i32 >> (1 + low));
     }
     escapes.finish(out);
-}
-
-/// The values that codes stand for, run by run.
-struct Decoder<'a> {
-    kernel: Kernel,
-    head: Head,
-    n: usize,
-    /// How many values there were.
-    at: usize,
-    /// Low bits of all indices.
-    plane: &'a [u8],
-    /// States and words, with room behind them.
-    words: &'a [u8],
-    slots: Vec<u32>,
-    escapes: Escapes<'a>,
-    progress: Progress,
-}
-
-impl<'a> Decoder<'a> {
-    /// Of `n` values.
-    fn new(
-        kernel: Kernel,
-        head: Head,
-        n: usize,
-        codes: &'a [u8],
-        bytes: &'a mut Vec<u8>,
-    ) -> Result<Self> {
-        let low = u32::from(head.low);
-        let plane = packed_len(n, low);
-        let Some((plane, coded)) = codes.split_at_checked(plane) else {
-            return Err(Error::corrupt(format!(
-                "codes of a group: expected {plane} bytes of low bits, found {}",
-                codes.len()
-            )));
-        };
-        let tables = tables(head.width, head.low);
-        let mut slots = Vec::with_capacity(2 << 12);
-        tables.iter().for_each(|t| frequencies::put_slots(t, &mut slots));
-        bytes.clear();
-        bytes.extend_from_slice(coded);
-        bytes.extend([0; SLACK]);
-        let escapes = Escapes { bits: Reader::new(coded), tables, low, largest: MIDDLE };
-        let progress = Progress::start(bytes, lanes(n)).ok_or_else(not_valid)?;
-        Ok(Self { kernel, head, n, at: 0, plane, words: bytes, slots, escapes, progress })
-    }
-
-    /// The next values; the first of them is a multiple of 64.
-    fn put(&mut self, out: &mut [f32]) -> Result<()> {
-        let Self { kernel, head, n, plane, words, slots, escapes, progress, .. } = self;
-        let (low, lanes) = (u32::from(head.low), lanes(*n));
-        if low > 0 {
-            let plane = &plane[packed_len(self.at, low)..];
-            kernel.dequantize(plane, &Grid::integers(low), out);
-        }
-        let values = Values { low, scale: head.scale };
-        kernel
-            .decode_values(slots, values, (words, lanes), escapes, progress, out)
-            .ok_or_else(not_valid)?;
-        self.at += out.len();
-        if self.at == *n {
-            escapes.bits.finish(progress.end(lanes).ok_or_else(not_valid)?)?;
-        }
-        // No value is larger than twice the largest index, its low bits, and one.
-        let most = 2.0 * ((escapes.largest + 1) as f32 * (1 << low) as f32) + 1.0;
-        if most * head.scale > LARGEST && kernel.peak_bits(out) > LARGEST.to_bits() {
-            return Err(Error::corrupt("coefficient out of range"));
-        }
-        Ok(())
-    }
-}
-
-fn not_valid() -> Error {
-    Error::corrupt("codes of a group: words of rANS that no encoder writes")
-}
-
-/// What a decoder decodes.
-struct Decoded<'a> {
-    /// `None` for zeros.
-    from: Option<Decoder<'a>>,
-    run: &'a mut Aligned,
-    left: usize,
-}
-
-impl Source for Decoded<'_> {
-    fn unit(&self) -> usize {
-        RUN
-    }
-
-    fn next(&mut self, len: usize) -> Result<Option<Run<'_>>> {
-        let n = run_len(self.left, len);
-        if n == 0 {
-            return Ok(None);
-        }
-        self.left -= n;
-        let values = self.run.take(n);
-        match &mut self.from {
-            Some(from) => from.put(values)?,
-            None => values.fill(0.0),
-        }
-        Ok(Some(Run { values, range: None }))
-    }
 }
 
 impl Coder for Trellis {
