@@ -41,12 +41,12 @@ impl Operation for Divide<'_> {
         let (rows, tail) = arrays::split::<_, LANES>(x);
         let (out, out_tail) = arrays::split_mut::<_, LANES>(out);
         for (i, (row, out)) in rows.iter().zip(out).enumerate() {
-            l.store(divide(l, l.load(row), inverse, step, first + i), out);
+            l.store(divide(l, l.load(row), inverse, &step, first + i), out);
         }
         if !tail.is_empty() {
             let mut row = [0.0; LANES];
             row[..tail.len()].copy_from_slice(tail);
-            let k = divide(l, l.load(&row), inverse, step, first + rows.len());
+            let k = divide(l, l.load(&row), inverse, &step, first + rows.len());
             l.store(k, &mut row);
             out_tail.copy_from_slice(&row[..tail.len()]);
         }
@@ -54,11 +54,11 @@ impl Operation for Divide<'_> {
 }
 
 #[inline(always)]
-fn divide<L: Lanes>(l: L, x: L::F, inverse: f32, step: Step, row: usize) -> L::F {
+fn divide<L: Lanes>(l: L, x: L::F, inverse: f32, step: &Step, row: usize) -> L::F {
     let t = l.mul(x, l.splat(inverse));
     let t = match step {
-        Step::Dithered(numbers) => l.add(t, dither(l, &numbers, row)),
-        Step::Nearest { dead, .. } => l.sub(t, l.max(l.min(t, l.splat(dead)), l.splat(-dead))),
+        Step::Dithered(numbers) => l.add(t, dither(l, numbers, row)),
+        Step::Nearest { dead, .. } => l.sub(t, l.max(l.min(t, l.splat(*dead)), l.splat(-dead))),
     };
     let largest = l.splat(LARGEST_MULTIPLE);
     l.round(l.max(l.min(t, largest), l.sub(l.splat(0.0), largest)))
@@ -141,12 +141,12 @@ impl Operation for Measure<'_> {
         let mut sums = Sums::default();
         let (rows, tail) = arrays::split::<_, LANES>(x);
         for row in rows {
-            sums.add(l, row, inverse, step);
+            sums.add(l, row, inverse, &step);
         }
         if !tail.is_empty() {
             let mut row = [0.0; LANES];
             row[..tail.len()].copy_from_slice(tail);
-            sums.add(l, &row, inverse, step);
+            sums.add(l, &row, inverse, &step);
         }
         let n_ones: f64 = sums.n_ones.iter().sum();
         let ones = Magnitudes { n: n_ones, numbers: sums.ones.iter().sum(), multiples: n_ones };
@@ -169,7 +169,7 @@ struct Sums {
 impl Sums {
     /// Plain loops over the lanes: what they become is vectors of the instruction set they are compiled for.
     #[inline(always)]
-    fn add<L: Lanes>(&mut self, l: L, x: &[f32; LANES], inverse: f32, step: Step) {
+    fn add<L: Lanes>(&mut self, l: L, x: &[f32; LANES], inverse: f32, step: &Step) {
         let multiples = divide(l, l.load(x), inverse, step, 0);
         let (sign, large) = signs(l, multiples);
         let (mut k, mut one, mut more) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
@@ -212,13 +212,13 @@ impl Operation for Multiply<'_> {
         let first = first / LANES;
         let n = rows.len();
         for (i, row) in rows.iter_mut().enumerate() {
-            let x = multiply(l, l.load(row), size, step, first + i);
+            let x = multiply(l, l.load(row), size, &step, first + i);
             l.store(x, row);
         }
         if !tail.is_empty() {
             let mut row = [0.0; LANES];
             row[..tail.len()].copy_from_slice(tail);
-            let x = multiply(l, l.load(&row), size, step, first + n);
+            let x = multiply(l, l.load(&row), size, &step, first + n);
             l.store(x, &mut row);
             tail.copy_from_slice(&row[..tail.len()]);
         }
@@ -226,12 +226,12 @@ impl Operation for Multiply<'_> {
 }
 
 #[inline(always)]
-fn multiply<L: Lanes>(l: L, k: L::F, size: f32, step: Step, row: usize) -> L::F {
+fn multiply<L: Lanes>(l: L, k: L::F, size: f32, step: &Step, row: usize) -> L::F {
     let inner = match step {
-        Step::Dithered(numbers) => l.sub(k, dither(l, &numbers, row)),
+        Step::Dithered(numbers) => l.sub(k, dither(l, numbers, row)),
         Step::Nearest { shifts: [one, more], .. } => {
             let (sign, large) = signs(l, k);
-            let shift = l.add(l.mul(sign, l.splat(one)), l.mul(large, l.splat(more - one)));
+            let shift = l.add(l.mul(sign, l.splat(*one)), l.mul(large, l.splat(more - one)));
             l.sub(k, shift)
         }
     };
