@@ -63,8 +63,8 @@ fn hundreds_of_clients_share_dither_in_lots() {
     let clients = vec![gaussian(1 << 12, 1); 300];
     let one = error_of_the_mean(&clients[..1], SPEC, alone);
     let shared = error_of_the_mean(&clients, SPEC, among(300));
-    // Not 150 times less: each looks for the step that meets its rate with the dither it has, and steps that differ
-    // by a thousandth are as far apart as two of 256 parts.
+    // Not 150 times less: each finds the step that meets its rate with its own dither, and steps that are not quite
+    // alike part what lies a 256th of one apart.
     assert!(shared < one / 10.0, "{shared} for {one}");
 }
 
