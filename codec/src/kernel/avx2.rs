@@ -1,11 +1,14 @@
 //! [`Lanes`] on AVX2: two registers of eight.
 
+pub(super) mod packing;
+pub(super) mod tiles;
+
 use super::Operation;
-use super::columns::TILE;
-use super::lanes::{LANES, Lanes, byte_of, shift_of};
+use super::lanes::{LANES, Lanes};
 use super::masks::{PLACES, RANKS};
 use super::shuffle::QUADS;
 use crate::random::{INCREMENT32, MIX32};
+use packing::{bytes_of_codes, pack_four, shifts_of_codes};
 use std::arch::x86_64::*;
 
 /// Proof that the processor has the features that [`enter`] enables.
@@ -31,17 +34,37 @@ pub(super) unsafe fn enter<O: Operation>(lanes: Avx2, operation: O) -> O::Output
     operation.run(lanes)
 }
 
-/// Eight words of a key (FORMAT.md, section 8.3) from the counters they are mixed from.
+/// What counters of words rise by in a row.
+const ROW_OF_COUNTERS: u32 = INCREMENT32.wrapping_mul(LANES as u32 / 2);
+
+/// Counters of the words of a row (FORMAT.md, section 8.3), from word `first` on, in the order in which their
+/// halves, unpacked within each half of a register, are in order.
 #[inline(always)]
-fn words32(counters: __m256i, high: u32) -> __m256i {
+fn counter(key: u64, first: u32) -> __m256i {
+    let base = (key as u32).wrapping_add(first.wrapping_add(1).wrapping_mul(INCREMENT32));
+    // SAFETY: called from the operations below only, which hold an `Avx2`.
+    unsafe {
+        let steps = _mm256_mullo_epi32(
+            _mm256_setr_epi32(0, 1, 4, 5, 2, 3, 6, 7),
+            _mm256_set1_epi32(INCREMENT32 as i32),
+        );
+        _mm256_add_epi32(_mm256_set1_epi32(base as i32), steps)
+    }
+}
+
+/// The draws of a row from its counters.
+#[inline(always)]
+fn draws(counters: __m256i, key: u64) -> [__m256i; 2] {
     // SAFETY: called from the operations below only, which hold an `Avx2`.
     unsafe {
         let z = _mm256_xor_si256(counters, _mm256_srli_epi32::<16>(counters));
         let z = _mm256_mullo_epi32(z, _mm256_set1_epi32(MIX32[0] as i32));
         let z = _mm256_xor_si256(z, _mm256_srli_epi32::<13>(z));
-        let z = _mm256_add_epi32(z, _mm256_set1_epi32(high as i32));
+        let z = _mm256_add_epi32(z, _mm256_set1_epi32((key >> 32) as i32));
         let z = _mm256_mullo_epi32(z, _mm256_set1_epi32(MIX32[1] as i32));
-        _mm256_xor_si256(z, _mm256_srli_epi32::<16>(z))
+        let words = _mm256_srli_epi16::<1>(_mm256_xor_si256(z, _mm256_srli_epi32::<16>(z)));
+        let zero = _mm256_setzero_si256();
+        [_mm256_unpacklo_epi16(words, zero), _mm256_unpackhi_epi16(words, zero)]
     }
 }
 
@@ -214,15 +237,15 @@ impl Lanes for Avx2 {
     }
     #[inline(always)]
     fn split_quads(self, elements: &[[u8; 4]; QUADS]) -> [[u8; QUADS]; 4] {
-        split_quads(elements)
+        tiles::split_quads(elements)
     }
     #[inline(always)]
     fn join_quads(self, planes: [&[u8; QUADS]; 4]) -> [[u8; 4]; QUADS] {
-        join_quads(planes)
+        tiles::join_quads(planes)
     }
     #[inline(always)]
     fn transpose(self, from: (&[f32], usize), to: (&mut [f32], usize)) {
-        transpose(from, to);
+        tiles::transpose(from, to);
     }
     #[inline(always)]
     fn compress(self, v: Self::F, mask: u16, out: &mut [f32]) {
@@ -263,18 +286,17 @@ impl Lanes for Avx2 {
     }
     #[inline(always)]
     fn draws(self, key: u64, first: u32) -> Self::U {
-        let base = (key as u32).wrapping_add(first.wrapping_add(1).wrapping_mul(INCREMENT32));
+        draws(counter(key, first), key)
+    }
+    /// With the counter in a register once.
+    #[inline(always)]
+    fn draws_of_four(self, key: u64, first: u32) -> [Self::U; 4] {
         unsafe {
-            let steps = _mm256_mullo_epi32(
-                _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
-                _mm256_set1_epi32(INCREMENT32 as i32),
-            );
-            let counters = _mm256_add_epi32(_mm256_set1_epi32(base as i32), steps);
-            let words = _mm256_srli_epi16::<1>(words32(counters, (key >> 32) as u32));
-            [
-                _mm256_cvtepu16_epi32(_mm256_castsi256_si128(words)),
-                _mm256_cvtepu16_epi32(_mm256_extracti128_si256::<1>(words)),
-            ]
+            let a = counter(key, first);
+            let b = _mm256_add_epi32(a, _mm256_set1_epi32(ROW_OF_COUNTERS as i32));
+            let c = _mm256_add_epi32(a, _mm256_set1_epi32(ROW_OF_COUNTERS.wrapping_mul(2) as i32));
+            let d = _mm256_add_epi32(a, _mm256_set1_epi32(ROW_OF_COUNTERS.wrapping_mul(3) as i32));
+            [draws(a, key), draws(b, key), draws(c, key), draws(d, key)]
         }
     }
     #[inline(always)]
@@ -457,190 +479,10 @@ impl Lanes for Avx2 {
             })
         }
     }
-    /// Shorter ways for codes that fit a byte.
     #[inline(always)]
-    fn pack<const Q: u32>(self, codes: Self::U, out: &mut [u8]) {
-        if Q > 8 || Q == 7 {
-            let words = self.join::<Q>(codes);
-            super::lanes::put::<Q>(out, words[0], words[1]);
-            super::lanes::put::<Q>(&mut out[Q as usize..], words[2], words[3]);
-            return;
-        }
-        let bytes = unsafe {
-            let pairs = _mm256_packus_epi32(codes[0], codes[1]);
-            let ordered = _mm256_permute4x64_epi64::<0xD8>(pairs);
-            let (low, high) =
-                (_mm256_castsi256_si128(ordered), _mm256_extracti128_si256::<1>(ordered));
-            _mm_packus_epi16(low, high)
-        };
-        pack_bytes::<Q>(bytes, out);
+    fn pack_four<const Q: u32>(self, codes: [Self::U; 4], out: &mut [u8]) {
+        pack_four::<Q>(codes, out);
     }
-}
-
-/// Packs sixteen codes of Q bits, 1 to 6 or 8, a byte each, into the 2Q bytes at the head of `out`; the
-/// 16 bytes behind them may be overwritten. For processors with AVX2.
-#[inline(always)]
-pub(super) fn pack_bytes<const Q: u32>(bytes: __m128i, out: &mut [u8]) {
-    // SAFETY: SSE4.1 and less, which every processor with AVX2 has; called by its operations only.
-    unsafe {
-        if Q == 8 {
-            let mut packed = [0; 16];
-            _mm_storeu_si128(packed.as_mut_ptr().cast(), bytes);
-            out[..16].copy_from_slice(&packed);
-            return;
-        }
-        // Two codes to 16 bits, four to 32, eight to 64.
-        let pairs = _mm_maddubs_epi16(bytes, _mm_set1_epi16(1 | 1 << (8 + Q)));
-        let quads = _mm_madd_epi16(pairs, _mm_set1_epi32(1 | 1 << (16 + 2 * Q)));
-        let low = _mm_and_si128(quads, _mm_set1_epi64x(0xffff_ffff));
-        let high = _mm_srli_epi64::<32>(quads);
-        let eights = _mm_or_si128(low, _mm_sll_epi64(high, _mm_cvtsi32_si128(4 * Q as i32)));
-        let (first, second) = (_mm_cvtsi128_si64(eights), _mm_extract_epi64::<1>(eights));
-        out[..8].copy_from_slice(&first.to_le_bytes());
-        out[Q as usize..Q as usize + 8].copy_from_slice(&second.to_le_bytes());
-    }
-}
-
-/// The places of the bytes of four elements, by plane and back: its own inverse.
-#[inline(always)]
-fn transposed_quads(v: __m256i) -> __m256i {
-    // SAFETY: AVX2; called from the two below only.
-    unsafe {
-        let order = _mm256_setr_epi8(
-            0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15, //
-            0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15,
-        );
-        _mm256_shuffle_epi8(v, order)
-    }
-}
-
-/// The four numbers of 64 bits of four registers as a matrix, transposed.
-#[inline(always)]
-fn transposed_words([a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
-    // SAFETY: AVX2; called from the two below only.
-    unsafe {
-        let (low_ab, high_ab) = (_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
-        let (low_cd, high_cd) = (_mm256_unpacklo_epi64(c, d), _mm256_unpackhi_epi64(c, d));
-        [
-            _mm256_permute2x128_si256::<0x20>(low_ab, low_cd),
-            _mm256_permute2x128_si256::<0x20>(high_ab, high_cd),
-            _mm256_permute2x128_si256::<0x31>(low_ab, low_cd),
-            _mm256_permute2x128_si256::<0x31>(high_ab, high_cd),
-        ]
-    }
-}
-
-/// The bytes of elements of four, by plane. For processors with AVX2.
-#[inline(always)]
-pub(super) fn split_quads(elements: &[[u8; 4]; QUADS]) -> [[u8; QUADS]; 4] {
-    let mut planes = [[0; QUADS]; 4];
-    // SAFETY: AVX2, called by operations of processors that have it only; four registers are what the
-    // elements take, one is a plane.
-    unsafe {
-        let from: *const __m256i = elements.as_ptr().cast();
-        // Of each eight elements: the eight bytes of a plane together.
-        let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-        let mut rows = [_mm256_setzero_si256(); 4];
-        for (i, row) in rows.iter_mut().enumerate() {
-            let eight = _mm256_loadu_si256(from.add(i));
-            *row = _mm256_permutevar8x32_epi32(transposed_quads(eight), order);
-        }
-        for (plane, bytes) in planes.iter_mut().zip(transposed_words(rows)) {
-            _mm256_storeu_si256(plane.as_mut_ptr().cast(), bytes);
-        }
-    }
-    planes
-}
-
-/// The inverse of [`split_quads`]; as it, for processors with AVX2.
-#[inline(always)]
-pub(super) fn join_quads(planes: [&[u8; QUADS]; 4]) -> [[u8; 4]; QUADS] {
-    let mut elements = [[0; 4]; QUADS];
-    // SAFETY: as there.
-    unsafe {
-        let to: *mut __m256i = elements.as_mut_ptr().cast();
-        let order = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
-        let mut rows = [_mm256_setzero_si256(); 4];
-        for (row, plane) in rows.iter_mut().zip(planes) {
-            *row = _mm256_loadu_si256(plane.as_ptr().cast());
-        }
-        for (i, row) in transposed_words(rows).into_iter().enumerate() {
-            let eight = transposed_quads(_mm256_permutevar8x32_epi32(row, order));
-            _mm256_storeu_si256(to.add(i), eight);
-        }
-    }
-    elements
-}
-
-/// The first pairs of both, in each half, and the second ones.
-#[inline(always)]
-fn quads(low: __m256, high: __m256) -> [__m256; 2] {
-    // SAFETY: AVX; called from below only.
-    unsafe { [_mm256_shuffle_ps::<0x44>(low, high), _mm256_shuffle_ps::<0xEE>(low, high)] }
-}
-
-/// Transposes eight rows of eight values. For processors with AVX2.
-#[inline(always)]
-pub(super) fn transpose((from, apart): (&[f32], usize), (to, to_apart): (&mut [f32], usize)) {
-    // SAFETY: AVX2, called by operations of processors that have it only; each load and store is one of a
-    // slice of eight values.
-    unsafe {
-        let mut rows = [_mm256_setzero_ps(); TILE];
-        for (i, row) in rows.iter_mut().enumerate() {
-            *row = _mm256_loadu_ps(from[i * apart..][..TILE].as_ptr());
-        }
-        let [a, b, c, d, e, f, g, h] = rows;
-        // Pairs of neighbours, then quads of them, then halves.
-        let pairs = [
-            _mm256_unpacklo_ps(a, b),
-            _mm256_unpackhi_ps(a, b),
-            _mm256_unpacklo_ps(c, d),
-            _mm256_unpackhi_ps(c, d),
-            _mm256_unpacklo_ps(e, f),
-            _mm256_unpackhi_ps(e, f),
-            _mm256_unpacklo_ps(g, h),
-            _mm256_unpackhi_ps(g, h),
-        ];
-        let [a, b] = quads(pairs[0], pairs[2]);
-        let [c, d] = quads(pairs[1], pairs[3]);
-        let [e, f] = quads(pairs[4], pairs[6]);
-        let [g, h] = quads(pairs[5], pairs[7]);
-        let columns = [
-            _mm256_permute2f128_ps::<0x20>(a, e),
-            _mm256_permute2f128_ps::<0x20>(b, f),
-            _mm256_permute2f128_ps::<0x20>(c, g),
-            _mm256_permute2f128_ps::<0x20>(d, h),
-            _mm256_permute2f128_ps::<0x31>(a, e),
-            _mm256_permute2f128_ps::<0x31>(b, f),
-            _mm256_permute2f128_ps::<0x31>(c, g),
-            _mm256_permute2f128_ps::<0x31>(d, h),
-        ];
-        for (i, column) in columns.into_iter().enumerate() {
-            _mm256_storeu_ps(to[i * to_apart..][..TILE].as_mut_ptr(), column);
-        }
-    }
-}
-
-/// For each of eight lanes the places of the four bytes that its code begins in.
-pub(super) const fn bytes_of_codes(q: u32) -> [u8; 32] {
-    let mut bytes = [0; 32];
-    let mut i = 0;
-    while i < 32 {
-        bytes[i as usize] = (byte_of(q, i / 4) + i % 4) as u8;
-        i += 1;
-    }
-    bytes
-}
-
-/// For each of eight lanes how far its code is above the lowest bit of them.
-pub(super) const fn shifts_of_codes(q: u32) -> [u32; 8] {
-    let mut shifts = [0; 8];
-    let mut i = 0;
-    while i < 8 {
-        shifts[i as usize] = shift_of(q, i);
-        i += 1;
-    }
-    shifts
 }
 
 /// A bit for each of eight lanes: its sign.

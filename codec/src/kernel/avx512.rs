@@ -1,10 +1,11 @@
 //! [`Lanes`] on AVX-512 (F, BW, DQ, VL). Compiled where the compiler knows its intrinsics.
 #![expect(clippy::incompatible_msrv, reason = "build.rs leaves this module out before Rust 1.89")]
 
+mod packing;
+
 use super::Operation;
-use super::avx2::{
-    bytes_of_codes, join_quads, pack_bytes, shifts_of_codes, split_quads, transpose,
-};
+use super::avx2::packing::{bytes_of_codes, shifts_of_codes};
+use super::avx2::tiles;
 use super::lanes::{LANES, Lanes};
 use super::shuffle::QUADS;
 use crate::random::{INCREMENT32, MIX32};
@@ -47,6 +48,29 @@ fn words32(counters: __m256i, high: u32) -> __m256i {
         let z = _mm256_add_epi32(z, _mm256_set1_epi32(high as i32));
         let z = _mm256_mullo_epi32(z, _mm256_set1_epi32(MIX32[1] as i32));
         _mm256_xor_si256(z, _mm256_srli_epi32::<16>(z))
+    }
+}
+
+/// Draws of two rows, from words `first .. first + 16`.
+#[inline(always)]
+fn draws_of_two(key: u64, first: u32) -> [__m512i; 2] {
+    let base = (key as u32).wrapping_add(first.wrapping_add(1).wrapping_mul(INCREMENT32));
+    // SAFETY: called from the operations below only, which hold an `Avx512`.
+    unsafe {
+        // The order in which halves of words, unpacked within each quarter of a register, are in order.
+        let steps = _mm512_mullo_epi32(
+            _mm512_setr_epi32(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15),
+            _mm512_set1_epi32(INCREMENT32 as i32),
+        );
+        let z = _mm512_add_epi32(_mm512_set1_epi32(base as i32), steps);
+        let z = _mm512_xor_si512(z, _mm512_srli_epi32::<16>(z));
+        let z = _mm512_mullo_epi32(z, _mm512_set1_epi32(MIX32[0] as i32));
+        let z = _mm512_xor_si512(z, _mm512_srli_epi32::<13>(z));
+        let z = _mm512_add_epi32(z, _mm512_set1_epi32((key >> 32) as i32));
+        let z = _mm512_mullo_epi32(z, _mm512_set1_epi32(MIX32[1] as i32));
+        let z = _mm512_srli_epi16::<1>(_mm512_xor_si512(z, _mm512_srli_epi32::<16>(z)));
+        let zero = _mm512_setzero_si512();
+        [_mm512_unpacklo_epi16(z, zero), _mm512_unpackhi_epi16(z, zero)]
     }
 }
 
@@ -161,15 +185,15 @@ impl Lanes for Avx512 {
     }
     #[inline(always)]
     fn split_quads(self, elements: &[[u8; 4]; QUADS]) -> [[u8; QUADS]; 4] {
-        split_quads(elements)
+        tiles::split_quads(elements)
     }
     #[inline(always)]
     fn join_quads(self, planes: [&[u8; QUADS]; 4]) -> [[u8; 4]; QUADS] {
-        join_quads(planes)
+        tiles::join_quads(planes)
     }
     #[inline(always)]
     fn transpose(self, from: (&[f32], usize), to: (&mut [f32], usize)) {
-        transpose(from, to);
+        tiles::transpose(from, to);
     }
     #[inline(always)]
     fn compress(self, v: Self::F, mask: u16, out: &mut [f32]) {
@@ -197,6 +221,13 @@ impl Lanes for Avx512 {
             let words = words32(counters, (key >> 32) as u32);
             _mm512_cvtepu16_epi32(_mm256_srli_epi16::<1>(words))
         }
+    }
+    /// Thirty-two at a time.
+    #[inline(always)]
+    fn draws_of_four(self, key: u64, first: u32) -> [Self::U; 4] {
+        let [a, b] = draws_of_two(key, first);
+        let [c, d] = draws_of_two(key, first.wrapping_add(LANES as u32));
+        [a, b, c, d]
     }
     #[inline(always)]
     fn add_u(self, a: Self::U, b: Self::U) -> Self::U {
@@ -326,16 +357,9 @@ impl Lanes for Avx512 {
     fn to_float(self, v: Self::U) -> Self::F {
         unsafe { _mm512_cvtepi32_ps(v) }
     }
-    /// Shorter ways for codes that fit a byte.
     #[inline(always)]
-    fn pack<const Q: u32>(self, codes: Self::U, out: &mut [u8]) {
-        if Q > 8 || Q == 7 {
-            let words = self.join::<Q>(codes);
-            super::lanes::put::<Q>(out, words[0], words[1]);
-            super::lanes::put::<Q>(&mut out[Q as usize..], words[2], words[3]);
-            return;
-        }
-        pack_bytes::<Q>(unsafe { _mm512_cvtepi32_epi8(codes) }, out);
+    fn pack_four<const Q: u32>(self, codes: [Self::U; 4], out: &mut [u8]) {
+        packing::pack_four::<Q>(codes, out);
     }
     #[inline(always)]
     fn join<const Q: u32>(self, codes: Self::U) -> [u64; 4] {

@@ -75,6 +75,18 @@ pub(super) trait Lanes: Copy {
     /// Sixteen 15-bit draws (FORMAT.md, section 8.3): the upper bits of each half of words
     /// `first .. first + 8` of `key`, low half before high half.
     fn draws(self, key: u64, first: u32) -> Self::U;
+    /// Those of four rows, from words `first .. first + 32`.
+    #[inline(always)]
+    fn draws_of_four(self, key: u64, first: u32) -> [Self::U; 4] {
+        const WORDS: u32 = LANES as u32 / 2;
+        // No closure: it would be a function of its own, compiled without the features.
+        [
+            self.draws(key, first),
+            self.draws(key, first.wrapping_add(WORDS)),
+            self.draws(key, first.wrapping_add(2 * WORDS)),
+            self.draws(key, first.wrapping_add(3 * WORDS)),
+        ]
+    }
     fn add_u(self, a: Self::U, b: Self::U) -> Self::U;
     fn sub_u(self, a: Self::U, b: Self::U) -> Self::U;
     /// The lower half of the product.
@@ -128,6 +140,15 @@ pub(super) trait Lanes: Copy {
         let words = self.join::<Q>(codes);
         put::<Q>(out, words[0], words[1]);
         put::<Q>(&mut out[Q as usize..], words[2], words[3]);
+    }
+    /// Packs 64 codes, those above the largest of Q <= 8 bits as that, into the 8Q bytes at the head of
+    /// `out`; the 16 bytes behind them may be overwritten. Codes are below 2^15.
+    #[inline(always)]
+    fn pack_four<const Q: u32>(self, codes: [Self::U; 4], out: &mut [u8]) {
+        let largest = self.splat_u((1 << Q) - 1);
+        for (i, codes) in codes.into_iter().enumerate() {
+            self.pack::<Q>(self.min_u(codes, largest), &mut out[2 * Q as usize * i..]);
+        }
     }
     /// Joins codes of Q <= 16 bits, four to a word, the first in the lowest bits.
     fn join<const Q: u32>(self, codes: Self::U) -> [u64; 4];

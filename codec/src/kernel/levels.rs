@@ -2,9 +2,9 @@
 
 use super::Operation;
 use super::lanes::{LANES, Lanes};
+use super::packed::{Codes, pack_rows};
 use super::uniform::{unpack_rows, with_bits};
 use crate::arrays;
-use crate::code::packed_len;
 
 /// Numbers between which codes change, ascending.
 pub(crate) struct Thresholds {
@@ -84,29 +84,25 @@ fn count_below<L: Lanes, const Q: u32>(
     thresholds: &Thresholds,
     out: &mut [u8],
 ) {
-    let width = 2 * Q as usize; // bytes that a row takes
-    let (rows, tail) = arrays::split::<_, LANES>(x);
-    for (i, row) in rows.iter().enumerate() {
-        let codes = count_row(l, row, factor, thresholds);
-        l.pack::<Q>(codes, &mut out[i * width..][..width + 16]);
-    }
-    if !tail.is_empty() {
-        let mut row = [0.0; LANES];
-        row[..tail.len()].copy_from_slice(tail);
-        let mut counts = [0; LANES];
-        l.store_u(count_row(l, &row, factor, thresholds), &mut counts);
-        // Codes that are not there are zeros.
-        counts[tail.len()..].fill(0);
-        let mut packed = [0; 2 * 16 + 16];
-        l.pack::<Q>(l.load_u(&counts), &mut packed);
-        let n = packed_len(tail.len(), Q);
-        out[rows.len() * width..][..n].copy_from_slice(&packed[..n]);
+    pack_rows::<L, _, Q>(l, x, Below { factor, thresholds }, out);
+}
+
+#[derive(Clone, Copy)]
+struct Below<'a> {
+    factor: f32,
+    thresholds: &'a Thresholds,
+}
+
+impl Codes for Below<'_> {
+    #[inline(always)]
+    fn of<L: Lanes>(self, l: L, _: usize, v: L::F) -> L::U {
+        count_row(l, v, self.factor, self.thresholds)
     }
 }
 
 #[inline(always)]
-fn count_row<L: Lanes>(l: L, row: &[f32; LANES], factor: f32, thresholds: &Thresholds) -> L::U {
-    let scaled = l.mul(l.load(row), l.splat(factor));
+fn count_row<L: Lanes>(l: L, v: L::F, factor: f32, thresholds: &Thresholds) -> L::U {
+    let scaled = l.mul(v, l.splat(factor));
     let Some(slices) = &thresholds.slices else {
         let mut count = l.splat_u(0);
         for threshold in &thresholds.all {
@@ -178,21 +174,20 @@ impl Operation for PackLow<'_> {
 
 #[inline(always)]
 fn pack_low<L: Lanes, const Q: u32>(l: L, x: &[f32], shift: u32, out: &mut [u8]) {
-    let width = 2 * Q as usize; // bytes that a row takes
-    let (rows, tail) = arrays::split::<_, LANES>(x);
-    let mask = l.splat_u((1 << Q) - 1);
-    for (i, row) in rows.iter().enumerate() {
-        let moved = l.shift_right_by(l.round_nearest(l.load(row)), l.splat_u(shift));
-        l.pack::<Q>(l.and_u(moved, mask), &mut out[i * width..][..width + 16]);
-    }
-    if !tail.is_empty() {
-        let mut row = [0.0; LANES];
-        row[..tail.len()].copy_from_slice(tail);
-        let moved = l.shift_right_by(l.round_nearest(l.load(&row)), l.splat_u(shift));
-        let mut packed = [0; 2 * 16 + 16];
-        l.pack::<Q>(l.and_u(moved, mask), &mut packed);
-        let n = packed_len(tail.len(), Q);
-        out[rows.len() * width..][..n].copy_from_slice(&packed[..n]);
+    pack_rows::<L, _, Q>(l, x, Low { shift, mask: (1 << Q) - 1 }, out);
+}
+
+#[derive(Clone, Copy)]
+struct Low {
+    shift: u32,
+    mask: u32,
+}
+
+impl Codes for Low {
+    #[inline(always)]
+    fn of<L: Lanes>(self, l: L, _: usize, v: L::F) -> L::U {
+        let moved = l.shift_right_by(l.round_nearest(v), l.splat_u(self.shift));
+        l.and_u(moved, l.splat_u(self.mask))
     }
 }
 

@@ -3,7 +3,7 @@
 //! [`lanes`] defines the few operations an instruction set has to offer and gives the portable
 //! twin; [`avx2`] and [`avx512`] implement the same operations with intrinsics, [`register`] those on
 //! single registers, and they are, with the call into them below, the only unsafe code of the crate. The algorithms ([`hadamard`],
-//! [`uniform`], [`scan`]) are safe, generic and written once, so every level runs the same
+//! [`packed`], [`uniform`], [`scan`]) are safe, generic and written once, so every level runs the same
 //! arithmetic in the same order and gives the same bits: additions, subtractions and
 //! multiplications only, never contracted. A test compares the levels anyway.
 #![allow(unsafe_code, reason = "the one place for intrinsics; see the module text")]
@@ -19,6 +19,7 @@ mod lanes;
 mod levels;
 mod masks;
 pub(crate) mod neighbours;
+mod packed;
 pub(crate) mod rans;
 mod register;
 mod scan;
@@ -405,7 +406,7 @@ impl Kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::word;
+    use crate::random::{word, word32};
 
     /// Miri takes minutes for what is longer, and finds nothing more in it.
     const LONGEST: usize = if cfg!(miri) { 64 } else { 1 << 16 };
@@ -634,6 +635,35 @@ mod tests {
                     let numbers: f64 = those(of).map(|(_, x)| x).sum();
                     assert!((found.numbers - numbers).abs() <= 1e-9 * numbers);
                 }
+            }
+        }
+    }
+
+    /// FORMAT.md, section 9, a value at a time; many are the largest, whose position is rounded above the last
+    /// level now and then.
+    #[test]
+    fn every_level_rounds_by_the_draws_of_the_format() {
+        for (key, q) in (0..50).flat_map(|key| (1..=16).map(move |q| (key, q))) {
+            let number = |i| (word(key, i) >> 40) as f32 * 1e-3;
+            let (lo, hi) = (number(0) - 1e4, number(0) - 1e4 + number(1) + 1e-2);
+            let grid = Grid::cover(lo, hi, q);
+            let x: Vec<_> =
+                (0..100).map(|i| if i % 3 == 0 { lo + number(i) } else { hi }).collect();
+            let x: Vec<_> = x.into_iter().map(|x| x.min(hi)).collect();
+            let (top, scale) = (((1u32 << q) - 1) as f32 * 32768.0, grid.inverse * 32768.0);
+            let expected = x.iter().enumerate().map(|(i, x)| {
+                let draw = word32(key, i as u32 / 2) >> (16 * (i % 2) + 1) & 0x7fff;
+                let fixed = ((x - lo) * scale).min(top).round_ties_even() as u32;
+                lo + ((fixed + draw) >> 15) as f32 * grid.step
+            });
+            let expected: Vec<_> = expected.collect();
+            for kernel in levels() {
+                let mut packed = vec![0; crate::code::packed_len(x.len(), q) + 16];
+                kernel.quantize(&x, &grid, Rounding::Stochastic(key), &mut packed);
+                packed.truncate(crate::code::packed_len(x.len(), q));
+                let mut out = vec![f32::NAN; x.len()];
+                kernel.dequantize(&packed, &grid, &mut out);
+                assert_eq!(out, expected, "{lo} to {hi} in {q} bits");
             }
         }
     }

@@ -2,8 +2,8 @@
 
 use super::Operation;
 use super::lanes::{LANES, Lanes};
+use super::packed::{Codes, pack_rows};
 use crate::arrays;
-use crate::code::packed_len;
 
 /// The 2^q levels of a block: `lo + code * step`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,6 +33,11 @@ impl Grid {
         }
         let top = ((1u32 << q) - 1) as f32;
         Self { lo, step: range / top, inverse: top / range, q }
+    }
+
+    /// The largest code.
+    fn top(&self) -> f32 {
+        ((1u32 << self.q) - 1) as f32
     }
 
     /// The same, but zero is exactly one of the levels if it lies between: the level whose place is
@@ -103,95 +108,91 @@ impl Operation for Quantize<'_> {
         let Self { x, grid, rounding, out } = self;
         match rounding {
             Rounding::Stochastic(key) => {
-                with_bits!(grid.q, quantize, l, x, grid, Draw { key }, out)
+                with_bits!(grid.q, quantize, l, x, Drawn::on(grid, key), out)
             }
-            Rounding::Nearest => with_bits!(grid.q, quantize, l, x, grid, Nearest, out),
+            Rounding::Nearest => with_bits!(grid.q, quantize, l, x, Nearest::on(grid), out),
         }
     }
-}
-
-/// How values become codes. A trait and not a closure: a closure is a function of its own, compiled
-/// without the features of the instruction set.
-trait Round: Copy {
-    /// What a position on the grid is multiplied by before it is rounded.
-    const SCALE: f32;
-    /// Codes of scaled positions `t`, at most `top`.
-    fn round<L: Lanes>(self, l: L, row: usize, t: L::F, top: L::F) -> L::U;
 }
 
 /// Bits behind the point of a position that is rounded by a draw.
 const FRACTION: u32 = 15;
 
+/// Positions on a grid, times 2^[`FRACTION`], that are rounded by draws.
 #[derive(Clone, Copy)]
-struct Draw {
+struct Drawn {
+    lo: f32,
+    inverse: f32,
+    top: f32,
     key: u64,
 }
 
-impl Round for Draw {
-    const SCALE: f32 = (1 << FRACTION) as f32;
+impl Drawn {
+    fn on(grid: &Grid, key: u64) -> Self {
+        const SCALE: f32 = (1 << FRACTION) as f32;
+        // Both products with the power of two are exact.
+        Self { lo: grid.lo, inverse: grid.inverse * SCALE, top: grid.top() * SCALE, key }
+    }
 
+    #[inline(always)]
+    fn position<L: Lanes>(self, l: L, v: L::F) -> L::F {
+        l.mul(l.sub(v, l.splat(self.lo)), l.splat(self.inverse))
+    }
+
+    /// The number of the first word that is drawn for a row.
+    fn first(row: usize) -> u32 {
+        (row * LANES / 2) as u32
+    }
+}
+
+impl Codes for Drawn {
     /// In integers, where the sum with a draw is exact: it carries into the code with a probability
     /// that is the fraction itself.
     #[inline(always)]
-    fn round<L: Lanes>(self, l: L, row: usize, t: L::F, top: L::F) -> L::U {
-        let fixed = l.round_nearest(l.min(t, top));
-        let draws = l.draws(self.key, (row * LANES / 2) as u32);
-        l.shift_right::<FRACTION>(l.add_u(fixed, draws))
+    fn of<L: Lanes>(self, l: L, row: usize, v: L::F) -> L::U {
+        let fixed = l.round_nearest(l.min(self.position(l, v), l.splat(self.top)));
+        l.shift_right::<FRACTION>(l.add_u(fixed, l.draws(self.key, Self::first(row))))
     }
-}
 
-#[derive(Clone, Copy)]
-struct Nearest;
-
-impl Round for Nearest {
-    const SCALE: f32 = 1.0;
-
+    /// A position above the last level, by its rounding, gives a code of one more at most, which counts as the
+    /// last.
     #[inline(always)]
-    fn round<L: Lanes>(self, l: L, _: usize, t: L::F, top: L::F) -> L::U {
+    fn of_four<L: Lanes>(self, l: L, row: usize, mut v: [L::F; 4]) -> [L::U; 4] {
+        let mut codes = l.draws_of_four(self.key, Self::first(row));
+        for (code, v) in codes.iter_mut().zip(&mut v) {
+            let fixed = l.round_nearest(self.position(l, *v));
+            *code = l.shift_right::<FRACTION>(l.add_u(fixed, *code));
+        }
+        codes
+    }
+}
+
+/// Positions on a grid that are rounded to the nearest level.
+#[derive(Clone, Copy)]
+struct Nearest {
+    lo: f32,
+    inverse: f32,
+    top: f32,
+}
+
+impl Nearest {
+    fn on(grid: &Grid) -> Self {
+        Self { lo: grid.lo, inverse: grid.inverse, top: grid.top() }
+    }
+}
+
+impl Codes for Nearest {
+    #[inline(always)]
+    fn of<L: Lanes>(self, l: L, _: usize, v: L::F) -> L::U {
+        let t = l.mul(l.sub(v, l.splat(self.lo)), l.splat(self.inverse));
         // Below zero lie values that a grid through zero leaves out.
-        l.round_nearest(l.max(l.min(t, top), l.splat(0.0)))
+        l.round_nearest(l.max(l.min(t, l.splat(self.top)), l.splat(0.0)))
     }
 }
 
 #[inline(always)]
-fn quantize<L: Lanes, const Q: u32>(
-    l: L,
-    x: &[f32],
-    grid: &Grid,
-    rounding: impl Round,
-    out: &mut [u8],
-) {
-    let (rows, tail) = arrays::split::<_, LANES>(x);
-    let width = 2 * Q as usize; // bytes that a row takes
-    for (i, row) in rows.iter().enumerate() {
-        let codes = code_row::<L, _, Q>(l, row, i, grid, rounding);
-        l.pack::<Q>(codes, &mut out[i * width..][..width + 16]);
-    }
-    if !tail.is_empty() {
-        // Padded with the lowest value, whose code is always 0.
-        let mut row = [grid.lo; LANES];
-        row[..tail.len()].copy_from_slice(tail);
-        let codes = code_row::<L, _, Q>(l, &row, rows.len(), grid, rounding);
-        let mut packed = [0; 2 * 16 + 16];
-        l.pack::<Q>(codes, &mut packed);
-        let n = packed_len(tail.len(), Q);
-        out[rows.len() * width..][..n].copy_from_slice(&packed[..n]);
-    }
-}
-
-#[inline(always)]
-fn code_row<L: Lanes, R: Round, const Q: u32>(
-    l: L,
-    row: &[f32; LANES],
-    i: usize,
-    grid: &Grid,
-    rounding: R,
-) -> L::U {
-    // Both products with the power of two are exact.
-    let top = l.splat(((1u32 << Q) - 1) as f32 * R::SCALE);
-    let inverse = l.splat(grid.inverse * R::SCALE);
-    let t = l.mul(l.sub(l.load(row), l.splat(grid.lo)), inverse);
-    rounding.round(l, i, t, top)
+fn quantize<L: Lanes, const Q: u32>(l: L, x: &[f32], codes: impl Codes, out: &mut [u8]) {
+    pack_rows::<L, _, Q>(l, x, codes, out);
 }
 
 pub(super) struct Dequantize<'a> {
