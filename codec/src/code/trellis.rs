@@ -114,18 +114,17 @@ impl Trellis {
     }
 }
 
-/// Puts the values of the nearest path in the place of the numbers.
+/// Puts the values of the nearest path in the place of the numbers, of this root mean square.
 pub(super) fn search(kernel: Kernel, numbers: &mut [f32], rms: f64, setting: &Setting) -> Found {
     let factor = (1.0 / (rms * f64::from(setting.step))) as f32;
+    // No number is larger than the root of the sum of all squares; half of what fits, to spare some for rounding.
+    let most = 0.5 * trellis::LARGEST;
+    if (numbers.len() as f64).sqrt() > f64::from(most * setting.step) {
+        numbers.iter_mut().for_each(|y| *y = y.clamp(-most / factor, most / factor));
+    }
     // Vectors of sixteen trellises: as many trellises as states, and never fewer than a vector has.
     let width = lanes(numbers.len()).div_ceil(16);
-    let mut found = Found::default();
-    for unit in numbers.chunks_mut(width * 16 * trellis::STEPS) {
-        let sums = kernel.search_trellis(unit, factor, width, setting.penalty.as_ref());
-        found.product += sums.product / f64::from(factor);
-        found.energy += sums.energy;
-    }
-    found
+    kernel.search_trellis(numbers, factor, width, setting.penalty.as_ref())
 }
 
 /// The tables for even and for odd values.

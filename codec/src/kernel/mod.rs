@@ -190,7 +190,7 @@ impl Kernel {
     }
 
     /// Puts the values of the cheapest path through a trellis in the place of numbers, times `factor`.
-    /// There are 16 times `width` trellises, and numbers for at most [`trellis::STEPS`] steps.
+    /// There are 16 times `width` trellises, at most 64. Numbers times the factor are below [`trellis::LARGEST`].
     pub(crate) fn search_trellis(
         self,
         y: &mut [f32],
@@ -198,7 +198,10 @@ impl Kernel {
         width: usize,
         penalty: Option<&Penalty>,
     ) -> Found {
-        self.run(trellis::Search { y, factor, width, penalty })
+        match penalty {
+            None => self.run(trellis::Plain { y, factor, width }),
+            Some(penalty) => self.run(trellis::Penalised { y, factor, width, penalty }),
+        }
     }
 
     /// The lowest `q` bits, at most 8, of integers, packed as codes of [`quantize`](Self::quantize)

@@ -13,7 +13,13 @@ impl Register for Avx2 {
     type F = __m256;
     type States = __m256i;
     type Mask = u8;
+    type Shorts = Self;
     const WIDTH: usize = 8;
+
+    #[inline(always)]
+    fn shorts(self) -> Self {
+        self
+    }
 
     #[inline(always)]
     fn load(self, x: &[f32]) -> Self::F {
@@ -50,10 +56,6 @@ impl Register for Avx2 {
     #[inline(always)]
     fn max(self, a: Self::F, b: Self::F) -> Self::F {
         unsafe { _mm256_max_ps(a, b) }
-    }
-    #[inline(always)]
-    fn abs(self, v: Self::F) -> Self::F {
-        unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), v) }
     }
     #[inline(always)]
     fn round(self, v: Self::F) -> Self::F {

@@ -14,7 +14,13 @@ impl Register for Avx512 {
     type F = __m512;
     type States = __m512i;
     type Mask = u16;
+    type Shorts = Self;
     const WIDTH: usize = LANES;
+
+    #[inline(always)]
+    fn shorts(self) -> Self {
+        self
+    }
 
     #[inline(always)]
     fn load(self, x: &[f32]) -> Self::F {
@@ -51,10 +57,6 @@ impl Register for Avx512 {
     #[inline(always)]
     fn max(self, a: Self::F, b: Self::F) -> Self::F {
         unsafe { _mm512_max_ps(a, b) }
-    }
-    #[inline(always)]
-    fn abs(self, v: Self::F) -> Self::F {
-        unsafe { _mm512_abs_ps(v) }
     }
     #[inline(always)]
     fn round(self, v: Self::F) -> Self::F {

@@ -4,11 +4,18 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx2_shorts;
 #[cfg(all(target_arch = "x86_64", fedpress_avx512))]
 mod avx512;
+#[cfg(all(target_arch = "x86_64", fedpress_avx512))]
+mod avx512_shorts;
+mod shorts;
 
 use super::lanes::{LANES, Portable};
 use super::trellis::{PREDECESSORS, STATES, SUBSETS};
+
+pub(super) use shorts::Shorts;
 
 /// The registers of one instruction set. Each lane is a trellis; every operation rounds once, to nearest even.
 pub(super) trait Register: Copy {
@@ -17,8 +24,11 @@ pub(super) trait Register: Copy {
     type States: Copy;
     /// A bit a lane.
     type Mask: Copy + Default;
+    type Shorts: Shorts<Floats = Self>;
     /// How many lanes there are: a divisor of [`LANES`].
     const WIDTH: usize;
+
+    fn shorts(self) -> Self::Shorts;
 
     /// The first values of `x`.
     fn load(self, x: &[f32]) -> Self::F;
@@ -33,7 +43,6 @@ pub(super) trait Register: Copy {
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a > b ? a : b`.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
-    fn abs(self, v: Self::F) -> Self::F;
     /// Rounds to the nearest integer, ties to even.
     fn round(self, v: Self::F) -> Self::F;
     /// Where `a < b`.
@@ -66,7 +75,13 @@ impl Register for Portable {
     type F = [f32; LANES];
     type States = [u8; LANES];
     type Mask = u16;
+    type Shorts = Self;
     const WIDTH: usize = LANES;
+
+    #[inline(always)]
+    fn shorts(self) -> Self {
+        self
+    }
 
     #[inline(always)]
     fn load(self, x: &[f32]) -> Self::F {
@@ -103,10 +118,6 @@ impl Register for Portable {
     #[inline(always)]
     fn max(self, a: Self::F, b: Self::F) -> Self::F {
         std::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
-    }
-    #[inline(always)]
-    fn abs(self, v: Self::F) -> Self::F {
-        v.map(f32::abs)
     }
     #[inline(always)]
     fn round(self, v: Self::F) -> Self::F {

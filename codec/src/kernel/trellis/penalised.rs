@@ -1,78 +1,48 @@
-//! The search of trellis-coded quantization (Marcellin & Fischer 1990): which path through the trellis of
-//! FORMAT.md, section 7.4, lies nearest to the numbers.
-//!
-//! Sixteen trellises side by side, one a lane: eight metrics in eight vectors, a decision a state and
-//! step (Viterbi 1967), then back from the cheapest end.
+//! The search where values cost something besides their error, in f32: a step's costs are looked up.
 
-use super::Operation;
-use super::lanes::{LANES, Lanes};
-use super::register::Register;
+use super::super::Operation;
+use super::super::lanes::{LANES, Lanes};
+use super::super::register::Register;
+use super::{BLOCK, Found, LARGEST, PAIRS, PREDECESSORS, Penalty, STATES, STEPS, SUBSETS};
 
-/// States of the trellis.
-pub(super) const STATES: usize = 8;
-/// Steps after which every trellis starts anew in state 0.
-pub(crate) const STEPS: usize = 1024;
-/// Steps that all trellises take in turn, so that numbers are read and written in their order; behind them the
-/// smallest metric is taken from all, so that they keep their precision.
-const BLOCK: usize = 64;
 /// More than any path costs.
 const UNREACHABLE: f32 = 1e30;
-/// Numbers in units of the step are cut to this magnitude: what they become then fits an f32.
-const LARGEST: f32 = (1 << 22) as f32;
 
-/// For each state the subsets by which its two predecessors reach it.
-pub(super) const SUBSETS: [[usize; 2]; STATES] =
-    [[0, 2], [0, 2], [2, 0], [2, 0], [1, 3], [1, 3], [3, 1], [3, 1]];
-/// For each state its two predecessors.
-pub(super) const PREDECESSORS: [[usize; 2]; STATES] =
-    [[0, 4], [2, 6], [0, 4], [2, 6], [3, 7], [1, 5], [3, 7], [1, 5]];
-
-/// States two and two that have the same predecessors: behind either pair those are needed no more.
-const PAIRS: [usize; STATES] = [0, 2, 1, 3, 4, 6, 5, 7];
-
-/// What a value costs besides its error.
-#[derive(Debug, Clone)]
-pub(crate) struct Penalty {
-    /// For -128 to 127, in squares of the step.
-    pub(crate) costs: [f32; 256],
-}
-
-/// Sums over what a search found.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Found {
-    /// Of products of numbers, times the factor, with their values.
-    pub(crate) product: f64,
-    /// Of squares of values.
-    pub(crate) energy: f64,
-}
-
-/// Puts in the place of numbers, times `factor`, the values of the cheapest path.
-///
-/// `y` are the numbers between two starts of the trellises, of which there are 16 times `width`; number
-/// i belongs to trellis i modulo that.
-pub(super) struct Search<'a> {
+/// Puts in the place of numbers, times `factor`, the values of the cheapest path. There are 16 times `width` trellises,
+/// and number i belongs to trellis i modulo that.
+pub(in super::super) struct Penalised<'a> {
     pub y: &'a mut [f32],
     pub factor: f32,
     pub width: usize,
-    pub penalty: Option<&'a Penalty>,
+    pub penalty: &'a Penalty,
 }
 
-impl Operation for Search<'_> {
+impl Operation for Penalised<'_> {
     type Output = Found;
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) -> Found {
-        match self.penalty {
-            None => self.search(l.register(), Nearest),
-            Some(penalty) => self.search(l.register(), penalty),
+        let Self { y, factor, width, penalty } = self;
+        let mut found = Found::default();
+        for y in y.chunks_mut(width * LANES * STEPS) {
+            found.add(Unit { y, factor, width, penalty }.search(l.register()), factor);
         }
+        found
     }
 }
 
-impl Search<'_> {
+/// What lies between two starts of the trellises.
+struct Unit<'a> {
+    y: &'a mut [f32],
+    factor: f32,
+    width: usize,
+    penalty: &'a Penalty,
+}
+
+impl Unit<'_> {
     #[inline(always)]
-    fn search<R: Register>(self, r: R, choice: impl Choice) -> Found {
-        let Self { y, factor, width, .. } = self;
+    fn search<R: Register>(self, r: R) -> Found {
+        let Self { y, factor, width, penalty } = self;
         let (stride, per_vector) = (width * LANES, LANES / R::WIDTH);
         let registers = y.len().min(stride).div_ceil(LANES) * per_vector;
         let blocks = y.len().div_ceil(BLOCK * stride);
@@ -82,7 +52,7 @@ impl Search<'_> {
         for (y, decisions) in parts {
             for (number, (paths, decisions)) in all.iter_mut().zip(decisions).enumerate() {
                 let mut column = Column::new::<R>(y, number, stride);
-                paths.forward(r, choice, &mut column, factor, decisions);
+                paths.forward(r, penalty, &mut column, factor, decisions);
             }
         }
         all.iter_mut().for_each(|paths| paths.states = cheapest(r, &paths.metrics));
@@ -111,46 +81,19 @@ fn sum<R: Register>(r: R, paths: &[Paths<R>], of: impl Fn(&Paths<R>) -> R::F) ->
     lanes.iter().map(|lane| f64::from(*lane)).sum()
 }
 
-/// What the points of the four subsets cost that a number may become.
-trait Choice: Copy {
-    fn costs<R: Register>(self, r: R, v: R::F) -> [R::F; 4];
-}
-
-/// The squares of the distances to the nearest points.
-#[derive(Clone, Copy)]
-struct Nearest;
-
-impl Choice for Nearest {
-    /// The distances to two subsets whose points lie midway between each other's are 2 together.
-    #[inline(always)]
-    fn costs<R: Register>(self, r: R, v: R::F) -> [R::F; 4] {
-        let even = r.abs(beside(r, v));
-        let odd = r.abs(beside(r, r.sub(v, r.splat(1.0))));
-        let [others, ones] = [even, odd].map(|distance| r.sub(r.splat(2.0), distance));
-        [even, odd, others, ones].map(|distance| r.mul(distance, distance))
-    }
-}
-
-/// How far `v` is from the nearest multiple of 4.
+/// What the points of the four subsets cost that a number may become: the squares of the distances, and what the
+/// points cost.
 #[inline(always)]
-fn beside<R: Register>(r: R, v: R::F) -> R::F {
-    r.add_exact(r.round(r.mul(v, r.splat(0.25))), r.splat(-4.0), v)
-}
-
-/// The square of the distance, and what the point costs.
-impl Choice for &Penalty {
-    #[inline(always)]
-    fn costs<R: Register>(self, r: R, v: R::F) -> [R::F; 4] {
-        let mut costs = [v; 4];
-        for (cost, j) in costs.iter_mut().zip([0.0, 1.0, 2.0, 3.0]) {
-            let x = nearest(r, v, r.splat(j));
-            let error = r.sub(v, x);
-            let inside = r.max(r.min(x, r.splat(127.0)), r.splat(-128.0));
-            let penalty = r.look_up(&self.costs, r.add(inside, r.splat(128.0)));
-            *cost = r.add(r.mul(error, error), penalty);
-        }
-        costs
+fn costs<R: Register>(r: R, v: R::F, penalty: &Penalty) -> [R::F; 4] {
+    let mut costs = [v; 4];
+    for (cost, j) in costs.iter_mut().zip([0.0, 1.0, 2.0, 3.0]) {
+        let x = nearest(r, v, r.splat(j));
+        let error = r.sub(v, x);
+        let inside = r.max(r.min(x, r.splat(127.0)), r.splat(-128.0));
+        let penalty = r.look_up(&penalty.costs, r.add(inside, r.splat(128.0)));
+        *cost = r.add(r.mul(error, error), penalty);
     }
+    costs
 }
 
 /// The point of 4 Z + j that is nearest to `v`.
@@ -224,7 +167,7 @@ impl<R: Register> Paths<R> {
     fn forward(
         &mut self,
         r: R,
-        choice: impl Choice,
+        penalty: &Penalty,
         column: &mut Column<'_>,
         factor: f32,
         decisions: &mut [[R::Mask; STATES]; BLOCK],
@@ -234,7 +177,7 @@ impl<R: Register> Paths<R> {
             let v = r.mul(column.get(r, step), r.splat(factor));
             let v = r.max(r.min(v, r.splat(LARGEST)), r.splat(-LARGEST));
             column.put(r, step, v);
-            let costs = choice.costs(r, v);
+            let costs = costs(r, v, penalty);
             let mut next = metrics;
             for z in PAIRS {
                 let a = r.add(metrics[PREDECESSORS[z][0]], costs[SUBSETS[z][0]]);
