@@ -4,7 +4,8 @@
 //! Each case is three files in `codec/assets/v0.2/`: `NAME.fp` (the stream), `NAME.expected` (the
 //! decoded elements of all tensors, one after the other) and `NAME.txt` (what made it). They are
 //! written by this test when all three are absent, and never again: to add a case, add it here and
-//! run the test once; a case that exists is renewed only together with the format version.
+//! run the test once; a case that exists is renewed only together with the format version, or where an encoder
+//! chooses otherwise, which the changelog then says.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use fedpress::{
