@@ -21,7 +21,7 @@ import fedpress._fedpress
 HERE = Path(__file__).parent
 PACKAGE = HERE.parent
 #: In the order of the page.
-MODULES = ["", "flower", "torch", "numpy", "submodel", "delta", "exchange", "nvflare"]
+MODULES = ["", "flower", "torch", "numpy", "submodel", "delta", "exchange", "integers", "nvflare"]
 HEAD = """# Reference of the Python package
 
 Made of docstrings by `python python/docs/reference.py`; `python/tests/test_docs.py` holds it to them. [README.md](../README.md) and

@@ -9,6 +9,7 @@ __all__ = [
     "FeatureStore",
     "FeatureWriter",
     "Folder",
+    "Integers",
     "Layout",
     "LogitWriter",
     "Memory",
@@ -111,6 +112,29 @@ class Decoder:
 @final
 class Selection:
     def kept(self, group: int) -> list[int]: ...
+
+@final
+class Integers:
+    def __new__(
+        cls,
+        n: int,
+        bits: int,
+        clients: int,
+        clip: float,
+        range: float,
+        noise: tuple[float, int] | None,
+    ) -> Integers: ...
+    @property
+    def levels(self) -> int: ...
+    @property
+    def step(self) -> float: ...
+    @property
+    def deviation(self) -> float: ...
+    def codes(self, values: Any, seed: int, round: int, secret: Sequence[int]) -> Memory: ...
+    def add(self, parts: Sequence[Any]) -> Memory: ...
+    def mean(self, sum: Any, divisor: float, seed: int, round: int) -> Memory: ...
+    def pack(self, codes: Any) -> bytes: ...
+    def unpack(self, packed: Any) -> Memory: ...
 
 @final
 class Layout:

@@ -13,6 +13,7 @@ mod errors;
 mod exchange;
 mod fold;
 mod inspect;
+mod integers;
 mod layout;
 mod memory;
 mod options;
@@ -41,6 +42,8 @@ mod _fedpress {
     use crate::fold::Folder;
     #[pymodule_export]
     use crate::inspect::{compare, inspect};
+    #[pymodule_export]
+    use crate::integers::Integers;
     #[pymodule_export]
     use crate::layout::{Layout, Selection};
     #[pymodule_export]

@@ -30,6 +30,7 @@ import fedpress
         "fedpress.delta",
         "fedpress.submodel",
         "fedpress.exchange",
+        "fedpress.integers",
     ],
 )
 def test_examples_in_docstrings_run(name: str) -> None:

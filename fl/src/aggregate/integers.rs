@@ -2,7 +2,6 @@
 
 use super::incoming::Refusal;
 use super::{Aggregator, Taken};
-use crate::integer::unpack;
 use crate::message::Reason;
 use crate::{Error, Result};
 
@@ -13,7 +12,7 @@ impl Aggregator {
             return Err((Reason::WrongShape, "updates are no integers".into()));
         };
         let spec = *sum.spec();
-        let codes = unpack(bytes, sum.sums().len(), spec.bits);
+        let codes = spec.unpack(bytes, sum.sums().len());
         let codes = codes.map_err(|e| (Reason::Malformed, e.to_string()))?;
         if let Some(at) = sum.out_of_range(&codes) {
             let (code, levels) = (spec.centered(codes[at]), spec.levels);

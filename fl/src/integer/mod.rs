@@ -18,5 +18,4 @@ pub use options::IntegerOptions;
 pub use spec::IntegerSpec;
 pub use sum::IntegerSum;
 
-pub(crate) use codes::codes_of;
-pub(crate) use pack::{pack, packed_len, unpack};
+pub(crate) use pack::packed_len;

@@ -1,7 +1,25 @@
 //! Codes of b bits, densely packed: the first in the lowest bits of the first byte, as the codes of a stream
 //! are (FORMAT.md).
 
+use super::IntegerSpec;
 use crate::{Error, Result};
+
+impl IntegerSpec {
+    /// The bytes of codes, b bits each, the first in the lowest bits of the first byte.
+    pub fn pack(&self, codes: &[u32]) -> Vec<u8> {
+        pack(codes, self.bits)
+    }
+
+    /// `n` codes from exactly their bytes.
+    ///
+    /// # Errors
+    /// `Corrupt` where there are more or fewer bytes, or bits behind the last code are set; `InvalidArgument` where
+    /// the spec [contradicts itself](IntegerSpec::check).
+    pub fn unpack(&self, bytes: &[u8], n: usize) -> Result<Vec<u32>> {
+        self.check()?;
+        unpack(bytes, n, self.bits)
+    }
+}
 
 /// Bytes of `n` codes.
 pub(crate) fn packed_len(n: usize, bits: u8) -> usize {
@@ -9,7 +27,7 @@ pub(crate) fn packed_len(n: usize, bits: u8) -> usize {
 }
 
 /// The codes, each below 2^bits; what is left of the last byte is zero.
-pub(crate) fn pack(codes: &[u32], bits: u8) -> Vec<u8> {
+fn pack(codes: &[u32], bits: u8) -> Vec<u8> {
     let mut out = Vec::with_capacity(packed_len(codes.len(), bits));
     let (mut word, mut filled) = (0u64, 0);
     for code in codes {
@@ -31,7 +49,7 @@ pub(crate) fn pack(codes: &[u32], bits: u8) -> Vec<u8> {
 ///
 /// # Errors
 /// `Corrupt` where there are more or fewer bytes, or bits behind the last code are set.
-pub(crate) fn unpack(bytes: &[u8], n: usize, bits: u8) -> Result<Vec<u32>> {
+fn unpack(bytes: &[u8], n: usize, bits: u8) -> Result<Vec<u32>> {
     let expected = packed_len(n, bits);
     if bytes.len() != expected {
         let found = bytes.len();

@@ -3,7 +3,6 @@
 use super::{Digest, EVERYONE, Header, RECORD, Update, decode, encode, header};
 use crate::aggregate::CODES;
 use crate::feedback::Feedback;
-use crate::integer::{codes_of, pack};
 use crate::{
     Choice, ClientPrivacy, Error, IntegerSpec, Layout, Parameter, PrivateSeed, Result,
     RoundingSeed, TensorSpecs,
@@ -189,13 +188,13 @@ impl Download {
         let Some(spec) = integers else {
             return Err(Error::invalid("codes, and the broadcast does not ask for integers"));
         };
-        codes_of(spec, (*seed, *round), delta, secret, &[*run, *round, client])
+        spec.codes(*seed, *round, delta, secret, &[*run, *round, client])
     }
 
     fn encode_codes(&self, client: u64, spec: &IntegerSpec, codes: &[u32]) -> Result<Vec<u8>> {
         let Broadcast { run, round, .. } = &self.header;
         let update = Update { run: *run, round: *round, client, base: self.digest, samples: 1 };
-        let packed = pack(codes, spec.bits);
+        let packed = spec.pack(codes);
         let mut writer = Writer::new(Vec::new(), EncodeOptions::new(Seeds::new(0, 0)))?;
         writer.record(RECORD, &Header::Update(update).to_bytes())?;
         let (shape, dtype) = ([packed.len()], DType::U8);
