@@ -1,6 +1,6 @@
 //! Tables of frequencies for rANS (FORMAT.md, section 7.5), in integers only.
 
-use crate::kernel::rans::{ESCAPE, FIRST_WIDE, MIDDLE, PROBABILITY_BITS};
+use crate::kernel::rans::{ESCAPE, FIRST_WIDE, MIDDLE, MISSING, PROBABILITY_BITS};
 
 /// How often each token is expected, of 4096.
 pub(crate) type Frequencies = [u16; 256];
@@ -79,11 +79,12 @@ fn normalized(masses: &[u64; FIRST_WIDE as usize]) -> Frequencies {
     table
 }
 
-/// Appends the encoder's form of a table: for each token where it starts, times 2^16, plus its frequency.
+/// Appends the encoder's form of a table: for each token where it starts, times 2^16, plus its frequency, or
+/// [`MISSING`].
 pub(crate) fn put_starts(table: &Frequencies, out: &mut Vec<u32>) {
     let mut start = 0;
     for frequency in table {
-        out.push(start << 16 | u32::from(*frequency));
+        out.push(if *frequency > 0 { start << 16 | u32::from(*frequency) } else { MISSING });
         start += u32::from(*frequency);
     }
 }

@@ -343,20 +343,19 @@ impl Lanes for Avx2 {
     fn advance(self, states: Self::U, frequencies: Self::U, starts: Self::U) -> Self::U {
         unsafe {
             each!(states, frequencies, starts => {
-                // A quotient is below 2^20, and what is computed is off by less than an eighth: less a quarter,
-                // and that rounded by a 32nd at most, it is rounded down to the quotient or to one less.
-                let high = _mm256_cvtepi32_ps(_mm256_srli_epi32::<16>(states));
-                let low = _mm256_and_si256(states, _mm256_set1_epi32(0xffff));
-                let dividends =
-                    _mm256_fmadd_ps(high, _mm256_set1_ps(65536.0), _mm256_cvtepi32_ps(low));
+                // A quotient is below 2^20, and three roundings are off by less than a fifth. Of a state with its lowest
+                // bit set that is too large by at most one frequency in the dividend: the nearest integer is the
+                // quotient or one more.
+                let halves = _mm256_cvtepi32_ps(_mm256_srli_epi32::<1>(states));
+                let dividends = _mm256_fmadd_ps(halves, _mm256_set1_ps(2.0), _mm256_set1_ps(1.0));
                 let ratios = _mm256_div_ps(dividends, _mm256_cvtepi32_ps(frequencies));
-                let quotients = _mm256_cvttps_epi32(_mm256_sub_ps(ratios, _mm256_set1_ps(0.25)));
+                let quotients = _mm256_cvtps_epi32(ratios);
                 let rests = _mm256_sub_epi32(states, _mm256_mullo_epi32(quotients, frequencies));
-                let is_quotient = _mm256_cmpgt_epi32(frequencies, rests);
-                let one_more = _mm256_sub_epi32(_mm256_set1_epi32(1 << 12), frequencies);
+                let is_more = _mm256_srai_epi32::<31>(rests);
+                let one_less = _mm256_sub_epi32(frequencies, _mm256_set1_epi32(1 << 12));
                 let sum = _mm256_add_epi32(_mm256_slli_epi32::<12>(quotients), rests);
-                let missing = _mm256_andnot_si256(is_quotient, one_more);
-                _mm256_add_epi32(_mm256_add_epi32(sum, missing), starts)
+                let less = _mm256_and_si256(is_more, one_less);
+                _mm256_add_epi32(_mm256_add_epi32(sum, less), starts)
             })
         }
     }

@@ -272,15 +272,19 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn advance(self, states: Self::U, frequencies: Self::U, starts: Self::U) -> Self::U {
         unsafe {
-            // A quotient is below 2^20, and what is computed is off by less than an eighth: less a quarter,
-            // and that rounded by a 32nd at most, it is rounded down to the quotient or to one less.
-            let ratios = _mm512_div_ps(_mm512_cvtepu32_ps(states), _mm512_cvtepi32_ps(frequencies));
-            let quotients = _mm512_cvttps_epi32(_mm512_sub_ps(ratios, _mm512_set1_ps(0.25)));
+            // Division would take half of the time of an encoder's words. A reciprocal within 2^-14 is one within
+            // 2^-28 by a step of Newton, before it is rounded. A quotient is below 2^20, and all roundings are off
+            // by less than a third: the nearest integer is the quotient or one more.
+            let divisors = _mm512_cvtepi32_ps(frequencies);
+            let near = _mm512_rcp14_ps(divisors);
+            let correction = _mm512_fnmadd_ps(divisors, near, _mm512_set1_ps(2.0));
+            let dividends = _mm512_mul_ps(_mm512_cvtepu32_ps(states), near);
+            let quotients = _mm512_cvtps_epi32(_mm512_mul_ps(dividends, correction));
             let rests = _mm512_sub_epi32(states, _mm512_mullo_epi32(quotients, frequencies));
-            let missing = _mm512_cmple_epi32_mask(frequencies, rests);
-            let one_more = _mm512_sub_epi32(_mm512_set1_epi32(1 << 12), frequencies);
+            let is_more = _mm512_movepi32_mask(rests);
+            let one_less = _mm512_sub_epi32(frequencies, _mm512_set1_epi32(1 << 12));
             let sum = _mm512_add_epi32(_mm512_slli_epi32::<12>(quotients), rests);
-            _mm512_add_epi32(_mm512_mask_add_epi32(sum, missing, sum, one_more), starts)
+            _mm512_add_epi32(_mm512_mask_add_epi32(sum, is_more, sum, one_less), starts)
         }
     }
     #[inline(always)]

@@ -28,6 +28,8 @@ pub(crate) const CLASS_BLOCK: usize = 256;
 pub(crate) const NO_TOKEN: u32 = 254;
 /// The token before an integer that follows elsewhere.
 pub(crate) const ESCAPE: u32 = 255;
+/// What the encoder's table has for a token without a frequency.
+pub(crate) const MISSING: u32 = 1 << 30;
 /// Bytes behind the words that the decoder may read.
 pub(crate) const SLACK: usize = 2 * MOST_LANES;
 /// Added to signed integers, so that unsigned operations do.
@@ -35,7 +37,7 @@ const BIAS: u32 = 1 << 24;
 
 /// Where in the tables the entry of an integer of the coded sequence stands.
 pub(super) trait Contexts: Copy {
-    /// Of sixteen neighbours from `at` on.
+    /// Of sixteen neighbours from `at` on; of one without a token, any place where none has one.
     fn of<L: Lanes>(self, l: L, at: usize, x: L::U) -> L::U;
     /// Of one.
     fn of_one(self, at: usize, x: i32) -> u32;
@@ -57,14 +59,14 @@ pub(crate) struct Values {
 impl Contexts for Values {
     #[inline(always)]
     fn of<L: Lanes>(self, l: L, _: usize, x: L::U) -> L::U {
-        let table = l.and_u(x, l.splat_u(1));
-        // What is below the first token is above the last.
+        // What is below the first token is above the last; of which table it is without one, its own place says.
         if self.low == 0 {
             let tokens = l.add_u(x, l.splat_u(2 * MIDDLE as u32));
-            return l.or_u(l.min_u(tokens, l.splat_u(2 * NO_TOKEN)), table);
+            return l.min_u(tokens, l.splat_u(2 * NO_TOKEN));
         }
         let upper = l.shift_right_by(l.add_u(x, l.splat_u(2 * BIAS)), l.splat_u(1 + self.low));
         let tokens = l.sub_u(upper, l.splat_u((BIAS >> self.low) - MIDDLE as u32));
+        let table = l.and_u(x, l.splat_u(1));
         l.or_u(l.shift_left::<1>(l.min_u(tokens, l.splat_u(NO_TOKEN))), table)
     }
     fn of_one(self, _: usize, x: i32) -> u32 {
@@ -134,7 +136,7 @@ pub(super) struct Encode<'a, C> {
     /// [`MOST_LANES`].
     pub x: &'a [f32],
     pub contexts: C,
-    /// For each place: where the token starts, times 2^16, plus its frequency, 0 where it has none.
+    /// For each place: where the token starts, times 2^16, plus its frequency, or [`MISSING`] where it has none.
     pub tables: &'a [u32],
     pub lanes: usize,
     pub states: &'a mut States,
@@ -193,7 +195,7 @@ impl<C: Contexts> Encode<'_, C> {
     fn one(&mut self, at: usize, state: &mut u32, mut end: usize) -> usize {
         let place = self.contexts.of_one(at, self.x[at] as i32);
         let mut entry = self.tables[place as usize];
-        if entry & 0xffff == 0 {
+        if entry >= MISSING {
             self.escaped.push(at as u32);
             entry = self.tables[self.contexts.escape(place) as usize];
         }
@@ -215,6 +217,8 @@ impl<C: Contexts> Encode<'_, C> {
         whole: usize,
         mut end: usize,
     ) -> usize {
+        let Self { x, contexts, tables, out, escaped, .. } = self;
+        let (x, contexts, tables) = (*x, *contexts, *tables);
         let mut vectors = [l.splat_u(LOWEST_STATE); W];
         let (states, _) = arrays::split_mut::<_, LANES>(states);
         for w in 0..W {
@@ -223,10 +227,18 @@ impl<C: Contexts> Encode<'_, C> {
         for row in (0..whole / (W * LANES)).rev() {
             for w in (0..W).rev() {
                 let at = (row * W + w) * LANES;
-                let entries = self.entries(l, at);
+                let integers = x[at..].first_chunk().unwrap_or(&[0.0; LANES]);
+                let places = contexts.of(l, at, l.round_nearest(l.load(integers)));
+                let mut entries = l.gather(tables, places);
+                if l.any_at_least(entries, MISSING) {
+                    let mut found = [0; LANES];
+                    l.store_u(entries, &mut found);
+                    escape(contexts, integers, at, tables, &mut found, escaped);
+                    entries = l.load_u(&found);
+                }
                 let frequencies = l.and_u(entries, l.splat_u(0xffff));
                 let state;
-                (state, end) = l.emit(vectors[w], frequencies, self.out, end);
+                (state, end) = l.emit(vectors[w], frequencies, out, end);
                 vectors[w] = l.advance(state, frequencies, l.shift_right::<16>(entries));
             }
         }
@@ -235,37 +247,24 @@ impl<C: Contexts> Encode<'_, C> {
         }
         end
     }
+}
 
-    /// The entries of sixteen integers from `at` on.
-    #[inline(always)]
-    fn entries<L: Lanes>(&mut self, l: L, at: usize) -> L::U {
-        let row = self.x[at..].first_chunk().unwrap_or(&[0.0; LANES]);
-        let places = self.contexts.of(l, at, l.round_nearest(l.load(row)));
-        let entries = l.gather(self.tables, places);
-        let missing = l.zeros(l.and_u(entries, l.splat_u(0xffff)));
-        if missing == 0 {
-            return entries;
+/// Puts the entries of escapes in the place of those that are missing, of integers from `at` on.
+#[cold]
+fn escape<C: Contexts>(
+    contexts: C,
+    integers: &[f32; LANES],
+    at: usize,
+    tables: &[u32],
+    entries: &mut [u32; LANES],
+    escaped: &mut Vec<u32>,
+) {
+    for (lane, entry) in entries.iter_mut().enumerate().rev() {
+        if *entry >= MISSING {
+            let place = contexts.of_one(at + lane, integers[lane] as i32);
+            escaped.push((at + lane) as u32);
+            *entry = tables[contexts.escape(place) as usize];
         }
-        self.escape(l, at, missing, places, entries)
-    }
-
-    #[cold]
-    fn escape<L: Lanes>(
-        &mut self,
-        l: L,
-        at: usize,
-        missing: u32,
-        places: L::U,
-        entries: L::U,
-    ) -> L::U {
-        let (mut numbers, mut found) = ([0; LANES], [0; LANES]);
-        l.store_u(places, &mut numbers);
-        l.store_u(entries, &mut found);
-        for lane in (0..LANES).rev().filter(|lane| missing >> lane & 1 == 1) {
-            self.escaped.push((at + lane) as u32);
-            found[lane] = self.tables[self.contexts.escape(numbers[lane]) as usize];
-        }
-        l.load_u(&found)
     }
 }
 
@@ -543,5 +542,45 @@ impl<W: Walk, E: Elsewhere> Decode<'_, W, E> {
             }
         }
         Some(l.load_u(&found))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Kernel, Simd};
+    use super::*;
+
+    /// The states that come after sixteen by their frequencies, and starts of 5.
+    struct Advance([u32; LANES], [u32; LANES]);
+
+    impl Operation for Advance {
+        type Output = [u32; LANES];
+
+        #[inline(always)]
+        fn run<L: Lanes>(self, l: L) -> [u32; LANES] {
+            let Self(mut states, frequencies) = self;
+            let after = l.advance(l.load_u(&states), l.load_u(&frequencies), l.splat_u(5));
+            l.store_u(after, &mut states);
+            states
+        }
+    }
+
+    #[test]
+    fn states_advance_exactly_by_every_frequency() {
+        for simd in [Simd::Scalar, Simd::Avx2, Simd::Auto].map(Kernel::new) {
+            for frequency in 1..1u32 << PROBABILITY_BITS {
+                // Quotients at either end and between, with the least and the largest rest.
+                let state = |i: usize| {
+                    let quotients = [1, 2, 255, 4096, 0x7ffff, 0x80000, 0xffffe, 0xfffff];
+                    quotients[i / 2] * frequency + [0, frequency - 1][i % 2]
+                };
+                let states: [u32; LANES] = std::array::from_fn(state);
+                let after = simd.run(Advance(states, [frequency; LANES]));
+                for (state, after) in states.into_iter().zip(after) {
+                    let exact = ((state / frequency) << PROBABILITY_BITS) + state % frequency + 5;
+                    assert_eq!(after, exact, "{state} by {frequency}");
+                }
+            }
+        }
     }
 }
