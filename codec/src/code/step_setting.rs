@@ -24,6 +24,8 @@ const RATIO: f64 = 1.005_429_901_112_803;
 /// The step of a group, and the class of each block.
 pub(crate) struct Plan {
     pub(super) size: f32,
+    /// Of the numbers.
+    mean_square: f64,
     /// Bits that codes are expected to take, times 2^16.
     pub(super) bits: i64,
     order: Vec<usize>,
@@ -40,20 +42,22 @@ impl Plan {
         rounding: Rounding,
         rate: u16,
     ) -> Option<Self> {
-        let (rms, mut plan) = Self::of_blocks(kernel, numbers)?;
-        let most = most_bits(numbers.len(), rate);
+        let mut plan = Self::of_blocks(kernel, numbers)?;
+        let (rms, most) = (plan.mean_square.sqrt(), most_bits(numbers.len(), rate));
         // Larger steps take fewer bits, up to the noise of dither.
         let (mut too_small, mut enough) =
             (OCTAVES.start * PER_OCTAVE - 1, OCTAVES.end * PER_OCTAVE);
+        let mut known = None;
         while enough - too_small > 1 {
             let place = too_small + (enough - too_small) / 2;
-            match plan.cost(kernel, numbers, rounding, size(rms, place)) <= most {
-                true => enough = place,
+            let bits = plan.cost(kernel, numbers, rounding, size(rms, place));
+            match bits <= most {
+                true => (enough, known) = (place, Some(bits)),
                 false => too_small = place,
             }
         }
         plan.size = size(rms, enough);
-        plan.bits = plan.cost(kernel, numbers, rounding, plan.size);
+        plan.bits = known.unwrap_or_else(|| plan.cost(kernel, numbers, rounding, plan.size));
         Some(plan)
     }
 
@@ -64,22 +68,22 @@ impl Plan {
         rounding: Rounding,
         size: f32,
     ) -> Option<Self> {
-        let (_, plan) = Self::of_blocks(kernel, numbers)?;
+        let plan = Self::of_blocks(kernel, numbers)?;
         Some(Self { size, bits: plan.cost(kernel, numbers, rounding, size), ..plan })
     }
 
-    /// The classes of blocks, and the root mean square.
-    fn of_blocks(kernel: Kernel, numbers: &[f32]) -> Option<(f64, Self)> {
+    /// The classes of blocks, and the mean square.
+    fn of_blocks(kernel: Kernel, numbers: &[f32]) -> Option<Self> {
         let energy = |block| kernel.sum_of_products(block, block);
         let energies: Vec<f64> = numbers.chunks(CLASS_BLOCK).map(energy).collect();
-        let rms = (energies.iter().sum::<f64>() / numbers.len() as f64).sqrt();
-        if !(rms > 0.0 && rms.is_finite()) {
+        let mean_square = energies.iter().sum::<f64>() / numbers.len() as f64;
+        if !(mean_square > 0.0 && mean_square.is_finite()) {
             return None;
         }
         let order = order(&energies);
         let classes = quantiles(&order);
         let n_classes = CLASSES.min(order.len());
-        Some((rms, Self { size: 0.0, bits: 0, order, classes, n_classes }))
+        Some(Self { size: 0.0, mean_square, bits: 0, order, classes, n_classes })
     }
 
     fn cost(&self, kernel: Kernel, numbers: &[f32], rounding: Rounding, size: f32) -> i64 {
@@ -97,8 +101,7 @@ impl Plan {
     ) -> f64 {
         let size_square = f64::from(size) * f64::from(size);
         if let Rounding::Dithered(_) = rounding {
-            let mean_square = kernel.sum_of_products(numbers, numbers) / numbers.len() as f64;
-            return size_square / 12.0 / mean_square;
+            return size_square / 12.0 / self.mean_square;
         }
         let (mut k, mut error, mut energy) = ([0.0; CLASS_BLOCK], 0.0, 0.0);
         for number in sample(&self.order) {
