@@ -117,7 +117,7 @@ impl Mixing {
         for at in units {
             let unit = self.unit(1, at.start, at.len());
             if let Some(first) = self.whole_columns(&at) {
-                unit.columns_in_place(&mut matrix[first..], self.stride, inverse);
+                unit.columns_in_place(&mut matrix[first..], self.stride, inverse, work);
                 continue;
             }
             let x = work.take(at.len());

@@ -4,7 +4,7 @@
 
 use crate::aligned::Aligned;
 use crate::group::Job;
-use crate::kernel::{Kernel, Range};
+use crate::kernel::{COLUMNS, Kernel, ROWS, Range};
 
 /// What rotates a unit.
 #[derive(Debug, Clone, Copy)]
@@ -54,10 +54,17 @@ impl Unit {
     }
 
     /// Rotates sixteen columns of a matrix where they are, or turns them back.
-    pub(super) fn columns_in_place(&self, matrix: &mut [f32], stride: usize, inverse: bool) {
+    pub(super) fn columns_in_place(
+        &self,
+        matrix: &mut [f32],
+        stride: usize,
+        inverse: bool,
+        spare: &mut Aligned,
+    ) {
+        let work = spare.take(ROWS * COLUMNS);
         match inverse {
-            false => self.kernel.rotate_columns(matrix, stride, self.key),
-            true => self.kernel.unrotate_columns(matrix, stride, self.key),
+            false => self.kernel.rotate_columns(matrix, stride, work, self.key),
+            true => self.kernel.unrotate_columns(matrix, stride, work, self.key),
         }
     }
 

@@ -1,5 +1,6 @@
 //! [`Lanes`] on AVX2: two registers of eight.
 
+mod mixing;
 pub(super) mod packing;
 pub(super) mod tiles;
 
@@ -8,6 +9,7 @@ use super::lanes::{LANES, Lanes};
 use super::masks::{PLACES, RANKS};
 use super::shuffle::QUADS;
 use crate::random::{INCREMENT32, MIX32};
+use mixing::Mixer;
 use packing::{bytes_of_codes, pack_four, shifts_of_codes};
 use std::arch::x86_64::*;
 
@@ -91,11 +93,15 @@ impl Lanes for Avx2 {
     type F = [__m256; 2];
     type U = [__m256i; 2];
     type Register = Self;
-    const RADIX: usize = 4;
+    type Mixing = Mixer;
 
     #[inline(always)]
     fn register(self) -> Self {
         self
+    }
+    #[inline(always)]
+    fn mixing(self) -> Mixer {
+        Mixer::new(self)
     }
     #[inline(always)]
     fn load(self, x: &[f32; LANES]) -> Self::F {
@@ -109,8 +115,8 @@ impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
-    fn prefetch(self, x: &f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(x).cast()) }
+    fn prefetch(self, x: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.cast()) }
     }
     #[inline(always)]
     fn splat(self, v: f32) -> Self::F {
@@ -135,60 +141,6 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn max(self, a: Self::F, b: Self::F) -> Self::F {
         unsafe { each!(a, b => _mm256_max_ps(a, b)) }
-    }
-    #[inline(always)]
-    fn flip(self, v: Self::F, signs: u64, quarter: usize) -> Self::F {
-        // Bit i of 32 moves to the sign position by 31 - i.
-        const SHIFTS: [[i32; LANES]; 2] = {
-            let mut shifts = [[0; LANES]; 2];
-            let mut i = 0;
-            while i < 32 {
-                shifts[i / LANES][i % LANES] = 31 - i as i32;
-                i += 1;
-            }
-            shifts
-        };
-        let half = (signs >> (32 * (quarter / 2))) as i32;
-        let shifts = &SHIFTS[quarter % 2];
-        unsafe {
-            let shifts = [
-                _mm256_loadu_si256(shifts.as_ptr().cast()),
-                _mm256_loadu_si256(shifts.as_ptr().add(8).cast()),
-            ];
-            let signs = _mm256_set1_epi32(half);
-            let mask = _mm256_set1_epi32(i32::MIN);
-            each!(v, shifts => {
-                let moved = _mm256_and_si256(_mm256_sllv_epi32(signs, shifts), mask);
-                _mm256_xor_ps(v, _mm256_castsi256_ps(moved))
-            })
-        }
-    }
-    #[inline(always)]
-    fn butterfly<const H: usize>(self, v: Self::F) -> Self::F {
-        unsafe {
-            if H == 8 {
-                return [_mm256_add_ps(v[0], v[1]), _mm256_sub_ps(v[0], v[1])];
-            }
-            each!(v => {
-                let (other, sign) = match H {
-                    1 => (
-                        _mm256_permute_ps::<0xB1>(v),
-                        _mm256_setr_ps(1., -1., 1., -1., 1., -1., 1., -1.),
-                    ),
-                    2 => (
-                        _mm256_permute_ps::<0x4E>(v),
-                        _mm256_setr_ps(1., 1., -1., -1., 1., 1., -1., -1.),
-                    ),
-                    _ => (
-                        _mm256_permute2f128_ps::<1>(v, v),
-                        _mm256_setr_ps(1., 1., 1., 1., -1., -1., -1., -1.),
-                    ),
-                };
-                // A product with 1 or -1 is exact, so this fused operation rounds the sum only and
-                // has the bits of `other + v` or `other - v`.
-                _mm256_fmadd_ps(v, sign, other)
-            })
-        }
     }
     #[inline(always)]
     fn abs_bits(self, v: Self::F) -> Self::U {

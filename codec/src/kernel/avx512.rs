@@ -1,6 +1,7 @@
 //! [`Lanes`] on AVX-512 (F, BW, DQ, VL). Compiled where the compiler knows its intrinsics.
 #![expect(clippy::incompatible_msrv, reason = "build.rs leaves this module out before Rust 1.89")]
 
+mod mixing;
 mod packing;
 
 use super::Operation;
@@ -81,10 +82,14 @@ impl Lanes for Avx512 {
     type F = __m512;
     type U = __m512i;
     type Register = Self;
-    const RADIX: usize = 16;
+    type Mixing = Self;
 
     #[inline(always)]
     fn register(self) -> Self {
+        self
+    }
+    #[inline(always)]
+    fn mixing(self) -> Self {
         self
     }
     #[inline(always)]
@@ -96,8 +101,8 @@ impl Lanes for Avx512 {
         unsafe { _mm512_storeu_ps(x.as_mut_ptr(), v) }
     }
     #[inline(always)]
-    fn prefetch(self, x: &f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(x).cast()) }
+    fn prefetch(self, x: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.cast()) }
     }
     #[inline(always)]
     fn splat(self, v: f32) -> Self::F {
@@ -122,30 +127,6 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn max(self, a: Self::F, b: Self::F) -> Self::F {
         unsafe { _mm512_max_ps(a, b) }
-    }
-    #[inline(always)]
-    fn flip(self, v: Self::F, signs: u64, quarter: usize) -> Self::F {
-        let signs = (signs >> (16 * quarter)) as u16;
-        unsafe {
-            let v = _mm512_castps_si512(v);
-            let sign = _mm512_set1_epi32(i32::MIN);
-            _mm512_castsi512_ps(_mm512_mask_xor_epi32(v, signs, v, sign))
-        }
-    }
-    #[inline(always)]
-    fn butterfly<const H: usize>(self, v: Self::F) -> Self::F {
-        unsafe {
-            let (other, upper) = match H {
-                1 => (_mm512_permute_ps::<0xB1>(v), 0xAAAA),
-                2 => (_mm512_permute_ps::<0x4E>(v), 0xCCCC),
-                4 => (_mm512_shuffle_f32x4::<0xB1>(v, v), 0xF0F0),
-                _ => (_mm512_shuffle_f32x4::<0x4E>(v, v), 0xFF00),
-            };
-            // A product with 1 or -1 is exact, so this fused operation rounds the sum only and has
-            // the bits of `other + v` or `other - v`.
-            let sign = _mm512_mask_blend_ps(upper, _mm512_set1_ps(1.0), _mm512_set1_ps(-1.0));
-            _mm512_fmadd_ps(v, sign, other)
-        }
     }
     #[inline(always)]
     fn abs_bits(self, v: Self::F) -> Self::U {

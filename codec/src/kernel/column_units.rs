@@ -1,17 +1,18 @@
 //! The rotation of 256 rows of sixteen columns of a matrix, one column behind the other, where they are.
 //!
-//! The stages of the transform that reach within a column are those across rows, and a row is a vector: so
-//! nothing has to be transposed but the signs, a bit for each value.
+//! The stages of the transform that reach within a column are those across rows, and a row is a register or
+//! two: so nothing has to be transposed but the signs, a bit for each value.
 
 use super::Operation;
-use super::hadamard::{Finish, Mix, Notes, Row, Start, between, norm, stages, unrolled};
+use super::hadamard::norm;
 use super::lanes::{LANES, Lanes};
-use crate::arrays;
+use super::mixing::Mixing;
+use super::passes::{Ahead, between, stage, stages, unrolled};
 use crate::random::word;
 
 /// Rows of a column.
 pub(crate) const ROWS: usize = 256;
-/// Columns of a unit: those of a vector.
+/// Columns of a unit.
 pub(crate) const COLUMNS: usize = LANES;
 /// Values of a unit.
 const LEN: usize = ROWS * COLUMNS;
@@ -21,6 +22,8 @@ pub(super) struct RotateColumns<'a> {
     pub matrix: &'a mut [f32],
     /// Between the rows.
     pub stride: usize,
+    /// Values of a unit, and best begins at a cache line.
+    pub work: &'a mut [f32],
     pub key: u64,
     pub inverse: bool,
 }
@@ -30,40 +33,48 @@ impl Operation for RotateColumns<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let Self { matrix, stride, key, inverse } = self;
+        let Self { matrix, stride, work, key, inverse } = self;
+        let work = &mut work[..LEN];
         let (signs, norm) = (signs_by_row(key), norm(LEN));
         match inverse {
-            false => rotate(l, matrix, stride, (Flip { signs: &signs }, MixAndScale { norm })),
-            true => rotate(l, matrix, stride, (AsItIs, MixScaleAndFlip { norm, signs: &signs })),
+            false => rotate(l, matrix, stride, work, (Flip { signs: &signs }, Scale { norm })),
+            true => rotate(l, matrix, stride, work, (AsItIs, ScaleAndFlip { norm, signs: &signs })),
         }
     }
 }
 
-/// For row `16 k + i` of all columns the signs, a bit a column, in place `[i][k]`.
-type Signs = [[u16; COLUMNS]; ROWS / COLUMNS];
+/// The signs of a row, a bit a column, at its [`place`]; zeros behind them.
+type Signs = [u16; 2 * ROWS];
+
+/// Row `16 k + i` has place `16 i + k`. Places add up where rows do, but for those whose lower halves carry.
+#[inline(always)]
+const fn place(row: usize) -> usize {
+    (row % COLUMNS * COLUMNS + row / COLUMNS) % ROWS
+}
 
 /// Transposes the signs, which stand column by column: sixteen matrices of sixteen by sixteen bits side by
 /// side, whose halves, quarters, eighths and sixteenths that do not lie on the diagonal change places.
 #[inline(always)]
 fn signs_by_row(key: u64) -> Signs {
-    let mut words = [0; LEN / 64];
-    for (i, place) in words.iter_mut().enumerate() {
+    let mut words = [0; 2 * LEN / 64];
+    for (i, place) in words[..LEN / 64].iter_mut().enumerate() {
         *place = word(key, i as u64).to_le();
     }
     let mut signs: Signs = bytemuck::cast(words);
     if cfg!(target_endian = "big") {
-        signs.iter_mut().flatten().for_each(|bits| *bits = u16::from_le(*bits));
+        signs.iter_mut().for_each(|bits| *bits = u16::from_le(*bits));
     }
-    exchange::<8>(&mut signs, 0x00ff);
-    exchange::<4>(&mut signs, 0x0f0f);
-    exchange::<2>(&mut signs, 0x3333);
-    exchange::<1>(&mut signs, 0x5555);
+    let matrices = bytemuck::cast_slice_mut(&mut signs[..ROWS]);
+    exchange::<8>(matrices, 0x00ff);
+    exchange::<4>(matrices, 0x0f0f);
+    exchange::<2>(matrices, 0x3333);
+    exchange::<1>(matrices, 0x5555);
     signs
 }
 
 #[inline(always)]
-fn exchange<const H: usize>(signs: &mut Signs, lower: u16) {
-    for pair in signs.chunks_exact_mut(2 * H) {
+fn exchange<const H: usize>(rows: &mut [[u16; COLUMNS]], lower: u16) {
+    for pair in rows.chunks_exact_mut(2 * H) {
         let (low, high) = pair.split_at_mut(H);
         for (low, high) in low.iter_mut().zip(high) {
             for (a, b) in low.iter_mut().zip(high) {
@@ -75,9 +86,21 @@ fn exchange<const H: usize>(signs: &mut Signs, lower: u16) {
     }
 }
 
-#[inline(always)]
-fn sign<L: Lanes>(l: L, signs: &Signs, row: usize, v: L::F) -> L::F {
-    l.flip(v, signs[row % COLUMNS][row / COLUMNS % COLUMNS].into(), 0)
+/// What happens to a row of a part of the columns, before their stages or behind them. A trait and not a
+/// closure: a closure is a function of its own, compiled without the features of the instruction set.
+trait Touch: Copy {
+    /// The row is the sum of two, whose [`place`]s add up to its place.
+    fn apply<M: Mixing>(self, m: M, row: [usize; 2], part: usize, v: M::V) -> M::V;
+}
+
+#[derive(Clone, Copy)]
+struct AsItIs;
+
+impl Touch for AsItIs {
+    #[inline(always)]
+    fn apply<M: Mixing>(self, _: M, _: [usize; 2], _: usize, v: M::V) -> M::V {
+        v
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -85,46 +108,42 @@ struct Flip<'a> {
     signs: &'a Signs,
 }
 
-impl Start for Flip<'_> {
+impl Touch for Flip<'_> {
     #[inline(always)]
-    fn apply<L: Lanes>(self, l: L, row: usize, v: L::F) -> L::F {
-        sign(l, self.signs, row, v)
+    fn apply<M: Mixing>(self, m: M, row: [usize; 2], part: usize, v: M::V) -> M::V {
+        m.flip(v, self.signs[place(row[0]) + place(row[1])].into(), part)
     }
 }
 
 #[derive(Clone, Copy)]
-struct AsItIs;
-
-impl Start for AsItIs {
-    #[inline(always)]
-    fn apply<L: Lanes>(self, _: L, _: usize, v: L::F) -> L::F {
-        v
-    }
-}
-
-#[derive(Clone, Copy)]
-struct MixAndScale {
+struct Scale {
     norm: f32,
 }
 
-impl Finish for MixAndScale {
+impl Touch for Scale {
     #[inline(always)]
-    fn apply<L: Lanes>(self, l: L, row: usize, v: L::F, _: &mut Notes<L>) -> L::F {
-        l.mul(Mix.apply(l, row, v), l.splat(self.norm))
+    fn apply<M: Mixing>(self, m: M, _: [usize; 2], _: usize, v: M::V) -> M::V {
+        m.mul(v, m.splat(self.norm))
     }
 }
 
 #[derive(Clone, Copy)]
-struct MixScaleAndFlip<'a> {
+struct ScaleAndFlip<'a> {
     norm: f32,
     signs: &'a Signs,
 }
 
-impl Finish for MixScaleAndFlip<'_> {
+impl Touch for ScaleAndFlip<'_> {
     #[inline(always)]
-    fn apply<L: Lanes>(self, l: L, row: usize, v: L::F, _: &mut Notes<L>) -> L::F {
-        sign(l, self.signs, row, l.mul(Mix.apply(l, row, v), l.splat(self.norm)))
+    fn apply<M: Mixing>(self, m: M, row: [usize; 2], part: usize, v: M::V) -> M::V {
+        let v = Scale { norm: self.norm }.apply(m, row, part, v);
+        Flip { signs: self.signs }.apply(m, row, part, v)
     }
+}
+
+/// Registers that a row takes.
+const fn parts<M: Mixing>() -> usize {
+    COLUMNS / M::WIDTH
 }
 
 #[inline(always)]
@@ -132,74 +151,80 @@ fn rotate<L: Lanes>(
     l: L,
     matrix: &mut [f32],
     stride: usize,
-    (start, finish): (impl Start, impl Finish),
+    unit: &mut [f32],
+    (start, finish): (impl Touch, impl Touch),
 ) {
-    let mut unit = Unit([[0.0; LANES]; ROWS]);
-    let unit = &mut unit.0;
-    match L::RADIX {
+    let (m, unit) = (l.mixing(), bytemuck::cast_slice_mut(unit));
+    let parts = parts::<L::Mixing>();
+    match L::Mixing::RADIX {
         16 => {
-            first::<L, 16>(l, matrix, stride, unit, start);
+            first::<L::Mixing, 16>(m, matrix, stride, unit, start);
             last::<L, 16>(l, unit, matrix, stride, finish);
         }
         _ => {
-            first::<L, 4>(l, matrix, stride, unit, start);
-            between::<L, 4>(l, unit, 4, &[]);
-            between::<L, 4>(l, unit, 16, &[]);
-            last::<L, 4>(l, unit, matrix, stride, finish);
+            first::<L::Mixing, 8>(m, matrix, stride, unit, start);
+            between::<L::Mixing, L, 8>(m, unit, 8 * parts, Ahead::none(l));
+            last::<L, 8>(l, unit, matrix, stride, finish);
         }
     }
 }
 
-/// Begins at a cache line.
-#[repr(align(64))]
-struct Unit([Row; ROWS]);
-
 /// The first log2(R) stages across rows.
 #[inline(always)]
-fn first<L: Lanes, const R: usize>(
-    l: L,
+fn first<M: Mixing, const R: usize>(
+    m: M,
     matrix: &[f32],
     stride: usize,
-    unit: &mut [Row; ROWS],
-    start: impl Start,
+    unit: &mut [M::Row],
+    start: impl Touch,
 ) {
-    for (number, place) in arrays::split_mut::<Row, R>(unit).0.iter_mut().enumerate() {
-        let mut v = [l.splat(0.0); R];
-        unrolled!(R, r => {
-            let row = number * R + r;
-            let values = matrix[row * stride..].first_chunk().unwrap_or(&[0.0; LANES]);
-            v[r] = start.apply(l, row, l.load(values));
-        });
-        stages::<L, R>(l, &mut v);
-        unrolled!(R, r => l.store(v[r], &mut place[r]));
+    let parts = parts::<M>();
+    for (number, place) in unit.chunks_exact_mut(R * parts).enumerate() {
+        for part in 0..parts {
+            let mut v = [m.splat(0.0); R];
+            unrolled!(R, r => {
+                let values = &matrix[(number * R + r) * stride + part * M::WIDTH..][..M::WIDTH];
+                let loaded = m.load(bytemuck::from_bytes(bytemuck::cast_slice(values)));
+                v[r] = start.apply(m, [number * R, r], part, loaded);
+            });
+            stages::<M, R, 1>(m, &mut v);
+            unrolled!(R, r => m.store(v[r], &mut place[r * parts + part]));
+        }
     }
 }
 
-/// The last log2(R) stages across rows. Asks for the columns that follow.
+/// The last stages across rows, on N registers, and then all across columns. Asks for the columns that follow.
 #[inline(always)]
-fn last<L: Lanes, const R: usize>(
+fn last<L: Lanes, const N: usize>(
     l: L,
-    unit: &[Row; ROWS],
+    unit: &[<L::Mixing as Mixing>::Row],
     matrix: &mut [f32],
     stride: usize,
-    finish: impl Finish,
+    finish: impl Touch,
 ) {
-    let h = ROWS / R;
-    let mut notes = Notes { lo: l.splat(0.0), hi: l.splat(0.0) };
+    let (m, parts) = (l.mixing(), parts::<L::Mixing>());
+    let width = COLUMNS / parts;
+    let h = ROWS * parts / N;
+    let unit = &unit[..ROWS * parts];
     for i in 0..h {
-        let mut v = [l.splat(0.0); R];
-        unrolled!(R, r => v[r] = l.load(&unit[i + r * h]));
-        stages::<L, R>(l, &mut v);
-        unrolled!(R, r => {
-            let row = i + r * h;
-            let done = finish.apply(l, row, v[r], &mut notes);
-            let rest = &mut matrix[row * stride..];
-            if let Some(next) = rest.get(COLUMNS) {
-                l.prefetch(next);
+        let mut v = [m.splat(0.0); N];
+        unrolled!(N, r => v[r] = m.load(&unit[(i + r / parts * h) * parts + r % parts]));
+        match parts {
+            1 => stages::<L::Mixing, N, 1>(m, &mut v),
+            _ => stages::<L::Mixing, N, 2>(m, &mut v),
+        }
+        unrolled!(N, r => v[r] = m.mix_last(m.mix_middle(m.mix_first(v[r]))));
+        if parts == 2 {
+            stage::<L::Mixing, N, 1>(m, &mut v);
+        }
+        unrolled!(N, r => {
+            let (before, part) = (r / parts * h, r % parts);
+            let done = finish.apply(m, [i, before], part, v[r]);
+            let place = &mut matrix[(i + before) * stride + part * width..][..width];
+            if part == 0 {
+                l.prefetch(place.as_ptr().wrapping_add(COLUMNS));
             }
-            if let Some(place) = rest.first_chunk_mut() {
-                l.store(done, place);
-            }
+            m.store(done, bytemuck::from_bytes_mut(bytemuck::cast_slice_mut(place)));
         });
     }
 }

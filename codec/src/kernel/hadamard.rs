@@ -1,15 +1,14 @@
 //! Signs and the Walsh-Hadamard transform of one block.
-//!
-//! The stages run h = 1, 2, 4, ..., each turning (a, b) into (a + b, a - b); that order is part of
-//! the format. How many stages one pass over memory takes is not: the first takes the four inside
-//! a vector and up to four across vectors, the others up to four across, as many as the
-//! instruction set has registers for.
 
 use super::Operation;
 use super::lanes::{LANES, Lanes};
+use super::mixing::Mixing;
+use super::passes::{
+    Ahead, Finish, Start, USUAL, across, first_stages, last_stages, rows, rows_mut,
+};
 use super::scan::{pick_max, pick_min};
-use crate::arrays;
 use crate::random::word;
+use bytemuck::Zeroable;
 
 /// 2^(-k/2) for a block of 2^k values: exact for even k, otherwise 1/sqrt(2) rounded once and
 /// scaled by a power of two.
@@ -41,13 +40,14 @@ impl Operation for Rotate<'_> {
         if n < 8 * LANES {
             return rotate_small(x, y, key);
         }
-        let ahead = rows(&ahead[..ahead.len().min(n)]);
-        let ends = (FlipAndMix { key }, Scale { norm: norm(n) });
-        let notes = across(l, Some(rows(x)), rows_mut(y), None, ahead, ends);
-        let (mut lows, mut highs) = ([0.0; LANES], [0.0; LANES]);
-        l.store(notes.lo, &mut lows);
-        l.store(notes.hi, &mut highs);
-        range_of(&lows, &highs)
+        let (ahead, m) = (&ahead[..ahead.len().min(n)], l.mixing());
+        let signs = Signs::of(key, n);
+        let ends = (FlipAndMix { signs: signs.words() }, Scale { norm: norm(n) });
+        let notes = across(m, Some(rows(x)), rows_mut(y), None, Ahead::of(l, ahead), ends);
+        let mut ends = [[<L::Mixing as Mixing>::Row::zeroed()]; 2];
+        m.store(notes.lo, &mut ends[0][0]);
+        m.store(notes.hi, &mut ends[1][0]);
+        range_of(bytemuck::cast_slice(&ends[0]), bytemuck::cast_slice(&ends[1]))
     }
 }
 
@@ -70,8 +70,9 @@ impl Operation for RotateInPlace<'_> {
             let norm = norm(n);
             return y.iter_mut().for_each(|v| *v *= norm);
         }
-        let ends = (FlipAndMix { key }, Scale { norm: norm(n) });
-        across(l, None, rows_mut(y), None, &[], ends);
+        let signs = Signs::of(key, n);
+        let ends = (FlipAndMix { signs: signs.words() }, Scale { norm: norm(n) });
+        across(l.mixing(), None, rows_mut(y), None, Ahead::none(l), ends);
     }
 }
 
@@ -112,9 +113,10 @@ impl Operation for Unrotate<'_> {
         let signs = Signs::of(key, n);
         let finish = ScaleAndFlip { norm: norm(n), signs: signs.words() };
         let (x, y) = (Some(rows(x)), rows_mut(y));
+        let (m, ahead) = (l.mixing(), Ahead::none(l));
         match work {
-            [] => across(l, x, y, None, &[], (Mix, finish)),
-            work => across(l, x, rows_mut(work), Some(y), &[], (Mix, finish)),
+            [] => across(m, x, y, None, ahead, (Mix, finish)),
+            work => across(m, x, rows_mut(work), Some(y), ahead, (Mix, finish)),
         };
     }
 }
@@ -143,13 +145,31 @@ impl Operation for UnrotateInPlace<'_> {
         let signs = Signs::of(key, n);
         let finish = ScaleAndFlip { norm: norm(n), signs: signs.words() };
         if work.is_empty() {
-            across(l, None, rows_mut(y), None, &[], (Mix, finish));
+            across(l.mixing(), None, rows_mut(y), None, Ahead::none(l), (Mix, finish));
             return;
         }
-        let work = rows_mut(work);
-        let h = first_stages(l, Some(rows(&y[from..])), work, Mix);
-        last_stages(l, work, h, Some(rows_mut(&mut y[..n])), &[], finish);
+        // With a length that the compiler sees, as in `across`.
+        match rows_mut(work) {
+            work if n == USUAL => {
+                through(l, y, from, &mut work[..USUAL / L::Mixing::WIDTH], finish);
+            }
+            work => through(l, y, from, work, finish),
+        }
     }
+}
+
+/// The end of `y` from value `from` on, over `work`, to the head of `y`.
+#[inline(always)]
+fn through<L: Lanes>(
+    l: L,
+    y: &mut [f32],
+    from: usize,
+    work: &mut [<L::Mixing as Mixing>::Row],
+    finish: impl Finish,
+) {
+    let (m, n) = (l.mixing(), work.len() * L::Mixing::WIDTH);
+    let h = first_stages(m, Some(rows(&y[from..from + n])), work, Mix);
+    last_stages(m, work, h, Some(rows_mut(&mut y[..n])), Ahead::none(l), finish);
 }
 
 fn unrotate_small(y: &mut [f32], key: u64) {
@@ -190,42 +210,14 @@ fn walsh_hadamard_small(y: &mut [f32]) {
     }
 }
 
-#[inline(always)]
-fn rows(x: &[f32]) -> &[[f32; LANES]] {
-    bytemuck::cast_slice(&x[..x.len() / LANES * LANES])
-}
-
-#[inline(always)]
-fn rows_mut(x: &mut [f32]) -> &mut [[f32; LANES]] {
-    let whole = x.len() / LANES * LANES;
-    bytemuck::cast_slice_mut(&mut x[..whole])
-}
-
-/// What the last pass notes of the rows it makes.
+/// The stages inside a row but the last.
 #[derive(Clone, Copy)]
-pub(super) struct Notes<L: Lanes> {
-    pub(super) lo: L::F,
-    pub(super) hi: L::F,
-}
-
-/// What happens to a row before the first of its stages that reach across rows. This and
-/// [`Finish`] are traits and not closures: a closure is a function of its own, compiled without
-/// the features of the instruction set.
-pub(super) trait Start: Copy {
-    fn apply<L: Lanes>(self, l: L, row: usize, v: L::F) -> L::F;
-}
-
-/// The stages h = 1, 2, 4, 8.
-#[derive(Clone, Copy)]
-pub(super) struct Mix;
+struct Mix;
 
 impl Start for Mix {
     #[inline(always)]
-    fn apply<L: Lanes>(self, l: L, _: usize, v: L::F) -> L::F {
-        let v = l.butterfly::<1>(v);
-        let v = l.butterfly::<2>(v);
-        let v = l.butterfly::<4>(v);
-        l.butterfly::<8>(v)
+    fn apply<M: Mixing>(self, m: M, _: usize, x: &M::Row) -> M::V {
+        m.mix_middle(m.load_first(x))
     }
 }
 
@@ -268,23 +260,25 @@ fn words_of<const N: usize>(key: u64, n: usize) -> [u64; N] {
     words
 }
 
-/// Signs, then the stages inside a row.
+/// Signs, then the stages inside a row but the last.
 #[derive(Clone, Copy)]
-struct FlipAndMix {
-    key: u64,
+struct FlipAndMix<'a> {
+    signs: &'a [u64],
 }
 
-impl Start for FlipAndMix {
+impl Start for FlipAndMix<'_> {
     #[inline(always)]
-    fn apply<L: Lanes>(self, l: L, row: usize, v: L::F) -> L::F {
-        let signs = word(self.key, (row / 4) as u64);
-        Mix.apply(l, row, l.flip(v, signs, row % 4))
+    fn apply<M: Mixing>(self, m: M, row: usize, x: &M::Row) -> M::V {
+        m.mix_middle(m.mix_first(flip(m, m.load(x), self.signs, row)))
     }
 }
 
-/// What happens to a row when its last stage is done.
-pub(super) trait Finish: Copy {
-    fn apply<L: Lanes>(self, l: L, row: usize, v: L::F, notes: &mut Notes<L>) -> L::F;
+/// By the signs of that row.
+#[inline(always)]
+fn flip<M: Mixing>(m: M, v: M::V, signs: &[u64], row: usize) -> M::V {
+    let per_word = 64 / M::WIDTH;
+    let signs = signs.get(row / per_word).copied().unwrap_or_default();
+    m.flip(v, signs, row % per_word)
 }
 
 /// The norm; notes the range.
@@ -294,12 +288,11 @@ struct Scale {
 }
 
 impl Finish for Scale {
+    const NOTES: bool = true;
+
     #[inline(always)]
-    fn apply<L: Lanes>(self, l: L, _: usize, v: L::F, notes: &mut Notes<L>) -> L::F {
-        let v = l.mul(v, l.splat(self.norm));
-        notes.lo = l.min(v, notes.lo);
-        notes.hi = l.max(v, notes.hi);
-        v
+    fn apply<M: Mixing>(self, m: M, _: usize, v: M::V) -> M::V {
+        m.mul(v, m.splat(self.norm))
     }
 }
 
@@ -310,195 +303,10 @@ struct ScaleAndFlip<'a> {
 }
 
 impl Finish for ScaleAndFlip<'_> {
+    const NOTES: bool = false;
+
     #[inline(always)]
-    fn apply<L: Lanes>(self, l: L, row: usize, v: L::F, _: &mut Notes<L>) -> L::F {
-        let signs = self.signs.get(row / 4).copied().unwrap_or_default();
-        l.flip(l.mul(v, l.splat(self.norm)), signs, row % 4)
-    }
-}
-
-/// Sixteen copies of a statement, the number of each a constant, those up to R of them in use:
-/// loops over an array of registers have to be unrolled before the compiler sees registers.
-macro_rules! unrolled {
-    ($R:expr, $r:ident => $body:expr) => {
-        unrolled!(@ $R, $r => $body; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
-    };
-    (@ $R:expr, $r:ident => $body:expr; $($number:literal)+) => {
-        $(
-            if $number < $R {
-                let $r: usize = $number;
-                $body;
-            }
-        )+
-    };
-}
-
-pub(super) use unrolled;
-
-pub(super) type Row = [f32; LANES];
-
-/// All stages of a block of at least eight rows; the first pass reads `x`, if given, and the last
-/// one writes `out`, if given, where `y` is then used up. The passes between ask for the rows `ahead`.
-#[inline(always)]
-fn across<L: Lanes>(
-    l: L,
-    x: Option<&[Row]>,
-    y: &mut [Row],
-    out: Option<&mut [Row]>,
-    ahead: &[Row],
-    (start, finish): (impl Start, impl Finish),
-) -> Notes<L> {
-    let h = first_stages(l, x, y, start);
-    last_stages(l, y, h, out, ahead, finish)
-}
-
-/// The first pass; how many rows the stages reach across that come next.
-#[inline(always)]
-fn first_stages<L: Lanes>(l: L, x: Option<&[Row]>, y: &mut [Row], start: impl Start) -> usize {
-    let n = y.len();
-    let widest = if n > L::RADIX { L::RADIX } else { n / 2 };
-    match widest {
-        16 => first::<L, 16>(l, x, y, start),
-        8 => first::<L, 8>(l, x, y, start),
-        _ => first::<L, 4>(l, x, y, start),
-    }
-    widest
-}
-
-/// All passes but the first.
-#[inline(always)]
-fn last_stages<L: Lanes>(
-    l: L,
-    y: &mut [Row],
-    mut h: usize,
-    out: Option<&mut [Row]>,
-    mut ahead: &[Row],
-    finish: impl Finish,
-) -> Notes<L> {
-    let n = y.len();
-    while n / h > L::RADIX {
-        let asked;
-        (asked, ahead) = ahead.split_at(ahead.len().min(n / 2));
-        match L::RADIX {
-            16 => between::<L, 16>(l, y, h, asked),
-            _ => between::<L, 4>(l, y, h, asked),
-        }
-        h *= L::RADIX;
-    }
-    let last = Last { h, ahead, finish };
-    match (n / h, out) {
-        (16, None) => last.run::<L, 16, false>(l, y, &mut []),
-        (8, None) => last.run::<L, 8, false>(l, y, &mut []),
-        (4, None) => last.run::<L, 4, false>(l, y, &mut []),
-        (_, None) => last.run::<L, 2, false>(l, y, &mut []),
-        (16, Some(out)) => last.run::<L, 16, true>(l, y, out),
-        (8, Some(out)) => last.run::<L, 8, true>(l, y, out),
-        (4, Some(out)) => last.run::<L, 4, true>(l, y, out),
-        (_, Some(out)) => last.run::<L, 2, true>(l, y, out),
-    }
-}
-
-/// The first log2(R) stages that reach across rows, on R neighbours at a time.
-#[inline(always)]
-fn first<L: Lanes, const R: usize>(l: L, x: Option<&[Row]>, y: &mut [Row], start: impl Start) {
-    let source = x.map(|x| arrays::split::<Row, R>(x).0);
-    for (number, place) in arrays::split_mut::<Row, R>(y).0.iter_mut().enumerate() {
-        let rows = match source {
-            Some(source) => &source[number],
-            None => &*place,
-        };
-        let mut v = [l.splat(0.0); R];
-        unrolled!(R, r => v[r] = start.apply(l, number * R + r, l.load(&rows[r])));
-        stages::<L, R>(l, &mut v);
-        unrolled!(R, r => l.store(v[r], &mut place[r]));
-    }
-}
-
-/// log2(R) stages at once: h, 2h, ... (in rows), on rows i, i + h, ..., i + (R - 1) h.
-#[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "an index into R parts at once")]
-pub(super) fn between<L: Lanes, const R: usize>(l: L, y: &mut [Row], h: usize, ahead: &[Row]) {
-    let mut asked = 0;
-    for block in y.chunks_exact_mut(R * h) {
-        let parts = parts_of::<R>(block, h);
-        for i in 0..h {
-            ask::<L, R>(l, ahead, asked);
-            asked += R / 2;
-            let mut v = [l.splat(0.0); R];
-            unrolled!(R, r => v[r] = l.load(&parts[r][i]));
-            stages::<L, R>(l, &mut v);
-            unrolled!(R, r => l.store(v[r], &mut parts[r][i]));
-        }
-    }
-}
-
-/// Asks for R / 2 rows that are read next: half of all in one pass.
-#[inline(always)]
-fn ask<L: Lanes, const R: usize>(l: L, ahead: &[Row], from: usize) {
-    if let Some(rows) = ahead.get(from..from + R / 2) {
-        rows.iter().for_each(|row| l.prefetch(&row[0]));
-    }
-}
-
-/// The R parts of a block, of h rows each.
-#[inline(always)]
-fn parts_of<const R: usize>(block: &mut [Row], h: usize) -> [&mut [Row]; R] {
-    let mut parts = block.chunks_exact_mut(h);
-    // Cut to h where the compiler sees it, so that it checks no index below h.
-    std::array::from_fn(|_| &mut parts.next().unwrap_or_default()[..h])
-}
-
-/// The last stages, of which there is one block.
-struct Last<'a, F> {
-    h: usize,
-    ahead: &'a [Row],
-    finish: F,
-}
-
-impl<F: Finish> Last<'_, F> {
-    #[inline(always)]
-    fn run<L: Lanes, const R: usize, const OUT: bool>(
-        self,
-        l: L,
-        y: &mut [Row],
-        out: &mut [Row],
-    ) -> Notes<L> {
-        let Self { h, ahead, finish } = self;
-        let mut notes = Notes { lo: l.splat(f32::INFINITY), hi: l.splat(f32::NEG_INFINITY) };
-        let parts = parts_of::<R>(y, h);
-        let places = if OUT { parts_of::<R>(out, h) } else { std::array::from_fn(|_| &mut [][..]) };
-        for i in 0..h {
-            ask::<L, R>(l, ahead, i * (R / 2));
-            let mut v = [l.splat(0.0); R];
-            unrolled!(R, r => v[r] = l.load(&parts[r][i]));
-            stages::<L, R>(l, &mut v);
-            unrolled!(R, r => {
-                let done = finish.apply(l, i + r * h, v[r], &mut notes);
-                l.store(done, if OUT { &mut places[r][i] } else { &mut parts[r][i] });
-            });
-        }
-        notes
-    }
-}
-
-#[inline(always)]
-pub(super) fn stages<L: Lanes, const R: usize>(l: L, v: &mut [L::F; R]) {
-    stage::<L, R, 1>(l, v);
-    stage::<L, R, 2>(l, v);
-    stage::<L, R, 4>(l, v);
-    stage::<L, R, 8>(l, v);
-}
-
-/// One stage across the registers, if there are enough of them.
-#[inline(always)]
-fn stage<L: Lanes, const R: usize, const H: usize>(l: L, v: &mut [L::F; R]) {
-    if H < R {
-        unrolled!(R, r => {
-            if r & H == 0 {
-                let (a, b) = (v[r], v[r + H]);
-                v[r] = l.add(a, b);
-                v[r + H] = l.sub(a, b);
-            }
-        });
+    fn apply<M: Mixing>(self, m: M, row: usize, v: M::V) -> M::V {
+        flip(m, m.mul(v, m.splat(self.norm)), self.signs, row)
     }
 }

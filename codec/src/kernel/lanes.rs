@@ -1,6 +1,7 @@
 //! Sixteen lanes of f32 and u32: the operations an instruction set has to offer.
 
 use super::columns::TILE;
+use super::mixing::Mixing;
 use super::register::Register;
 use super::shuffle::QUADS;
 use crate::random::word32;
@@ -16,16 +17,17 @@ pub(super) trait Lanes: Copy {
     type U: Copy;
     /// Vectors of one register.
     type Register: Register;
-    /// How many vectors a pass of the Hadamard transform keeps in registers: 4 or 16.
-    const RADIX: usize;
+    /// What mixes registers of values.
+    type Mixing: Mixing;
 
     fn register(self) -> Self::Register;
+    fn mixing(self) -> Self::Mixing;
 
     fn load(self, x: &[f32; LANES]) -> Self::F;
     fn store(self, v: Self::F, x: &mut [f32; LANES]);
-    /// Asks for the cache line of a value that will be needed soon.
+    /// Asks for the cache line of a value that will be needed soon, if there is one.
     #[inline(always)]
-    fn prefetch(self, _: &f32) {}
+    fn prefetch(self, _: *const f32) {}
     fn splat(self, v: f32) -> Self::F;
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     fn sub(self, a: Self::F, b: Self::F) -> Self::F;
@@ -34,11 +36,6 @@ pub(super) trait Lanes: Copy {
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a > b ? a : b`.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
-    /// Flips the sign of lane i when bit `16 * quarter + i` of `signs` is set, for a quarter of 0 to 3.
-    fn flip(self, v: Self::F, signs: u64, quarter: usize) -> Self::F;
-    /// One butterfly stage inside the vector, for H in {1, 2, 4, 8}: lane i without bit H gets
-    /// `v[i] + v[i + H]`, lane i with it `v[i - H] - v[i]`.
-    fn butterfly<const H: usize>(self, v: Self::F) -> Self::F;
     /// Bits of the absolute values.
     fn abs_bits(self, v: Self::F) -> Self::U;
     fn max_u(self, a: Self::U, b: Self::U) -> Self::U;
@@ -191,10 +188,14 @@ impl Lanes for Portable {
     type F = [f32; LANES];
     type U = [u32; LANES];
     type Register = Self;
-    const RADIX: usize = 4;
+    type Mixing = Self;
 
     #[inline(always)]
     fn register(self) -> Self {
+        self
+    }
+    #[inline(always)]
+    fn mixing(self) -> Self {
         self
     }
 
@@ -229,15 +230,6 @@ impl Lanes for Portable {
     #[inline(always)]
     fn max(self, a: Self::F, b: Self::F) -> Self::F {
         map2(a, b, |a, b| if a > b { a } else { b })
-    }
-    #[inline(always)]
-    fn flip(self, v: Self::F, signs: u64, quarter: usize) -> Self::F {
-        let signs = (signs >> (16 * quarter)) as u32;
-        std::array::from_fn(|i| f32::from_bits(v[i].to_bits() ^ ((signs >> i) << 31)))
-    }
-    #[inline(always)]
-    fn butterfly<const H: usize>(self, v: Self::F) -> Self::F {
-        std::array::from_fn(|i| if i & H == 0 { v[i] + v[i ^ H] } else { v[i ^ H] - v[i] })
     }
     #[inline(always)]
     fn abs_bits(self, v: Self::F) -> Self::U {

@@ -1,9 +1,9 @@
 //! The inner loops, written once over sixteen lanes and compiled for each instruction set.
 //!
 //! [`lanes`] defines the few operations an instruction set has to offer and gives the portable
-//! twin; [`avx2`] and [`avx512`] implement the same operations with intrinsics, [`register`] those on
-//! single registers, and they are, with the call into them below, the only unsafe code of the crate. The algorithms ([`hadamard`],
-//! [`packed`], [`uniform`], [`scan`]) are safe, generic and written once, so every level runs the same
+//! twin; [`avx2`] and [`avx512`] implement the same operations with intrinsics, [`mixing`] and [`register`] name
+//! those on single registers, and they are, with the call into them below, the only unsafe code of the crate. The algorithms ([`hadamard`],
+//! [`passes`], [`packed`], [`uniform`], [`scan`]) are safe, generic and written once, so every level runs the same
 //! arithmetic in the same order and gives the same bits: additions, subtractions and
 //! multiplications only, never contracted. A test compares the levels anyway.
 #![allow(unsafe_code, reason = "the one place for intrinsics; see the module text")]
@@ -18,8 +18,10 @@ mod hadamard;
 mod lanes;
 mod levels;
 mod masks;
+mod mixing;
 pub(crate) mod neighbours;
 mod packed;
+mod passes;
 pub(crate) mod rans;
 mod register;
 mod scan;
@@ -129,14 +131,27 @@ impl Kernel {
     }
 
     /// Rotates, as [`rotate_in_place`](Self::rotate_in_place) does, [`ROWS`] rows of the first [`COLUMNS`] columns
-    /// of a matrix, one column behind the other, where they are; asks for the columns behind them.
-    pub(crate) fn rotate_columns(self, matrix: &mut [f32], stride: usize, key: u64) {
-        self.run(column_units::RotateColumns { matrix, stride, key, inverse: false });
+    /// of a matrix, one column behind the other, where they are; asks for the columns behind them. `work` has as many
+    /// values, and best begins at a cache line.
+    pub(crate) fn rotate_columns(
+        self,
+        matrix: &mut [f32],
+        stride: usize,
+        work: &mut [f32],
+        key: u64,
+    ) {
+        self.run(column_units::RotateColumns { matrix, stride, work, key, inverse: false });
     }
 
     /// The inverse.
-    pub(crate) fn unrotate_columns(self, matrix: &mut [f32], stride: usize, key: u64) {
-        self.run(column_units::RotateColumns { matrix, stride, key, inverse: true });
+    pub(crate) fn unrotate_columns(
+        self,
+        matrix: &mut [f32],
+        stride: usize,
+        work: &mut [f32],
+        key: u64,
+    ) {
+        self.run(column_units::RotateColumns { matrix, stride, work, key, inverse: true });
     }
 
     /// Columns of a matrix, one behind the other.
@@ -453,8 +468,11 @@ mod tests {
                         kernel.unrotate(&y, &mut [], &mut work, 99);
                         let mut through = [&[1.0, 2.0, 3.0], &y[..]].concat();
                         kernel.unrotate_through(&mut through, &mut vec![0.0; n], 99);
+                        let mut shifted = [&[1.0], &y[..]].concat();
+                        kernel.unrotate_in_place(&mut shifted[1..], 99);
                         kernel.unrotate_in_place(&mut y, 99);
                         assert_eq!(bits(&y), bits(&back));
+                        assert_eq!(bits(&y), bits(&shifted[1..]));
                         assert_eq!(bits(&y), bits(&through[..n]));
                         assert_eq!(bits(&y), bits(&work));
                         (forward, bits(&y), kernel.peak_bits(&x))
@@ -524,8 +542,8 @@ mod tests {
                 }
                 for kernel in levels() {
                     let (mut forward, mut back) = (x.clone(), x.clone());
-                    kernel.rotate_columns(&mut forward[from..], stride, 99);
-                    kernel.unrotate_columns(&mut back[from..], stride, 99);
+                    kernel.rotate_columns(&mut forward[from..], stride, &mut unit, 99);
+                    kernel.unrotate_columns(&mut back[from..], stride, &mut unit, 99);
                     assert_eq!(
                         [forward, back].map(|y| bits(&y)),
                         expected.each_ref().map(|y| bits(y))

@@ -66,7 +66,8 @@ impl<'a> Inverse<'a> {
         let end = matrix.len() - (COLUMNS - *shift);
         lines[most..last].copy_from_slice(&matrix[end..]);
         lines[last..].copy_from_slice(&tail[..*shift]);
-        mixing.unit(1, mixing.n - BLOCK, BLOCK).columns_in_place(lines, COLUMNS, true);
+        let unit = mixing.unit(1, mixing.n - BLOCK, BLOCK);
+        unit.columns_in_place(lines, COLUMNS, true, input);
         for (row, line) in lines[..most].chunks_exact(COLUMNS).enumerate() {
             matrix[row * mixing.stride + first..][..COLUMNS].copy_from_slice(line);
         }
