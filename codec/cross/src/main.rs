@@ -3,7 +3,7 @@
 //! `cargo run -p fedpress-cross -- codec/assets/v0.2`; `codec/cross/run.sh` compares platforms.
 #![allow(clippy::print_stdout, reason = "printing is what this program is for")]
 
-use fedpress::{DecodeOptions, EncodeOptions, Seeds, Simd, Tensor, Writer};
+use fedpress::{DecodeOptions, EncodeOptions, NonFinite, Seeds, Simd, Tensor, Writer};
 use std::error::Error;
 
 /// FNV-1a, 64 bits.
@@ -17,6 +17,7 @@ fn hash(bytes: &[u8]) -> u64 {
 fn encode_again(tensors: &[Tensor], simd: Simd) -> fedpress::Result<Vec<u8>> {
     let mut options = EncodeOptions::new(Seeds::new(3, 1 << 60).in_round(1 << 40).of_client(7, 0));
     options.simd = simd;
+    options.non_finite = NonFinite::Lossless;
     let mut bytes = Vec::new();
     for spec in ["hadamard|q=3", "kashin|subsample=0.6|q=5", "identity|q=9,nearest", "lossless"] {
         let mut writer = Writer::new(Vec::new(), options.clone())?;
