@@ -127,5 +127,5 @@ def test_a_torch_model_trains_in_flower_and_keeps_its_types() -> None:
         n: (t.dtype, t.shape) for n, t in network().state_dict().items()
     }
     assert int(found["1.num_batches_tracked"]) == 40
-    assert losses[-1] < losses[0] / 2
+    assert losses[-1] < losses[0] / 3
     assert strategy.report().total("up").ratio > 3
