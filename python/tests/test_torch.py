@@ -118,7 +118,9 @@ def test_a_torch_model_trains_in_flower_and_keeps_its_types() -> None:
 
     torch.manual_seed(1)
     first = ArrayRecord(network().state_dict())
-    strategy = Compressed(FedAvg(), uplink="rotation|trellis=2", downlink="rotation|trellis=5", seed=1)
+    Federation(app).run_strategy(FedAvg(), first, 4)
+    plain, losses = losses, []
+    strategy = Compressed(FedAvg(), uplink="rotation|trellis=2", downlink="rotation|trellis=5")
     federation = Federation(app)
     result = federation.run_strategy(strategy, first, 4)
     assert len(federation.replies) == len(federation.sent), "no node failed"
@@ -127,5 +129,6 @@ def test_a_torch_model_trains_in_flower_and_keeps_its_types() -> None:
         n: (t.dtype, t.shape) for n, t in network().state_dict().items()
     }
     assert int(found["1.num_batches_tracked"]) == 40
-    assert losses[-1] < losses[0] / 3
+    # Of both nodes, in whatever order they were asked; six runs were within .3 %.
+    assert sum(losses[-2:]) < 1.01 * sum(plain[-2:])
     assert strategy.report().total("up").ratio > 3
